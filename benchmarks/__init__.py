@@ -1,0 +1,1 @@
+"""Streams: one file, one family of data. No training code."""

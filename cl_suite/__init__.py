@@ -1,0 +1,76 @@
+"""cl-suite: task streams, pluggable strategies, comparable results. This is the public API.
+
+Names are loaded on first use, so that `cl-bench --help` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "scenario": ["Requirement", "Scenario"],
+    "types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
+    "seeding": ["Seeds", "generator_for", "seed_for"],
+    "errors": ["CLSuiteError", "DataError", "PluginError", "RunError", "UnseenTask", "UsageError"],
+    "data_root": ["DataRoot"],
+    "stream": ["Samples", "Stream", "StreamData", "TaskData", "class_order", "hold_out", "split_by_class"],
+    "prepare": ["PrepareImages", "PrepareVectors"],
+    "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
+    "experience": ["Experience"],
+    "strategy": [
+        "GradientStrategy",
+        "ModelPredictor",
+        "Predictor",
+        "PreferenceConditioned",
+        "Strategy",
+        "build_optimizer",
+    ],
+    "networks": ["HeadBank", "Network", "build_network"],
+    "buffer": ["Buffer", "ClassBalanced", "Reservoir", "Ring", "build_buffer"],
+    "layer_inputs": ["as_vectors", "layer_inputs"],
+    "masked_layers": [
+        "MaskedConv2d",
+        "MaskedLinear",
+        "PerTaskBatchNorm2d",
+        "masked_layers",
+        "to_masked",
+    ],
+    "checks": ["check_strategy"],
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'cl_suite' has no attribute {name!r}")
+    return getattr(import_module(f"cl_suite.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+if TYPE_CHECKING:
+    from cl_suite.buffer import Buffer, ClassBalanced, Reservoir, Ring, build_buffer
+    from cl_suite.checks import check_strategy
+    from cl_suite.data_root import DataRoot
+    from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError
+    from cl_suite.experience import Experience
+    from cl_suite.layer_inputs import as_vectors, layer_inputs
+    from cl_suite.networks import HeadBank, Network, build_network
+    from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
+    from cl_suite.prepare import PrepareImages, PrepareVectors
+    from cl_suite.scenario import Requirement, Scenario
+    from cl_suite.seeding import Seeds, generator_for, seed_for
+    from cl_suite.stream import Samples, Stream, StreamData, TaskData, class_order, hold_out, split_by_class
+    from cl_suite.strategy import (
+        GradientStrategy,
+        ModelPredictor,
+        Predictor,
+        PreferenceConditioned,
+        Strategy,
+        build_optimizer,
+    )
+    from cl_suite.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs

@@ -1,0 +1,198 @@
+"""The unit handed to `learn`. Its loop is the harness's foot in the door: order, preparation, metering, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cl_suite.errors import ClosedExperience, NonFiniteLoss
+from cl_suite.metering import Meter
+from cl_suite.seeding import Seeds, generator_for
+from cl_suite.stream import Samples
+from cl_suite.types import Batch, Inputs, Prepare, TrainSettings
+
+READ_SECONDS = 0.3  # the loss is read from the device at most this often
+
+
+class Source(Protocol):
+    """Anything batches can be taken from: an experience's samples, a buffer."""
+
+    def __len__(self) -> int: ...
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One reading of the training loop, at most a few times a second."""
+
+    experience: int
+    step: int  # batches drawn in this experience
+    epoch: int
+    epochs: int
+    phase: str
+    loss: float | None
+    samples_drawn: int
+
+
+@dataclass
+class Hooks:
+    """What the harness listens to. Defaults do nothing, so an experience also works alone in a test."""
+
+    meter: Meter = field(default_factory=Meter)
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_evaluation_point: Callable[[int, int], None] = lambda experience, step: None
+
+
+class Experience:
+    """What arrives at once: training samples, and what the scenario tells about them.
+
+    index:     0, 1, ... in order of arrival
+    task_id:   the task, or None where the scenario withholds it
+    classes:   the entries of the global logit vector these samples belong to, or None where withheld
+    n_samples: training samples; `n_validation`: samples held out of the training data
+    """
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        source: Source,
+        prepare: Prepare,
+        train: TrainSettings,
+        seeds: Seeds,
+        device: torch.device,
+        task_id: int | None = None,
+        classes: tuple[int, ...] | None = None,
+        validation: Samples | None = None,
+        ordered: bool = False,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.index = index
+        self.task_id = task_id
+        self.classes = classes
+        self.n_samples = len(source)
+        self.n_validation = 0 if validation is None else len(validation)
+        self.epochs = 1 if ordered else train.epochs
+        self.batch_size = train.batch_size
+        self._source: Source | None = source
+        self._validation = validation
+        self._prepare = prepare
+        self._train = train
+        self._seeds = seeds
+        self._device = device
+        self._ordered = ordered
+        self._hooks = hooks or Hooks()
+        self._passes = 0
+        self._steps = 0
+        self._loss: Tensor | None = None
+        self._next_reading = 0.0
+
+    def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return a generator of the data seed for a purpose within this experience."""
+        return generator_for(self._seeds.data, *purpose, self.index, device=device)
+
+    def planned_steps(self, *, epochs: int | None = None, batch_size: int | None = None) -> int:
+        """Return how many batches `batches` will yield for these settings."""
+        per_epoch = -(-self.n_samples // (batch_size or self.batch_size))
+        return per_epoch * (self.epochs if epochs is None else epochs)
+
+    def batches(
+        self,
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        augment: bool | None = None,
+        source: Source | None = None,
+        phase: str = "",
+    ) -> Iterator[Batch]:
+        """Yield training batches, shuffled anew each epoch, prepared and on the device.
+
+        epochs, batch_size, augment: default to the run's `train` settings
+        source: draw from this (a buffer) instead of the experience's own samples; counted as replayed
+        phase:  a word for the progress display, e.g. "masks"
+
+        In the task-agnostic scenario the order is the stream's and repetition is part of the stream: `epochs` is 1.
+        Raise ClosedExperience after `learn` has returned, NonFiniteLoss if a reported loss is not finite.
+        """
+        drawn_from = self._open() if source is None else source
+        size = batch_size or self.batch_size
+        epochs = 1 if self._ordered and source is None else (self.epochs if epochs is None else epochs)
+        augment = self._train.augment if augment is None else augment
+        self._passes += 1
+        order_generator = self.generator("order", self._passes)
+        view_generator = self.generator("augment", self._passes, device=self._device) if augment else None
+        for epoch in range(epochs):
+            order = torch.arange(len(drawn_from))
+            if not (self._ordered and source is None):
+                order = torch.randperm(len(drawn_from), generator=order_generator)
+            for positions in order.to(self._device).split(size):
+                self._open()
+                self._hooks.meter.draw(len(positions), replayed=source is not None)
+                yield self._batch(drawn_from, positions, view_generator)
+                self._after_batch(epoch, epochs, phase)
+        self.check_finite()
+
+    def validation(self, *, batch_size: int = 500) -> Iterator[Batch]:
+        """Yield the samples held out of the training data, in order, not augmented; nothing if none are."""
+        self._open()
+        if self._validation is not None:
+            positions = torch.arange(len(self._validation), device=self._device)
+            for chunk in positions.split(batch_size):
+                yield self._batch(self._validation, chunk, None)
+
+    def report(self, loss: Tensor) -> None:
+        """Tell the harness the loss of this step (a scalar on the device; it is not read at once)."""
+        loss = loss.detach()
+        # A running mean: one NaN stays in it for ever, so none is missed though it is read rarely.
+        self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+
+    def check_finite(self) -> float | None:
+        """Read the running mean of the reported loss. Raise NonFiniteLoss if it is NaN or infinite."""
+        if self._loss is None:
+            return None
+        value = float(self._loss)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise NonFiniteLoss(
+                f"the loss became {value} in experience {self.index}, at or before step {self._steps}. "
+                "Lower the learning rate (strategy.lr=...), or look for a division by zero in the loss."
+            )
+        return value
+
+    def close(self) -> None:
+        """Called by the harness when `learn` has returned: the samples are no longer to be had."""
+        self._source = None
+        self._validation = None
+
+    def _open(self) -> Source:
+        if self._source is None:
+            raise ClosedExperience(
+                f"experience {self.index} was read after learn() had returned. Keep samples in a buffer instead."
+            )
+        return self._source
+
+    def _batch(self, source: Source, positions: Tensor, generator: torch.Generator | None) -> Batch:
+        raw, targets = source.take(positions)
+        task_ids = getattr(source, "task_ids", None)
+        if task_ids is not None:
+            task_ids = task_ids[positions]
+        elif self.task_id is not None:
+            task_ids = torch.full_like(targets, self.task_id) if targets.dim() == 1 else None
+        return Batch(self._prepare(raw, generator), targets, raw, task_ids)
+
+    def _after_batch(self, epoch: int, epochs: int, phase: str) -> None:
+        self._steps += 1
+        every = self._train.evaluate_every
+        if every and self._steps % every == 0:
+            self._hooks.on_evaluation_point(self.index, self._steps)
+        now = time.monotonic()
+        if now >= self._next_reading:
+            self._next_reading = now + READ_SECONDS
+            drawn = self._hooks.meter.samples_drawn
+            self._hooks.on_progress(
+                Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn)
+            )

@@ -1,0 +1,226 @@
+"""A stream under a scenario: which experiences are handed over, what they tell, and how tasks score a predictor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cl_suite.errors import UsageError
+from cl_suite.experience import Experience, Hooks, Source
+from cl_suite.objective import Objective, Score
+from cl_suite.scenario import Requirement, Scenario
+from cl_suite.seeding import Seeds, generator_for
+from cl_suite.stream import Samples, StreamData, TaskData, hold_out
+from cl_suite.types import Inputs, Prepare, StreamInfo, TrainSettings, join_inputs
+
+EVALUATION_BATCH = 500  # samples; a constant, so that batch-dependent predictors score alike everywhere
+
+
+@dataclass(frozen=True)
+class Task:
+    """A column of R: held-out samples and the rule that scores a predictor on them."""
+
+    index: int
+    name: str
+    classes: tuple[int, ...]  # its entries of the global logit vector
+    test: Samples
+    prepare: Prepare
+    objective: Objective
+    n_outputs: int
+    answer_within_task: bool  # task-incremental: the argmax is restricted to `classes`
+
+    def score(self, predictor: Callable[[Inputs], Tensor], seen: frozenset[int]) -> Score:
+        """Score `predictor` (inputs -> logits [B, C]) in one pass over the test samples.
+
+        seen: classes that may compete where the answer is not restricted to the task
+        Raise UnseenTask if the predictor does.
+        """
+        own = self._visible(self.classes)
+        allowed = own if self.answer_within_task else self._visible(seen)
+        device = self.test.targets.device
+        correct, within = torch.zeros((), device=device), torch.zeros((), device=device)
+        with torch.no_grad():
+            for raw, targets in self.test.chunks(EVALUATION_BATCH):
+                outputs = predictor(self.prepare(raw))
+                correct += self.objective.correct(outputs, targets, allowed).sum()
+                within += self.objective.correct(outputs, targets, own).sum()
+        count = len(self.test)
+        rules_differ = not torch.equal(allowed, own)
+        return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
+
+    def _visible(self, classes: tuple[int, ...] | frozenset[int]) -> Tensor:
+        mask = torch.zeros(self.n_outputs, dtype=torch.bool)
+        mask[list(classes)] = True
+        return mask.to(self.test.targets.device)
+
+
+class _Sequence:
+    """A fixed order of samples across tasks, for streams without boundaries. Tells no one where a task begins."""
+
+    def __init__(self, parts: list[Samples], owner: Tensor, position: Tensor) -> None:
+        self._parts, self._owner, self._position = parts, owner, position  # owner, position: [N] on the CPU
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        rows = positions.cpu()
+        owners = self._owner[rows]
+        device = positions.device
+        taken = []
+        for owner in owners.unique_consecutive().tolist():
+            taken.append(self._parts[owner].take(self._position[rows[owners == owner]].to(device)))
+        return join_inputs([raw for raw, _ in taken]), torch.cat([targets for _, targets in taken])
+
+
+class Presentation:
+    """Everything the harness hands to a strategy and scores it by, for one stream, scenario and seed.
+
+    info:  what a strategy is told at the start
+    tasks: the columns of R
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data: StreamData,
+        scenario: Scenario,
+        *,
+        train: TrainSettings,
+        seeds: Seeds,
+        device: torch.device,
+        validation: float = 0.0,
+        card: dict[str, object] | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self._data = data.to(device)
+        self._train, self._seeds, self._device = train, seeds, device
+        self._blocks = _class_blocks(self._data.tasks, shared=self._labels_shared(scenario))
+        n_outputs = 1 + max(max(block) for block in self._blocks)
+        splits = [
+            hold_out(_relabel(task.train, block), validation, generator_for(seeds.data, "validation", number))
+            for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
+        ]
+        self._training = [kept for kept, _ in splits]
+        self._validation = [held for _, held in splits]
+        within = Requirement.TASK_ID_AT_TEST in scenario.provides
+        self.tasks = tuple(
+            Task(
+                index=number,
+                name=task.name,
+                classes=block,
+                test=_relabel(task.test, block),
+                prepare=self._data.prepare,
+                objective=self._data.objective,
+                n_outputs=n_outputs,
+                answer_within_task=within,
+            )
+            for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
+        )
+        samples = sum(len(part) for part in self._training)
+        self.info = StreamInfo(
+            stream=name,
+            scenario=scenario,
+            n_experiences=self.n_experiences,
+            input_shape=data.input_shape,
+            n_outputs=n_outputs,
+            objective=data.objective,
+            prepare=data.prepare,
+            train=train,
+            seeds=seeds,
+            device=device,
+            task_classes=tuple(self._blocks) if within else None,
+            planned_samples=samples * train.epochs,
+            card=card or {},
+        )
+
+    def _labels_shared(self, scenario: Scenario) -> bool:
+        if scenario is Scenario.TASK_AGNOSTIC:
+            return self._data.labels == "shared"
+        return scenario is Scenario.DOMAIN_INCREMENTAL
+
+    @property
+    def has_boundaries(self) -> bool:
+        """Whether experiences coincide with tasks."""
+        return Requirement.BOUNDARIES in self.scenario.provides
+
+    @property
+    def n_experiences(self) -> int:
+        """Number of `learn` calls: one per task, or evenly spaced segments that tell nothing about tasks."""
+        if self.has_boundaries:
+            return len(self._data.tasks)
+        # One more than a multiple of the tasks: segment ends do not fall on the boundaries between tasks.
+        return self._train.segments or 3 * len(self._data.tasks) + 1
+
+    def seen_after(self, n_experiences: int) -> frozenset[int]:
+        """Return the classes that may be answered after so many experiences."""
+        if not self.has_boundaries:
+            return frozenset(c for block in self._blocks for c in block)
+        return frozenset(c for block in self._blocks[:n_experiences] for c in block)
+
+    def answerable(self, task: Task, n_experiences: int) -> bool:
+        """Whether a score has a meaning: some class of the task may be answered (a head exists)."""
+        return bool(self.seen_after(n_experiences) & set(task.classes))
+
+    def experiences(self, hooks: Hooks, *, start: int = 0) -> Iterator[Experience]:
+        """Yield experiences from number `start` on; the harness closes each when `learn` returns."""
+        tells = self.scenario.provides
+        sequence = None if self.has_boundaries else self._sequence()
+        for index in range(start, self.n_experiences):
+            knows_task = Requirement.TASK_ID_AT_TRAIN in tells
+            source: Source = self._training[index] if sequence is None else sequence[index]
+            held = self._validation[index] if self.has_boundaries else None
+            yield Experience(
+                index=index,
+                source=source,
+                prepare=self._data.prepare,
+                train=self._train,
+                seeds=self._seeds,
+                device=self._device,
+                task_id=index if knows_task else None,
+                classes=self._blocks[index] if knows_task else None,
+                validation=held if held is not None and len(held) else None,
+                ordered=sequence is not None,
+                hooks=hooks,
+            )
+
+    def _sequence(self) -> list[_Sequence]:
+        """All tasks one after another, each repeated `epochs` times and shuffled, cut into equal segments."""
+        owners, positions = [], []
+        for number, part in enumerate(self._training):
+            generator = generator_for(self._seeds.data, "sequence", number)
+            for _ in range(self._train.epochs):
+                owners.append(torch.full((len(part),), number))
+                positions.append(torch.randperm(len(part), generator=generator))
+        owner, position = torch.cat(owners), torch.cat(positions)
+        cuts = torch.linspace(0, len(owner), self.n_experiences + 1).round().long().tolist()
+        return [
+            _Sequence(self._training, owner[a:b], position[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        ]
+
+
+def _class_blocks(tasks: tuple[TaskData, ...], *, shared: bool) -> list[tuple[int, ...]]:
+    """Give each task its entries of the global logit vector: the same ones, or a block of its own."""
+    blocks, start = [], 0
+    for task in tasks:
+        first = 0 if shared else start
+        blocks.append(tuple(range(first, first + len(task.classes))))
+        start += len(task.classes)
+    return blocks
+
+
+def _relabel(samples: Samples, block: tuple[int, ...]) -> Samples:
+    """Shift local class targets to the task's block (a block is contiguous)."""
+    if samples.targets.dim() != 1 or samples.targets.is_floating_point():
+        return samples
+    return dataclasses.replace(samples, targets=samples.targets + block[0])
+
+
+def check_scenario(stream: str, scenario: Scenario, allowed: tuple[Scenario, ...]) -> None:
+    """Raise UsageError if a stream cannot be presented under `scenario`."""
+    if scenario not in allowed:
+        raise UsageError(f"{stream} has no {scenario} form. Use --scenario {' or '.join(allowed)}.")

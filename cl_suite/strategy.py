@@ -1,0 +1,240 @@
+"""What the harness asks of a continual learner, and the common case: one model trained by gradient steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite.errors import UnseenTask, UsageError
+from cl_suite.experience import Experience
+from cl_suite.networks import Network
+from cl_suite.objective import restrict
+from cl_suite.scenario import Requirement
+from cl_suite.types import Batch, Inputs, StreamInfo
+
+Predictor = Callable[[Inputs], Tensor]
+"""Inputs [B, ...] -> logits [B, C] over the whole stream. Frozen, no side effects; valid until the next `learn`."""
+
+
+class Strategy(ABC):
+    """A continual learner: learns experiences one after another, answers with predictors.
+
+    requires: what it needs from a scenario; the harness refuses a scenario that withholds it
+    Config:   its options, typed and defaulted; the Hydra schema of `strategy.<field>=...`
+    """
+
+    requires: ClassVar[frozenset[Requirement]] = frozenset()
+    source: ClassVar[str] = ""  # the paper
+
+    @dataclass
+    class Config:
+        """No options."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @classmethod
+    def requirements(cls, config: Any) -> frozenset[Requirement]:
+        """Return what this strategy needs under `config`; by default `requires`."""
+        return cls.requires
+
+    @abstractmethod
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Prepare for a stream. `build_model` makes a fresh network each time; its n-th network is seeded by n."""
+
+    @abstractmethod
+    def learn(self, experience: Experience) -> None:
+        """Learn one experience. Its samples are not to be had after the return, except from a buffer."""
+
+    @abstractmethod
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """Return the predictor for a task (None where the id is withheld). Raise UnseenTask if there is none."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that learning changes: tensors, numbers, strings, lists and dictionaries of them."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, after `setup`, so that learning goes on as if never interrupted."""
+
+    def model_selection(self) -> str:
+        """Return "none", "validation" or "oracle": what chose among the states met in training."""
+        return "none"
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return method-specific facts for the record: numbers, strings, lists and dictionaries of them."""
+        return {}
+
+    def model_parameters(self) -> int:
+        """Return the number of parameters of the networks in use, for the table of costs."""
+        return 0
+
+
+@runtime_checkable
+class PreferenceConditioned(Protocol):
+    """A strategy that answers for any trade-off between the tasks it has learned (IBCL)."""
+
+    def predictor_for(self, preference: Sequence[float]) -> Predictor:
+        """Return the predictor for `preference`: one weight in [0, 1] per task learned, summing to 1."""
+        ...
+
+
+class ModelPredictor:
+    """A predictor out of a module: evaluation mode during the call, as it was before afterwards."""
+
+    def __init__(self, model: nn.Module, forward: Callable[[Inputs], Tensor] | None = None) -> None:
+        self._model = model
+        self._forward = forward or model
+
+    @torch.no_grad()
+    def __call__(self, inputs: Inputs) -> Tensor:
+        modes = {module: module.training for module in self._model.modules()}
+        self._model.eval()
+        try:
+            return self._forward(inputs)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+def build_optimizer(name: str, parameters: Any, *, lr: float, weight_decay: float, momentum: float = 0.0) -> Any:
+    """Return the optimiser called `name` (sgd, adam, rmsprop). Raise UsageError for another name."""
+    if name not in OPTIMIZERS:
+        raise UsageError(f"strategy.optimizer={name} is not known. Use {', '.join(OPTIMIZERS)}.")
+    extra = {} if name == "adam" else {"momentum": momentum}
+    return OPTIMIZERS[name](parameters, lr=lr, weight_decay=weight_decay, **extra)
+
+
+class GradientStrategy(Strategy):
+    """One network, a loop one can read. Override the smallest piece that differs; as it stands it is finetuning.
+
+    learn: start -> for each batch: loss -> backward -> adjust_gradients -> step -> after_step -> finish
+    """
+
+    @dataclass
+    class Config:
+        """Options of the optimiser. A fresh one is built for each experience, where there are boundaries."""
+
+        optimizer: str = "sgd"  # sgd, adam, rmsprop
+        lr: float = 0.05
+        momentum: float = 0.9
+        weight_decay: float = 0.0
+
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Build the network and keep what is known of the stream."""
+        self.info = info
+        self.model: Network = build_model()  # type: ignore[assignment]
+        self.experiences_learned = 0
+        self.tasks_learned: list[int] = []
+        self.task_masks = _task_masks(info)  # [T, C] bool, or None where the task is not known at test
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return a fresh optimiser over the network's parameters."""
+        c = self.config
+        return build_optimizer(
+            c.optimizer, self.model.parameters(), lr=c.lr, weight_decay=c.weight_decay, momentum=c.momentum
+        )
+
+    def learn(self, experience: Experience) -> None:
+        """Train on one experience."""
+        self.start(experience)
+        self.train_on(experience, experience.batches())
+        self.finish(experience)
+        self.experiences_learned += 1
+        if experience.task_id is not None and experience.task_id not in self.tasks_learned:
+            self.tasks_learned.append(experience.task_id)
+
+    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+        """Take one gradient step per batch."""
+        self.model.train()
+        for batch in batches:
+            loss = self.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.adjust_gradients(batch)
+            self.optimizer.step()
+            experience.report(loss)
+            self.after_step(batch)
+
+    def start(self, experience: Experience) -> None:
+        """Before the first batch: open the head's new outputs; rebuild the optimiser at a known boundary."""
+        self.model.heads.open(experience.classes)
+        if Requirement.BOUNDARIES in self.info.scenario.provides:
+            self.optimizer = self.make_optimizer()
+
+    def logits(self, inputs: Inputs, task_ids: Tensor | None) -> Tensor:
+        """Return [B, C]; where the task is known at test, only its own outputs are finite."""
+        outputs = self.model(inputs)
+        if self.task_masks is None or task_ids is None:
+            return outputs
+        return restrict(outputs, self.task_masks[task_ids])
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the scalar to minimise; by default the objective's mean over the batch."""
+        return self.info.objective.loss(self.logits(batch.inputs, batch.task_ids), batch.targets).mean()
+
+    def adjust_gradients(self, batch: Batch) -> None:
+        """After backward, before the step: project, mask or clip `parameter.grad` in place."""
+
+    def after_step(self, batch: Batch) -> None:
+        """After the optimiser's step: fill a buffer, advance a clock."""
+
+    def finish(self, experience: Experience) -> None:
+        """After the last batch, while the samples can still be read: importance, exemplars, bases."""
+
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """Return the network in evaluation mode; only the task's outputs are finite if the id is given."""
+        if not self.experiences_learned and not self.model.heads.is_open:
+            raise UnseenTask("nothing has been learned yet")
+        if task_id is None or self.task_masks is None:
+            return ModelPredictor(self.model)
+        visible = self.task_masks[task_id]
+        if not bool((visible & self.model.heads.opened).any()):
+            raise UnseenTask(f"task {task_id} has not been learned")
+        return ModelPredictor(self.model, lambda inputs: restrict(self.model(inputs), visible))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network, progress and, where there are no boundaries, the optimiser."""
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "experiences_learned": self.experiences_learned,
+            "tasks_learned": list(self.tasks_learned),
+        }
+        if Requirement.BOUNDARIES not in self.info.scenario.provides:
+            state["optimizer"] = self.optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.experiences_learned = state["experiences_learned"]
+        self.tasks_learned = list(state["tasks_learned"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def model_parameters(self) -> int:
+        """Return the number of parameters of the network."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def _task_masks(info: StreamInfo) -> Tensor | None:
+    if info.task_classes is None:
+        return None
+    masks = torch.zeros(len(info.task_classes), info.n_outputs, dtype=torch.bool)
+    for task, classes in enumerate(info.task_classes):
+        masks[task, list(classes)] = True
+    return masks.to(info.device)

@@ -1,0 +1,210 @@
+"""Streams: tasks as tensors, with the files they came from. No training code, no scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cl_suite.data_root import DataRoot
+from cl_suite.errors import UsageError
+from cl_suite.objective import Classification, Objective
+from cl_suite.scenario import Scenario
+from cl_suite.seeding import Seeds
+from cl_suite.types import Inputs, Prepare, count_samples, map_inputs
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A view of samples that may share their storage with other tasks.
+
+    inputs:    storage, [M, ...], as stored (images uint8)
+    targets:   [N] int64, for the N samples of this view
+    index:     [N] int64 rows of the storage that belong to this view; None = all, in order
+    transform: what makes the task out of the shared storage (a permutation, a rotation); keeps the dtype
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    index: Tensor | None = None
+    transform: Callable[[Inputs], Inputs] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        """Return (raw inputs [B, ...], targets [B]) at `positions` [B] of this view, on the view's device."""
+        rows = positions if self.index is None else self.index[positions]
+        raw = map_inputs(lambda tensor: tensor[rows], self.inputs)
+        return (raw if self.transform is None else self.transform(raw)), self.targets[positions]
+
+    def select(self, positions: Tensor) -> Samples:
+        """Return the view of these positions only; storage stays shared."""
+        index = positions if self.index is None else self.index[positions]
+        return dataclasses.replace(self, targets=self.targets[positions], index=index)
+
+    def chunks(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield all samples in order, `size` at a time."""
+        everything = torch.arange(len(self), device=self.targets.device)
+        for positions in everything.split(size):
+            yield self.take(positions)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """One task as a stream defines it: its samples with targets 0..len(classes)-1, local to the task."""
+
+    name: str
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]  # names of the local classes
+
+
+@dataclass(frozen=True)
+class StreamData:
+    """All tasks of a stream, loaded.
+
+    labels: "disjoint" (each task brings new classes: Split CIFAR-100) or "shared" (every task has the same
+            classes: Permuted MNIST). Says what a label means where no task id is given.
+    """
+
+    tasks: tuple[TaskData, ...]
+    prepare: Prepare
+    labels: str = "disjoint"
+    checksums: Mapping[str, str] = field(default_factory=dict)  # file -> "algorithm:hex", as verified
+    objective: Objective = field(default_factory=Classification)
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+        """Shape of one prepared sample."""
+        raw, _ = self.tasks[0].test.take(torch.zeros(1, dtype=torch.long))
+        sample = self.prepare(raw)
+        if isinstance(sample, Tensor):
+            return tuple(sample.shape[1:])
+        return {name: tuple(value.shape[1:]) for name, value in sample.items()}
+
+    def to(self, device: torch.device) -> StreamData:
+        """Return the stream with every tensor on `device`; storage shared by tasks is moved once."""
+        moved: dict[int, Tensor] = {}
+
+        def move(tensor: Tensor) -> Tensor:
+            if id(tensor) not in moved:
+                moved[id(tensor)] = tensor.to(device)
+            return moved[id(tensor)]
+
+        def place(samples: Samples) -> Samples:
+            return dataclasses.replace(
+                samples,
+                inputs=map_inputs(move, samples.inputs),
+                targets=move(samples.targets),
+                index=None if samples.index is None else move(samples.index),
+            )
+
+        tasks = tuple(dataclasses.replace(t, train=place(t.train), test=place(t.test)) for t in self.tasks)
+        return dataclasses.replace(self, tasks=tasks)
+
+
+class Stream(ABC):
+    """A family of task sequences: where the data comes from and how it is cut into tasks.
+
+    A plugin defines `Config` (its Hydra schema), the facts below, and `load`.
+    """
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(Scenario)  # the first is the default
+    version: ClassVar[str] = "1"  # raise it when the tasks change: records of different versions are not compared
+    source: ClassVar[str] = ""  # where the data comes from, with a citation
+    licence: ClassVar[str] = ""  # as the source states it
+    embedded: ClassVar[bool] = False  # needs no files
+
+    @dataclass
+    class Config:
+        """Options of a stream; every field is an override `stream.<field>=...`."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Read (or make) the data and cut it into tasks, on the CPU.
+
+        Raise DataError where files are absent or wrong, UsageError where the configuration cannot be met.
+        """
+
+    def fetch(self, root: DataRoot) -> Mapping[str, str]:
+        """Make sure every file is there and intact; return {file: checksum}. Embedded streams return {}."""
+        return {}
+
+    def card(self) -> dict[str, Any]:
+        """Return the public facts of this stream, for `cl-bench list` and the record."""
+        return {"source": self.source, "licence": self.licence, "version": self.version, "embedded": self.embedded}
+
+
+def split_by_class(
+    train: tuple[Inputs, Tensor],
+    test: tuple[Inputs, Tensor],
+    *,
+    n_tasks: int,
+    class_order: Sequence[int],
+    class_names: Sequence[str],
+) -> tuple[TaskData, ...]:
+    """Cut a labelled data set into `n_tasks` tasks of equally many classes, along `class_order`.
+
+    `train` and `test` are (inputs [N, ...], labels [N] int64); all tasks share the storage.
+    Raise UsageError if `n_tasks` does not divide the number of classes.
+    """
+    n_classes = len(class_order)
+    if n_tasks < 1 or n_classes % n_tasks:
+        allowed = [n for n in range(1, n_classes + 1) if n_classes % n == 0]
+        raise UsageError(
+            f"stream.n_tasks={n_tasks} does not divide the {n_classes} classes. Use one of {', '.join(map(str, allowed))}."
+        )
+    per_task = n_classes // n_tasks
+
+    def view(inputs: Inputs, labels: Tensor, classes: Sequence[int]) -> Samples:
+        local = torch.full((max(class_order) + 1,), -1, dtype=torch.long)
+        local[torch.tensor(classes)] = torch.arange(len(classes))
+        targets = local[labels]
+        index = (targets >= 0).nonzero().squeeze(1)
+        return Samples(inputs, targets[index], index)
+
+    tasks = []
+    for number in range(n_tasks):
+        classes = list(class_order[number * per_task : (number + 1) * per_task])
+        names = tuple(class_names[c] for c in classes)
+        tasks.append(TaskData(f"{number}: {', '.join(names)}", view(*train, classes), view(*test, classes), names))
+    return tuple(tasks)
+
+
+def class_order(kind: str, n_classes: int, seed: int) -> list[int]:
+    """Return the order of the classes: "natural" (0, 1, ...) or "seeded" (shuffled with `seed`)."""
+    if kind == "natural":
+        return list(range(n_classes))
+    if kind == "seeded":
+        return torch.randperm(n_classes, generator=torch.Generator().manual_seed(seed)).tolist()
+    raise UsageError(f"stream.class_order={kind} is not known. Use natural or seeded.")
+
+
+def hold_out(samples: Samples, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:
+    """Split training samples into (training, validation), disjoint; `share` in [0, 1) goes to validation."""
+    if not 0.0 <= share < 1.0:
+        raise UsageError(f"stream.validation={share} is not a share. Use a number from 0 up to, not including, 1.")
+    order = torch.randperm(len(samples), generator=generator).to(samples.targets.device)
+    held = round(share * len(samples))
+    return samples.select(order[held:].sort().values), samples.select(order[:held].sort().values)
+
+
+__all__ = [
+    "Samples",
+    "Stream",
+    "StreamData",
+    "TaskData",
+    "class_order",
+    "count_samples",
+    "hold_out",
+    "split_by_class",
+]

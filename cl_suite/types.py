@@ -1,0 +1,111 @@
+"""Small frozen types that cross the line between harness, strategies and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from cl_suite.scenario import Scenario
+from cl_suite.seeding import Seeds, generator_for
+
+if TYPE_CHECKING:
+    from cl_suite.objective import Objective
+
+Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+"""What a model reads: one tensor [B, ...], or a dictionary of tensors that share their first axis."""
+
+
+def map_inputs(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    """Apply `function` to every tensor of `inputs`, keeping its structure."""
+    if isinstance(inputs, Tensor):
+        return function(inputs)
+    return {name: function(value) for name, value in inputs.items()}
+
+
+def join_inputs(parts: list[Inputs]) -> Inputs:
+    """Concatenate inputs of the same structure along the first axis."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts)  # type: ignore[arg-type]
+    return {name: torch.cat([part[name] for part in parts]) for name in first}  # type: ignore[index]
+
+
+def count_samples(inputs: Inputs) -> int:
+    """Return B, the length of the first axis."""
+    return len(inputs) if isinstance(inputs, Tensor) else len(next(iter(inputs.values())))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch, on the device.
+
+    inputs:   [B, ...] prepared for the model: float, normalised, augmented
+    targets:  [B] int64 class indices into the global logit vector (or what the objective needs)
+    raw:      [B, ...] the same samples as a buffer should keep them: not augmented, images as uint8
+    task_ids: [B] int64, or None where the scenario withholds the task
+    extras:   what a strategy stored beside a sample in a buffer, e.g. `logits` [B, C]
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    raw: Inputs
+    task_ids: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class Prepare(Protocol):
+    """Turns stored samples into model inputs, on their device; augments when a generator is given."""
+
+    def __call__(self, raw: Inputs, generator: torch.Generator | None = None) -> Inputs: ...
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How much and in what pieces a strategy trains. Same for every strategy of a comparison.
+
+    A strategy with several phases (ExSSNeT) divides `epochs` between them.
+    """
+
+    epochs: int = 5  # passes over each experience
+    batch_size: int = 64  # samples
+    augment: bool = True  # random crop and flip where the stream defines them
+    evaluate_every: int = 0  # steps between evaluation points inside an experience; 0 = only after each experience
+    max_samples: int = 0  # samples drawn in the whole run, replay included; 0 = no limit
+    segments: int = 0  # task_agnostic: number of evenly spaced evaluation points; 0 = three per task and one more
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a strategy is told before the stream begins. What the scenario withholds is None here.
+
+    n_experiences: number of `learn` calls that will follow
+    input_shape:   shape of one sample, e.g. (3, 32, 32); for dictionaries, of each entry
+    n_outputs:     size C of the global logit vector (all classes of the whole stream: shapes stay static)
+    task_classes:  per task, its entries of the logit vector; only where the task is known at test
+    planned_samples: samples the whole stream will hand over at the default epochs
+    """
+
+    stream: str
+    scenario: Scenario
+    n_experiences: int
+    input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
+    n_outputs: int
+    objective: Objective
+    prepare: Prepare
+    train: TrainSettings
+    seeds: Seeds
+    device: torch.device
+    task_classes: tuple[tuple[int, ...], ...] | None = None
+    planned_samples: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict)  # public facts of the stream: source, licence, version
+
+    def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return a generator of the data seed for a named purpose, e.g. `info.generator("buffer")`."""
+        return generator_for(self.seeds.data, *purpose, device=device)

@@ -1,0 +1,1 @@
+"""Presets shipped with cl-suite: protocols and whole published settings, as YAML."""

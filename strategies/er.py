@@ -1,0 +1,61 @@
+"""Experience replay: each step also trains on samples of a small memory.
+
+Chaudhry et al. 2019, "On Tiny Episodic Memories in Continual Learning" (arXiv 1902.10486); the update follows the
+Mammoth library: one forward over current and replayed samples together, current samples inserted after the step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite import Batch, GradientStrategy, StreamInfo, build_buffer, join_inputs
+
+
+class ER(GradientStrategy):
+    """Experience replay (Chaudhry et al. 2019): rehearse a small memory beside every batch."""
+
+    source = "Chaudhry et al. 2019, arXiv 1902.10486"
+
+    @dataclass
+    class Config(GradientStrategy.Config):
+        """Options of experience replay."""
+
+        buffer_size: int = 500  # samples, whole stream
+        buffer: str = "reservoir"  # reservoir, balanced, ring
+        replay_batch: int = 0  # samples replayed per step; 0 = as many as the current batch has
+
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Build the network and an empty buffer."""
+        super().setup(info, build_model)
+        self.buffer = build_buffer(self.config.buffer, self.config.buffer_size, info)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean over current and replayed samples of one joint forward pass."""
+        if not len(self.buffer):  # the first step has nothing to replay
+            return super().loss(batch)
+        replay = self.buffer.draw(self.config.replay_batch or len(batch))
+        task_ids = None
+        if batch.task_ids is not None and replay.task_ids is not None:
+            task_ids = torch.cat([batch.task_ids, replay.task_ids])
+        logits = self.logits(join_inputs([batch.inputs, replay.inputs]), task_ids)
+        return self.info.objective.loss(logits, torch.cat([batch.targets, replay.targets])).mean()
+
+    def after_step(self, batch: Batch) -> None:
+        """Insert the current samples only now, so that none is replayed beside itself."""
+        self.buffer.add(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network, progress and buffer."""
+        return super().state_dict() | {"buffer": self.buffer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.buffer.load_state_dict(state["buffer"])
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return how full the memory is, in samples and bytes."""
+        return {"buffer_samples": len(self.buffer), "buffer_bytes": self.buffer.bytes_stored()}
