@@ -25,7 +25,6 @@ class ToyGaussians(Stream):
         dimensions: int = 16
         distance: float = 4.0  # distance of class centres from the origin, in standard deviations
         data_seed: int = 0  # the clusters themselves; not one of the run's seeds: every run sees the same data
-        validation: float = 0.0  # share of the training data held out
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Draw the clusters; the same `data_seed` gives the same data."""

@@ -28,7 +28,7 @@ _HOME = {
     ],
     "networks": ["HeadBank", "Network", "build_network"],
     "buffer": ["Buffer", "ClassBalanced", "Reservoir", "Ring", "build_buffer"],
-    "layer_inputs": ["as_vectors", "layer_inputs"],
+    "layer_capture": ["as_vectors", "layer_inputs"],
     "masked_layers": [
         "MaskedConv2d",
         "MaskedLinear",
@@ -39,7 +39,7 @@ _HOME = {
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
@@ -58,13 +58,12 @@ if TYPE_CHECKING:
     from cl_suite.data_root import DataRoot
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError
     from cl_suite.experience import Experience
-    from cl_suite.layer_inputs import as_vectors, layer_inputs
+    from cl_suite.layer_capture import as_vectors, layer_inputs
     from cl_suite.networks import HeadBank, Network, build_network
     from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.prepare import PrepareImages, PrepareVectors
     from cl_suite.scenario import Requirement, Scenario
     from cl_suite.seeding import Seeds, generator_for, seed_for
-    from cl_suite.stream import Samples, Stream, StreamData, TaskData, class_order, hold_out, split_by_class
     from cl_suite.strategy import (
         GradientStrategy,
         ModelPredictor,
@@ -73,4 +72,5 @@ if TYPE_CHECKING:
         Strategy,
         build_optimizer,
     )
+    from cl_suite.stream import Samples, Stream, StreamData, TaskData, class_order, hold_out, split_by_class
     from cl_suite.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs

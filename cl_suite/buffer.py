@@ -25,7 +25,9 @@ class Buffer(ABC):
 
     def __init__(self, capacity: int, info: StreamInfo, *, purpose: str = "buffer") -> None:
         if capacity < 1:
-            raise UsageError(f"a buffer needs a capacity of at least 1 sample, not {capacity}. Set strategy.buffer_size.")
+            raise UsageError(
+                f"a buffer needs a capacity of at least 1 sample, not {capacity}. Set strategy.buffer_size."
+            )
         self.capacity = capacity
         self.seen = 0  # samples offered so far
         self.size = 0  # samples kept

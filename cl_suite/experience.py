@@ -23,7 +23,9 @@ class Source(Protocol):
     """Anything batches can be taken from: an experience's samples, a buffer."""
 
     def __len__(self) -> int: ...
-    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]: ...
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        """Return (raw inputs [B, ...], targets [B]) at `positions` [B]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,4 @@ class Experience:
         if now >= self._next_reading:
             self._next_reading = now + READ_SECONDS
             drawn = self._hooks.meter.samples_drawn
-            self._hooks.on_progress(
-                Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn)
-            )
+            self._hooks.on_progress(Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn))

@@ -106,9 +106,7 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(out)
         self.shortcut = nn.Sequential()
         if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, maps: Tensor) -> Tensor:
         """[B, channels, H, W] -> [B, out, H/stride, W/stride]."""
@@ -182,7 +180,9 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 IMAGE_BACKBONES = frozenset({"conv_small", "resnet18_reduced", "resnet18", "alexnet"})
 
 
-def build_network(name: str, input_shape: tuple[int, ...], n_outputs: int, *, bias: bool = True, **options: object) -> Network:
+def build_network(
+    name: str, input_shape: tuple[int, ...], n_outputs: int, *, bias: bool = True, **options: object
+) -> Network:
     """Return a network by backbone name; "auto" takes an MLP for vectors and grey images, conv_small for colour.
 
     input_shape: of one sample, (D,) or (C, H, W); n_outputs: of the heads

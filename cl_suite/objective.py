@@ -27,7 +27,10 @@ class Score:
 class Objective(Protocol):
     """How a stream's outputs are trained and judged."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A word for the record."""
+        ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss per sample, [B]."""

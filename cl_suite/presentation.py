@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class Task:
                 correct += self.objective.correct(outputs, targets, allowed).sum()
                 within += self.objective.correct(outputs, targets, own).sum()
         count = len(self.test)
-        rules_differ = not torch.equal(allowed, own)
+        rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
 
     def _visible(self, classes: tuple[int, ...] | frozenset[int]) -> Tensor:
@@ -93,7 +94,6 @@ class Presentation:
         train: TrainSettings,
         seeds: Seeds,
         device: torch.device,
-        validation: float = 0.0,
         card: dict[str, object] | None = None,
     ) -> None:
         self.scenario = scenario
@@ -102,7 +102,7 @@ class Presentation:
         self._blocks = _class_blocks(self._data.tasks, shared=self._labels_shared(scenario))
         n_outputs = 1 + max(max(block) for block in self._blocks)
         splits = [
-            hold_out(_relabel(task.train, block), validation, generator_for(seeds.data, "validation", number))
+            hold_out(_relabel(task.train, block), train.validation, generator_for(seeds.data, "validation", number))
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         ]
         self._training = [kept for kept, _ in splits]
@@ -198,9 +198,7 @@ class Presentation:
                 positions.append(torch.randperm(len(part), generator=generator))
         owner, position = torch.cat(owners), torch.cat(positions)
         cuts = torch.linspace(0, len(owner), self.n_experiences + 1).round().long().tolist()
-        return [
-            _Sequence(self._training, owner[a:b], position[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+        return [_Sequence(self._training, owner[a:b], position[a:b]) for a, b in pairwise(cuts)]
 
 
 def _class_blocks(tasks: tuple[TaskData, ...], *, shared: bool) -> list[tuple[int, ...]]:

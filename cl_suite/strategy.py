@@ -61,7 +61,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, after `setup`, so that learning goes on as if never interrupted."""
+        """Restore what `state_dict` returned (tensors arrive on the CPU), after `setup`.
+
+        Learning must go on as if never interrupted: bit for bit on a CPU.
+        """
 
     def model_selection(self) -> str:
         """Return "none", "validation" or "oracle": what chose among the states met in training."""
@@ -74,6 +77,10 @@ class Strategy(ABC):
     def model_parameters(self) -> int:
         """Return the number of parameters of the networks in use, for the table of costs."""
         return 0
+
+    def expected_samples(self, info: StreamInfo) -> int:
+        """Return how many samples the whole run will draw, replay included: for the time left, nothing else."""
+        return info.planned_samples
 
 
 @runtime_checkable
@@ -94,6 +101,7 @@ class ModelPredictor:
 
     @torch.no_grad()
     def __call__(self, inputs: Inputs) -> Tensor:
+        """Return logits [B, C]."""
         modes = {module: module.training for module in self._model.modules()}
         self._model.eval()
         try:

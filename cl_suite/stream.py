@@ -161,7 +161,8 @@ def split_by_class(
     if n_tasks < 1 or n_classes % n_tasks:
         allowed = [n for n in range(1, n_classes + 1) if n_classes % n == 0]
         raise UsageError(
-            f"stream.n_tasks={n_tasks} does not divide the {n_classes} classes. Use one of {', '.join(map(str, allowed))}."
+            f"stream.n_tasks={n_tasks} does not divide the {n_classes} classes. "
+            f"Use one of {', '.join(map(str, allowed))}."
         )
     per_task = n_classes // n_tasks
 
@@ -191,8 +192,6 @@ def class_order(kind: str, n_classes: int, seed: int) -> list[int]:
 
 def hold_out(samples: Samples, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:
     """Split training samples into (training, validation), disjoint; `share` in [0, 1) goes to validation."""
-    if not 0.0 <= share < 1.0:
-        raise UsageError(f"stream.validation={share} is not a share. Use a number from 0 up to, not including, 1.")
     order = torch.randperm(len(samples), generator=generator).to(samples.targets.device)
     held = round(share * len(samples))
     return samples.select(order[held:].sort().values), samples.select(order[:held].sort().values)

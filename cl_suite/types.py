@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from cl_suite.errors import UsageError
 from cl_suite.scenario import Scenario
 from cl_suite.seeding import Seeds, generator_for
 
@@ -63,22 +64,36 @@ class Batch:
 class Prepare(Protocol):
     """Turns stored samples into model inputs, on their device; augments when a generator is given."""
 
-    def __call__(self, raw: Inputs, generator: torch.Generator | None = None) -> Inputs: ...
+    def __call__(self, raw: Inputs, generator: torch.Generator | None = None) -> Inputs:
+        """[B, ...] as stored -> [B, ...] as the model reads it."""
+        ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainSettings:
-    """How much and in what pieces a strategy trains. Same for every strategy of a comparison.
+    """How much and in what pieces a strategy trains: the overrides `train.<field>=...`.
 
-    A strategy with several phases (ExSSNeT) divides `epochs` between them.
+    The same for every strategy of a comparison; one with several phases (ExSSNeT) divides `epochs` between them.
+    Not frozen, because Hydra fills it in.
     """
 
     epochs: int = 5  # passes over each experience
     batch_size: int = 64  # samples
     augment: bool = True  # random crop and flip where the stream defines them
+    validation: float = 0.0  # share of the training data held out for model selection, in [0, 1)
     evaluate_every: int = 0  # steps between evaluation points inside an experience; 0 = only after each experience
     max_samples: int = 0  # samples drawn in the whole run, replay included; 0 = no limit
     segments: int = 0  # task_agnostic: number of evenly spaced evaluation points; 0 = three per task and one more
+
+
+    def check(self) -> None:
+        """Raise UsageError for a value outside its range."""
+        for name, low in (("epochs", 1), ("batch_size", 1), ("evaluate_every", 0), ("max_samples", 0), ("segments", 0)):
+            value = getattr(self, name)
+            if value < low:
+                raise UsageError(f"train.{name}={value} is too small. Use {low} or more.")
+        if not 0.0 <= self.validation < 1.0:
+            raise UsageError(f"train.validation={self.validation} is not a share. Use 0 or more, and less than 1.")
 
 
 @dataclass(frozen=True)

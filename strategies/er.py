@@ -59,3 +59,8 @@ class ER(GradientStrategy):
     def diagnostics(self) -> dict[str, Any]:
         """Return how full the memory is, in samples and bytes."""
         return {"buffer_samples": len(self.buffer), "buffer_bytes": self.buffer.bytes_stored()}
+
+    def expected_samples(self, info: StreamInfo) -> int:
+        """Return fresh samples and as many replayed ones."""
+        share = self.config.replay_batch / info.train.batch_size if self.config.replay_batch else 1.0
+        return round(info.planned_samples * (1.0 + share))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cl_suite import Experience, GradientStrategy, Predictor, Ring, UnseenTask
+from cl_suite import Experience, GradientStrategy, Predictor, Ring, StreamInfo, UnseenTask
 
 
 class Joint(GradientStrategy):
@@ -47,3 +47,7 @@ class Joint(GradientStrategy):
         if state["store"] is not None:
             self.store = Ring(state["capacity"], self.info, purpose="joint")
             self.store.load_state_dict(state["store"])
+
+    def expected_samples(self, info: StreamInfo) -> int:
+        """Return one pass to store and the training passes."""
+        return info.planned_samples + info.planned_samples // info.train.epochs

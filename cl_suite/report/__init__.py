@@ -1,1 +1,58 @@
-"""Records to tables. Never imports torch."""
+"""Records to tables: only what is comparable shares one. Never imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cl_suite.errors import UsageError, nearest
+from cl_suite.record import write_atomic
+from cl_suite.report.load import Loaded, load_results
+from cl_suite.report.markdown import leaderboard, table_text
+from cl_suite.report.tables import build_tables, to_csv
+
+__all__ = ["build_report", "render_table"]
+
+
+def build_report(results: Path, output: Path) -> list[Path]:
+    """Write `leaderboard.md` and `leaderboard.csv` of all records below `results` into `output`; return their paths.
+
+    The same records give the same files, byte for byte. Records that cannot be read are named in the leaderboard.
+    Raise UsageError if there is no record to read, or `output` cannot be written.
+    """
+    loaded = load_results(results)
+    _refuse_empty(loaded, results)
+    tables = build_tables(loaded.records)
+    files = {"leaderboard.md": leaderboard(tables, loaded.notes), "leaderboard.csv": to_csv(tables)}
+    for name, text in files.items():
+        write_atomic(output / name, text, flag="--output")
+    return [output / name for name in files]
+
+
+def render_table(results: Path, *, stream: str, scenario: str | None = None, protocol: str | None = None) -> str:
+    """Return the Markdown tables of one stream (of one scenario, one protocol), for a page to embed.
+
+    Raise UsageError if there is no such record.
+    """
+    loaded = load_results(results)
+    _refuse_empty(loaded, results)
+    records = [
+        record
+        for record in loaded.records
+        if record.stream == stream and scenario in (None, record.scenario) and protocol in (None, record.protocol)
+    ]
+    if not records:
+        wanted = ", ".join(word for word in (stream, scenario, protocol) if word)
+        known = {", ".join((r.stream, r.scenario, r.protocol)) for r in loaded.records}
+        raise UsageError(f"no record of {wanted} below {results}. {nearest(wanted, known)}")
+    return "\n".join(table_text(table) for table in build_tables(records))
+
+
+def _refuse_empty(loaded: Loaded, results: Path) -> None:
+    if loaded.records:
+        return
+    if loaded.notes:
+        raise UsageError(f"no record below {results} can be read. The first: {loaded.notes[0]}.")
+    raise UsageError(
+        f"no records below {results}. Run cl-bench --strategy NAME --stream NAME first, "
+        "or name the folder of records with --results."
+    )

@@ -1,0 +1,5 @@
+"""`python -m cl_suite` is `cl-bench`."""
+
+from cl_suite.cli import main
+
+main()

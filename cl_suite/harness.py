@@ -1,0 +1,255 @@
+"""The only outer loop: learn an experience, score every task, save, go on."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from cl_suite.checkpoint import load_state, save_state, tensor_bytes
+from cl_suite.errors import UnseenTask
+from cl_suite.experience import Hooks, Progress
+from cl_suite.metering import Meter
+from cl_suite.networks import Network
+from cl_suite.presentation import Presentation, Task
+from cl_suite.scenario import Requirement
+from cl_suite.seeding import seed_for
+from cl_suite.strategy import ModelPredictor, Predictor, Strategy
+
+Row = list[float | None]
+
+
+class Listener(Protocol):
+    """Follows a run; the display is one."""
+
+    def resumed(self, experiences_done: int) -> None:
+        """Say that a run goes on after so many experiences."""
+
+    def progress(self, progress: Progress, meter: Meter) -> None:
+        """Receive a reading of the training loop, at most a few times a second."""
+
+    def row(self, experience: int, scores: Row) -> None:
+        """Receive a row of R."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def resumed(self, experiences_done: int) -> None:
+        """Say nothing."""
+
+    def progress(self, progress: Progress, meter: Meter) -> None:
+        """Say nothing."""
+
+    def row(self, experience: int, scores: Row) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class Results:
+    """What a run measured so far. R[i][j] in [0, 1]: score on task j after experience i; None where unanswered.
+
+    R_task_aware: from the same logits, argmax within the task; None where R already is that
+    baseline:     score of the untrained network per task
+    curve:        evaluation points inside experiences: {experience, step, samples, scores}
+    """
+
+    R: list[Row] = field(default_factory=list)
+    R_task_aware: list[Row] | None = None
+    baseline: Row = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+class ModelFactory:
+    """Makes networks; the n-th is always the same for one model seed, also after a resume."""
+
+    def __init__(self, build: Callable[[], nn.Module], seed: int, device: torch.device) -> None:
+        self._build, self._seed, self._device = build, seed, device
+        self.built = 0
+
+    def __call__(self) -> nn.Module:
+        """Return the next network, on the run's device."""
+        model = self.make(self.built)
+        self.built += 1
+        return model
+
+    def make(self, number: int) -> nn.Module:
+        """Return network number `number` without counting it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(self._seed, "network", number))
+            return self._build().to(self._device)
+
+
+class Harness:
+    """One run of a strategy on a stream under a scenario.
+
+    checkpoint:  file for the state between experiences; None = not saved
+    fingerprint: says what run a checkpoint belongs to; another one is not resumed
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        presentation: Presentation,
+        build_model: Callable[[], nn.Module],
+        *,
+        listener: Listener | None = None,
+        checkpoint: Path | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.strategy = strategy
+        self.presentation = presentation
+        self.listener = listener or Silent()
+        self.meter = Meter(max_samples=presentation.info.train.max_samples)
+        self.results = Results()
+        self._checkpoint, self._fingerprint = checkpoint, fingerprint
+        self._factory = ModelFactory(build_model, presentation.info.seeds.model, presentation.info.device)
+
+    def run(self, *, resume: bool = True) -> Results:
+        """Run to the end of the stream, from the checkpoint if there is one, and return what was measured."""
+        info = self.presentation.info
+        devices = [info.device] if info.device.type == "cuda" else []
+        if devices:
+            torch.cuda.reset_peak_memory_stats(info.device)
+        with torch.random.fork_rng(devices=devices), self.meter.metering():
+            started = time.perf_counter()
+            self._seed_everything("setup", seed=info.seeds.model)
+            self.strategy.setup(info, self._factory)
+            done = self._restore() if resume else 0
+            if done:
+                self.listener.resumed(done)
+            elif not self.results.baseline:
+                self.results.baseline = self._baseline()
+            hooks = Hooks(self.meter, self._on_progress, self._on_evaluation_point)
+            before = self.meter.wall_seconds
+            for experience in self.presentation.experiences(hooks, start=done):
+                self._seed_everything("experience", experience.index, seed=info.seeds.data)
+                self._learn(experience)
+                scores, task_aware = self._evaluate(experience.index + 1)
+                self.results.R.append(scores)
+                if self._two_rules():
+                    self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
+                self.meter.wall_seconds = before + time.perf_counter() - started
+                self._save(experience.index + 1)
+                self.listener.row(experience.index, scores)
+        return self.results
+
+    def costs(self) -> dict[str, float]:
+        """Return what the run cost, in the record's words."""
+        costs: dict[str, float] = self.meter.state_dict()
+        del costs["max_samples"]
+        costs["peak_memory_bytes"] = _peak_memory(self.presentation.info.device)
+        costs["model_parameters"] = self.strategy.model_parameters()
+        costs["state_bytes"] = tensor_bytes(self.strategy.state_dict())
+        return costs
+
+    def test_samples(self) -> list[int]:
+        """Return the number of test samples of each task."""
+        return [len(task.test) for task in self.presentation.tasks]
+
+    def _learn(self, experience: Any) -> None:
+        evaluated = self.meter.eval_seconds
+        with self.meter.timing("train_seconds"):
+            self.strategy.learn(experience)
+            experience.close()
+            experience.check_finite()
+        # Evaluation points inside the experience are not training.
+        self.meter.train_seconds -= self.meter.eval_seconds - evaluated
+
+    def _two_rules(self) -> bool:
+        within = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
+        return not within and any(len(task.classes) < task.n_outputs for task in self.presentation.tasks)
+
+    def _evaluate(self, n_experiences: int) -> tuple[Row, Row]:
+        """Score every task that can be answered; None where there is no head or the strategy has no answer."""
+        scores: Row = []
+        task_aware: Row = []
+        seen = self.presentation.seen_after(n_experiences)
+        devices = [self.presentation.info.device] if self.presentation.info.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self.meter.timing("eval_seconds"):
+            for task in self.presentation.tasks:
+                score = None
+                if self.presentation.answerable(task, n_experiences):
+                    try:
+                        score = task.score(self._predictor(task), seen)
+                    except UnseenTask:
+                        score = None
+                scores.append(None if score is None else score.value)
+                task_aware.append(None if score is None else score.task_aware)
+        return scores, task_aware
+
+    def _predictor(self, task: Task) -> Predictor:
+        tells = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
+        return self.strategy.predictor(task.index if tells else None)
+
+    def _baseline(self) -> Row:
+        """Score the untrained network with all heads in place, before anything is learned."""
+        model = self._factory.make(0)
+        assert isinstance(model, Network)
+        model.heads.open()
+        everything = self.presentation.seen_after(self.presentation.n_experiences)
+        with self.meter.timing("eval_seconds"):
+            return [task.score(ModelPredictor(model), everything).value for task in self.presentation.tasks]
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.listener.progress(progress, self.meter)
+
+    def _on_evaluation_point(self, experience: int, step: int) -> None:
+        scores, _ = self._evaluate(experience + 1)
+        self.results.curve.append(
+            {"experience": experience, "step": step, "samples": self.meter.samples_drawn, "scores": scores}
+        )
+
+    def _seed_everything(self, *purpose: object, seed: int) -> None:
+        """Seed the global generators (dropout, a plugin's own draws). Same at a resume as in a straight run."""
+        value = seed_for(seed, *purpose)
+        torch.manual_seed(value)
+        random.seed(value)
+        np.random.seed(value % 2**32)
+
+    def _save(self, experiences_done: int) -> None:
+        if self._checkpoint is None:
+            return
+        state = {
+            "fingerprint": self._fingerprint,
+            "experiences_done": experiences_done,
+            "models_built": self._factory.built,
+            "strategy": self.strategy.state_dict(),
+            "R": self.results.R,
+            "R_task_aware": self.results.R_task_aware,
+            "baseline": self.results.baseline,
+            "curve": self.results.curve,
+            "meter": self.meter.state_dict(),
+        }
+        save_state(self._checkpoint, state)
+
+    def _restore(self) -> int:
+        """Load the checkpoint if it belongs to this run; return the number of experiences already learned."""
+        if self._checkpoint is None or not self._checkpoint.exists():
+            return 0
+        state = load_state(self._checkpoint)
+        if state["fingerprint"] != self._fingerprint:
+            return 0
+        self._factory.built = state["models_built"]
+        self.strategy.load_state_dict(state["strategy"])
+        self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"])
+        limit = self.meter.max_samples
+        for name, value in state["meter"].items():
+            setattr(self.meter, name, value)
+        self.meter.max_samples = limit
+        return state["experiences_done"]
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the peak bytes: allocated on a GPU, resident in the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,206 @@
+"""Numbers of a run, as pure functions of what was measured. Never imports torch, never changes its input.
+
+R[i][j] is the score on task j after experience i, in [0, 1], None where unanswered; T is the number of tasks.
+Every function returns None where its number is not defined, never 0: an entry it needs is None, or rows of R are not
+the T tasks in order (a task-agnostic run: its rows are times).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
+from typing import Any
+
+Row = Sequence[float | None]
+Matrix = Sequence[Row]
+Curve = Sequence[Mapping[str, Any]]
+
+
+def acc(R: Matrix) -> float | None:  # noqa: N803
+    """Average accuracy, macro: every task counts the same.
+
+    ACC = 1/T sum_j R[T-1][j] (Lopez-Paz & Ranzato 2017). Needs a complete last row; rows may be times.
+    """
+    return _mean(R[-1]) if R else None
+
+
+def acc_micro(R: Matrix, counts: Sequence[int]) -> float | None:  # noqa: N803
+    """Average accuracy, micro: every test sample counts the same.
+
+    ACC_micro = sum_j n_j R[T-1][j] / sum_j n_j, with n_j = counts[j] test samples of task j. Needs a complete last row.
+    """
+    total = sum(counts)
+    last = _complete(R[-1]) if R else None
+    if last is None or not total:
+        return None
+    return fsum(n * score for n, score in zip(counts, last, strict=True)) / total
+
+
+def bwt(R: Matrix) -> float | None:  # noqa: N803
+    """Backward transfer: what later learning did to earlier tasks; negative = forgotten.
+
+    BWT = 1/(T-1) sum_{j<T-1} R[T-1][j] - R[j][j] (Lopez-Paz & Ranzato 2017).
+    Needs T >= 2 rows for T tasks, the last row and the diagonal.
+    """
+    if not _rows_are_tasks(R):
+        return None
+    return _mean(_difference(R[-1][j], R[j][j]) for j in range(len(R) - 1))
+
+
+def fwt(R: Matrix, baseline: Row) -> float | None:  # noqa: N803
+    """Forward transfer: how much better a task is before it is learned than with the untrained network.
+
+    FWT = mean over j>0 of R[j-1][j] - b[j] (Lopez-Paz & Ranzato 2017), over the tasks that could be answered
+    before they were learned; None if there is none (class-incremental: the classes did not exist yet).
+    Needs T >= 2 rows for T tasks and b[j], the untrained score, with the final layout of the heads.
+    """
+    if not _rows_are_tasks(R) or len(baseline) != len(R):
+        return None
+    gains = [_difference(R[j - 1][j], baseline[j]) for j in range(1, len(R))]
+    return _mean(gain for gain in gains if gain is not None)
+
+
+def forgetting(R: Matrix) -> float | None:  # noqa: N803
+    """Forgetting: how far each task is below the best it ever was; negative = it became still better.
+
+    F = 1/(T-1) sum_{j<T-1} (max_{l<T-1} R[l][j] - R[T-1][j]) (Chaudhry et al. 2018), not clipped at 0.
+    Needs T >= 2 rows for T tasks, the last row, and for each earlier task one score before it.
+    """
+    if not _rows_are_tasks(R):
+        return None
+    columns = [[score for row in R[:-1] if (score := row[j]) is not None] for j in range(len(R) - 1)]
+    return _mean(_difference(max(column, default=None), R[-1][j]) for j, column in enumerate(columns))
+
+
+def learning_accuracy(R: Matrix) -> float | None:  # noqa: N803
+    """Learning accuracy: how well each task is learned when it is its turn.
+
+    LA = 1/T sum_j R[j][j] (Riemer et al. 2019). Needs T rows for T tasks and the diagonal.
+    """
+    if not R or len(R) != len(R[0]):
+        return None
+    return _mean(R[j][j] for j in range(len(R)))
+
+
+def average_incremental_accuracy(R: Matrix) -> float | None:  # noqa: N803
+    """Average incremental accuracy: the accuracy on the tasks so far, averaged over the stream.
+
+    AIA = 1/T sum_i 1/(i+1) sum_{j<=i} R[i][j] (Rebuffi et al. 2017, iCaRL; here the mean over tasks, first included).
+    Needs T rows for T tasks and everything on and below the diagonal.
+    """
+    if not R or len(R) != len(R[0]):
+        return None
+    return _mean(_mean(row[: i + 1]) for i, row in enumerate(R))
+
+
+def anytime_accuracy(curve: Curve) -> float | None:
+    """Average anytime accuracy: the accuracy on the tasks met so far, averaged over the points inside experiences.
+
+    AAA = mean over points p of mean_{j<=e(p)} scores_p[j], e(p) = the experience point p lies in (Caccia et al. 2022).
+    Needs evaluation points (`train.evaluate_every`) at which all tasks met so far, the present one included, are
+    answered, and experiences that are tasks.
+    """
+    return _mean(_mean(point["scores"][: point["experience"] + 1]) for point in curve)
+
+
+def min_acc(R: Matrix, curve: Curve) -> float | None:  # noqa: N803
+    """Average minimum accuracy, the depth of the stability gap.
+
+    min-ACC = 1/(T-1) sum_{j<T-1} of the lowest score of task j at any evaluation after it was learned: the points of
+    the curve inside later experiences, and the rows of R after them (De Lange et al. 2023).
+    Needs T >= 2 rows for T tasks and a curve with at least one point inside each experience after the first.
+    """
+    if not _rows_are_tasks(R):
+        return None
+    later = range(1, len(R))
+    if not {point["experience"] for point in curve}.issuperset(later):
+        return None
+    return _mean(_lowest(R, curve, task) for task in range(len(R) - 1))
+
+
+def worst_case_accuracy(R: Matrix, curve: Curve) -> float | None:  # noqa: N803
+    """Worst-case accuracy: the last task as it is learned, the earlier ones at their lowest.
+
+    WC-ACC = 1/T R[T-1][T-1] + (1 - 1/T) min-ACC (De Lange et al. 2023). Needs what `min_acc` needs.
+    """
+    lowest = min_acc(R, curve)
+    if lowest is None or R[-1][-1] is None:
+        return None
+    return R[-1][-1] / len(R) + (1 - 1 / len(R)) * lowest
+
+
+def summarise(
+    R: Matrix,  # noqa: N803
+    baseline: Row,
+    counts: Sequence[int],
+    curve: Curve = (),
+    R_task_aware: Matrix | None = None,  # noqa: N803
+    *,
+    rows_are_tasks: bool = True,
+) -> dict[str, float | None]:
+    """Return the metrics of a record: {name: value, or None where it is not defined}.
+
+    baseline:       [T] score of the untrained network per task
+    counts:         [T] test samples per task
+    curve:          evaluation points inside experiences: {experience, step, samples, scores [T]}
+    R_task_aware:   R with the argmax within the task, from the same logits; adds `*_task_aware`
+    rows_are_tasks: False for a task-agnostic run, whose rows are times even where they happen to be T
+    """
+    _check_width(R, baseline, counts)
+    tasks: Matrix = R if rows_are_tasks and R and len(R) == len(R[0]) else []
+    within: Curve = curve if tasks else ()
+    metrics = {
+        "acc": acc(R),
+        "acc_micro": acc_micro(R, counts),
+        "bwt": bwt(tasks),
+        "fwt": fwt(tasks, baseline),
+        "forgetting": forgetting(tasks),
+        "learning_accuracy": learning_accuracy(tasks),
+        "average_incremental_accuracy": average_incremental_accuracy(tasks),
+        "anytime_accuracy": anytime_accuracy(within),
+        "min_acc": min_acc(tasks, within),
+        "worst_case_accuracy": worst_case_accuracy(tasks, within),
+    }
+    if R_task_aware is not None:
+        aware: Matrix = R_task_aware if tasks else []
+        metrics["acc_task_aware"] = acc(R_task_aware)
+        metrics["bwt_task_aware"] = bwt(aware)
+        metrics["forgetting_task_aware"] = forgetting(aware)
+    return metrics
+
+
+def _lowest(R: Matrix, curve: Curve, task: int) -> float | None:  # noqa: N803
+    """Return the lowest score of a task after its own experience; None if it was ever unanswered there."""
+    scores = [point["scores"][task] for point in curve if point["experience"] > task]
+    complete = _complete([*scores, *(row[task] for row in R[task + 1 :])])
+    return min(complete) if complete else None
+
+
+def _rows_are_tasks(R: Matrix) -> bool:  # noqa: N803
+    return len(R) >= 2 and len(R) == len(R[0])
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _complete(values: Iterable[float | None]) -> list[float] | None:
+    """Return the values, or None if one of them is."""
+    listed = []
+    for value in values:
+        if value is None:
+            return None
+        listed.append(value)
+    return listed
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean, or None if there is nothing to average or a value is None."""
+    complete = _complete(values)
+    return fsum(complete) / len(complete) if complete else None
+
+
+def _check_width(R: Matrix, baseline: Row, counts: Sequence[int]) -> None:  # noqa: N803
+    widths = {len(row) for row in R} | {len(counts)} | ({len(baseline)} if baseline else set())
+    if len(widths) > 1:
+        raise ValueError(f"R, baseline and counts must have one entry per task; they have {sorted(widths)}")

@@ -1,0 +1,39 @@
+"""Find and read records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cl_suite.record import RunRecord, parse_record
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Records in the order of their files, and a note for each file that does not count."""
+
+    records: list[RunRecord]
+    notes: list[str]
+
+
+def load_results(results: Path) -> Loaded:
+    """Read every `seed_*.json` below `results`, complete and failed; one that is damaged becomes a note."""
+    records: dict[tuple[object, ...], RunRecord] = {}
+    notes = []
+    for path in sorted(results.rglob("seed_*.json")):
+        name = path.relative_to(results).as_posix()
+        try:
+            record = parse_record(path.read_text(encoding="utf-8"))
+        except OSError as problem:
+            notes.append(f"{name} cannot be read ({problem.strerror or problem})")
+            continue
+        except ValueError as problem:  # also text that is not UTF-8
+            reason = f"is damaged: {problem.reason}" if isinstance(problem, UnicodeDecodeError) else str(problem)
+            notes.append(f"{name} {reason}")
+            continue
+        identity = (record.stream, record.scenario, record.strategy, record.config_hash, record.seed, record.status)
+        if identity in records:
+            notes.append(f"{name} repeats a run that is already there and is not counted again")
+            continue
+        records[identity] = record
+    return Loaded(list(records.values()), notes)

@@ -1,0 +1,137 @@
+"""Tables as Markdown: scores in percent, costs in units one reads at a glance, `-` where there is nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cl_suite.report.tables import LeaderboardTable
+
+MISSING = "-"
+INTRODUCTION = """\
+# Leaderboard
+
+Written by `cl-bench report` from the saved records; raw numbers in `leaderboard.csv`.
+Mean ± sample standard deviation over seeds, scores in percent; `-` = missing or not defined.
+One table for each stream, scenario and protocol: numbers of different tables are not comparable.
+finetune is the floor (lower bound), joint the ceiling (upper bound). Seconds and memory depend on the device.
+Selection = what chose among the states met in training; oracle looked at test data.
+"""
+TASK_AWARE = (
+    "ACC task-aware: the same logits with the answer restricted to the task's own classes at test. "
+    "It is not a task-incremental result."
+)
+
+
+def leaderboard(tables: Sequence[LeaderboardTable], notes: Sequence[str]) -> str:
+    """Return the whole page; `notes` name the record files that do not count."""
+    parts = [INTRODUCTION, *map(table_text, tables)]
+    if notes:
+        parts.append("## Record files left out\n\n" + "".join(f"- {_escape(note)}\n" for note in notes))
+    return "\n".join(parts)
+
+
+def table_text(table: LeaderboardTable) -> str:
+    """Return one table with its heading, its facts and its failed runs."""
+    key = table.key
+    facts = [f"{table.n_tasks} tasks", f"stream version {key['stream_version']}"]
+    if key["stream_options"]:
+        facts.append(f"stream options {key['stream_options']}")
+    columns = [column for column in _COLUMNS if column[0] != "ACC task-aware" or _has(table, "acc_task_aware")]
+    lines = [
+        f"## {key['stream']}, {key['scenario']}, protocol {key['protocol']}",
+        "",
+        _escape("; ".join(facts)),
+        "",
+        _line(name for name, _ in columns),
+        _line("---" if name in _WORDS else "---:" for name, _ in columns),
+        *(_line(cell(row) for _, cell in columns) for row in table.rows.to_dict("records")),
+    ]
+    if _has(table, "acc_task_aware"):
+        lines += ["", TASK_AWARE]
+    if table.failed:
+        lines += ["", f"Failed runs: {_escape('; '.join(table.failed))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _has(table: LeaderboardTable, name: str) -> bool:
+    return bool(table.rows[f"{name}_mean"].notna().any())
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _name(row: dict[Any, Any]) -> str:
+    role = f" ({row['role']})" if row["role"] else ""
+    options = f" [{row['configuration']}]" if row["configuration"] else ""
+    return _escape(f"{row['strategy']}{role}{options}")
+
+
+def _percent(name: str) -> Callable[[dict[Any, Any]], str]:
+    def cell(row: dict[Any, Any]) -> str:
+        mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
+        if math.isnan(mean):
+            return MISSING
+        spread = MISSING if math.isnan(deviation) else f"{100 * deviation:.1f}"
+        count = row[f"{name}_count"]
+        fewer = f" (n={count})" if count < row["n_seeds"] else ""
+        return f"{round(100 * mean, 1) + 0.0:.1f} ± {spread}{fewer}"  # + 0.0: never -0.0
+
+    return cell
+
+
+def _mean(name: str, form: Callable[[float], str]) -> Callable[[dict[Any, Any]], str]:
+    def cell(row: dict[Any, Any]) -> str:
+        mean = row[f"{name}_mean"]
+        return MISSING if math.isnan(mean) else form(mean)
+
+    return cell
+
+
+def _word(name: str) -> Callable[[dict[Any, Any]], str]:
+    return lambda row: _escape(row[name]) if isinstance(row[name], str) and row[name] else MISSING
+
+
+def _seeds(row: dict[Any, Any]) -> str:
+    numbers = row["seeds"].split()
+    if not numbers:
+        return MISSING
+    return f"{len(numbers)} ({', '.join(numbers)})" if len(numbers) <= 5 else str(len(numbers))
+
+
+def _whole(value: float) -> str:
+    return f"{round(value):,}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.1f}"
+
+
+def _size(value: float) -> str:
+    return f"{value / 2**20:,.1f} MiB" if value >= 2**20 else f"{value / 2**10:,.1f} KiB"
+
+
+_WORDS = ("Strategy", "Selection", "Device")  # left-aligned
+_COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
+    ("Strategy", _name),
+    ("ACC", _percent("acc")),
+    ("BWT", _percent("bwt")),
+    ("FWT", _percent("fwt")),
+    ("Forgetting", _percent("forgetting")),
+    ("Learning accuracy", _percent("learning_accuracy")),
+    ("ACC task-aware", _percent("acc_task_aware")),
+    ("Samples drawn", _mean("samples_drawn", _whole)),
+    ("Train seconds", _mean("train_seconds", _seconds)),
+    ("Peak memory", _mean("peak_memory_bytes", _size)),
+    ("Parameters", _mean("model_parameters", _whole)),
+    ("State", _mean("state_bytes", _size)),
+    ("Seeds", _seeds),
+    ("Selection", _word("model_selection")),
+    ("Device", _word("device")),
+]
