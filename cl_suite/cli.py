@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cl_suite import __version__
-from cl_suite.errors import CLSuiteError, UsageError
+from cl_suite.errors import CLSuiteError, DataError, UsageError, nearest
 
 VERBS = {
     "run": "train a strategy on a stream (also without the word: cl-bench --strategy ...)",
@@ -66,8 +66,6 @@ def _dispatch(arguments: list[str]) -> int:
         if not arguments:
             _run_parser().print_help()
             return 2
-        from cl_suite.errors import nearest
-
         raise UsageError(f"there is no command {rest[0]!r}. {nearest(rest[0], VERBS)}")
     actions: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
@@ -130,7 +128,8 @@ def _data_root(options: argparse.Namespace) -> Any:
 def _run(arguments: list[str]) -> int:
     options = _run_parser().parse_intermixed_args(arguments)
     seeds = _parse_seeds(options.seeds) if options.seeds else [options.seed]
-    from cl_suite.runs import Request, plan, run_all
+    from cl_suite.planning import Request, plan
+    from cl_suite.runs import run_all
     from cl_suite.terminal import report_interruption, report_results
 
     plans = [
@@ -245,11 +244,17 @@ def _data(arguments: list[str]) -> int:
     from cl_suite.registry import STREAM, choose, installed
 
     root = _data_root(options)
-    for name in options.streams or installed(STREAM):
-        stream_class = choose(STREAM, name).cls
-        checksums = stream_class(stream_class.Config()).fetch(root)
-        print(f"{name}: {f'{len(checksums)} files verified in {root.path}' if checksums else 'needs no files'}")
-    return 0
+    chosen = [choose(STREAM, name) for name in options.streams or installed(STREAM)]
+    status = 0
+    for stream in chosen:
+        try:
+            checksums = stream.cls(stream.cls.Config()).fetch(root)
+        except DataError as problem:  # the others may still be fetched
+            print(f"cl-bench: {problem}", file=sys.stderr)
+            status = problem.exit_status
+            continue
+        print(f"{stream.name}: {f'{len(checksums)} files verified in {root.path}' if checksums else 'needs no files'}")
+    return status
 
 
 def _speed(arguments: list[str]) -> int:

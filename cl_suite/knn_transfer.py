@@ -5,8 +5,12 @@ Yadav & Bansal 2023, "Exclusive Supermask Subnetwork Training for Continual Lear
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
+
+from cl_suite.types import Inputs
 
 FIT_SHARE = 0.66  # of the collected samples, in order; the rest are voted on
 
@@ -46,3 +50,21 @@ def sources(accuracies: list[float], *, chance: float, rule: str) -> list[int]:
 def mean_scores(scores: list[list[Tensor]]) -> list[Tensor]:
     """Return the mean over tasks of per-layer scores, as new tensors: the tasks' own scores are not touched."""
     return [torch.stack(layers).mean(dim=0) for layers in zip(*scores, strict=True)]
+
+
+@torch.no_grad()
+def transfer_sources(
+    extractors: Sequence[Callable[[Inputs], Tensor]],
+    inputs: Sequence[Inputs],
+    targets: Tensor,
+    *,
+    n_classes: int,
+    neighbours: int,
+    rule: str,
+) -> list[int]:
+    """Return the earlier tasks to start from, one extractor (inputs -> features [B, D]) per earlier task."""
+    accuracies = [
+        knn_accuracy(torch.cat([extract(batch) for batch in inputs]), targets, neighbours=neighbours)
+        for extract in extractors
+    ]
+    return sources(accuracies, chance=1 / n_classes, rule=rule)

@@ -262,7 +262,7 @@ def _masked_form(layer: nn.Module, rule: MaskRule, n_tasks: int, shared_norm: bo
     return None
 
 
-def masked_layers(network: nn.Module) -> list[_Masked]:
+def masked_layers_of(network: nn.Module) -> list[_Masked]:
     """Return all masked layers of `network`, in order, the head last."""
     return [module for module in network.modules() if isinstance(module, _Masked)]
 
@@ -292,7 +292,7 @@ def initialise_weights(network: nn.Module, kind: str, generator: torch.Generator
     """
     if kind not in WEIGHT_INITS:
         raise UsageError(f"strategy.weight_init={kind} is not known. Use {', '.join(WEIGHT_INITS)}.")
-    for layer in masked_layers(network):
+    for layer in masked_layers_of(network):
         shape = tuple(layer.weight.shape)
         layer.weight.copy_(WEIGHT_INITS[kind](shape, math.sqrt(2 / math.prod(shape[1:])), generator))
 
@@ -300,6 +300,6 @@ def initialise_weights(network: nn.Module, kind: str, generator: torch.Generator
 @torch.no_grad()
 def initialise_scores(network: nn.Module, generator: torch.Generator) -> None:
     """Draw the scores of every masked layer: Kaiming uniform with a = sqrt 5, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    for layer in masked_layers(network):
+    for layer in masked_layers_of(network):
         bound = 1 / math.sqrt(math.prod(layer.scores.shape[1:]))
         layer.scores.copy_((torch.rand(layer.scores.shape, generator=generator) * 2 - 1) * bound)

@@ -16,7 +16,7 @@ Matrix = Sequence[Row]
 Curve = Sequence[Mapping[str, Any]]
 
 
-def acc(R: Matrix) -> float | None:  # noqa: N803
+def acc(R: Matrix) -> float | None:
     """Average accuracy, macro: every task counts the same.
 
     ACC = 1/T sum_j R[T-1][j] (Lopez-Paz & Ranzato 2017). Needs a complete last row; rows may be times.
@@ -24,7 +24,7 @@ def acc(R: Matrix) -> float | None:  # noqa: N803
     return _mean(R[-1]) if R else None
 
 
-def acc_micro(R: Matrix, counts: Sequence[int]) -> float | None:  # noqa: N803
+def acc_micro(R: Matrix, counts: Sequence[int]) -> float | None:
     """Average accuracy, micro: every test sample counts the same.
 
     ACC_micro = sum_j n_j R[T-1][j] / sum_j n_j, with n_j = counts[j] test samples of task j. Needs a complete last row.
@@ -36,7 +36,7 @@ def acc_micro(R: Matrix, counts: Sequence[int]) -> float | None:  # noqa: N803
     return fsum(n * score for n, score in zip(counts, last, strict=True)) / total
 
 
-def bwt(R: Matrix) -> float | None:  # noqa: N803
+def bwt(R: Matrix) -> float | None:
     """Backward transfer: what later learning did to earlier tasks; negative = forgotten.
 
     BWT = 1/(T-1) sum_{j<T-1} R[T-1][j] - R[j][j] (Lopez-Paz & Ranzato 2017).
@@ -47,7 +47,7 @@ def bwt(R: Matrix) -> float | None:  # noqa: N803
     return _mean(_difference(R[-1][j], R[j][j]) for j in range(len(R) - 1))
 
 
-def fwt(R: Matrix, baseline: Row) -> float | None:  # noqa: N803
+def fwt(R: Matrix, baseline: Row) -> float | None:
     """Forward transfer: how much better a task is before it is learned than with the untrained network.
 
     FWT = mean over j>0 of R[j-1][j] - b[j] (Lopez-Paz & Ranzato 2017), over the tasks that could be answered
@@ -60,7 +60,7 @@ def fwt(R: Matrix, baseline: Row) -> float | None:  # noqa: N803
     return _mean(gain for gain in gains if gain is not None)
 
 
-def forgetting(R: Matrix) -> float | None:  # noqa: N803
+def forgetting(R: Matrix) -> float | None:
     """Forgetting: how far each task is below the best it ever was; negative = it became still better.
 
     F = 1/(T-1) sum_{j<T-1} (max_{l<T-1} R[l][j] - R[T-1][j]) (Chaudhry et al. 2018), not clipped at 0.
@@ -72,7 +72,7 @@ def forgetting(R: Matrix) -> float | None:  # noqa: N803
     return _mean(_difference(max(column, default=None), R[-1][j]) for j, column in enumerate(columns))
 
 
-def learning_accuracy(R: Matrix) -> float | None:  # noqa: N803
+def learning_accuracy(R: Matrix) -> float | None:
     """Learning accuracy: how well each task is learned when it is its turn.
 
     LA = 1/T sum_j R[j][j] (Riemer et al. 2019). Needs T rows for T tasks and the diagonal.
@@ -82,7 +82,7 @@ def learning_accuracy(R: Matrix) -> float | None:  # noqa: N803
     return _mean(R[j][j] for j in range(len(R)))
 
 
-def average_incremental_accuracy(R: Matrix) -> float | None:  # noqa: N803
+def average_incremental_accuracy(R: Matrix) -> float | None:
     """Average incremental accuracy: the accuracy on the tasks so far, averaged over the stream.
 
     AIA = 1/T sum_i 1/(i+1) sum_{j<=i} R[i][j] (Rebuffi et al. 2017, iCaRL; here the mean over tasks, first included).
@@ -103,7 +103,7 @@ def anytime_accuracy(curve: Curve) -> float | None:
     return _mean(_mean(point["scores"][: point["experience"] + 1]) for point in curve)
 
 
-def min_acc(R: Matrix, curve: Curve) -> float | None:  # noqa: N803
+def min_acc(R: Matrix, curve: Curve) -> float | None:
     """Average minimum accuracy, the depth of the stability gap.
 
     min-ACC = 1/(T-1) sum_{j<T-1} of the lowest score of task j at any evaluation after it was learned: the points of
@@ -118,7 +118,7 @@ def min_acc(R: Matrix, curve: Curve) -> float | None:  # noqa: N803
     return _mean(_lowest(R, curve, task) for task in range(len(R) - 1))
 
 
-def worst_case_accuracy(R: Matrix, curve: Curve) -> float | None:  # noqa: N803
+def worst_case_accuracy(R: Matrix, curve: Curve) -> float | None:
     """Worst-case accuracy: the last task as it is learned, the earlier ones at their lowest.
 
     WC-ACC = 1/T R[T-1][T-1] + (1 - 1/T) min-ACC (De Lange et al. 2023). Needs what `min_acc` needs.
@@ -130,11 +130,11 @@ def worst_case_accuracy(R: Matrix, curve: Curve) -> float | None:  # noqa: N803
 
 
 def summarise(
-    R: Matrix,  # noqa: N803
+    R: Matrix,
     baseline: Row,
     counts: Sequence[int],
     curve: Curve = (),
-    R_task_aware: Matrix | None = None,  # noqa: N803
+    R_task_aware: Matrix | None = None,
     *,
     rows_are_tasks: bool = True,
 ) -> dict[str, float | None]:
@@ -169,14 +169,14 @@ def summarise(
     return metrics
 
 
-def _lowest(R: Matrix, curve: Curve, task: int) -> float | None:  # noqa: N803
+def _lowest(R: Matrix, curve: Curve, task: int) -> float | None:
     """Return the lowest score of a task after its own experience; None if it was ever unanswered there."""
     scores = [point["scores"][task] for point in curve if point["experience"] > task]
     complete = _complete([*scores, *(row[task] for row in R[task + 1 :])])
     return min(complete) if complete else None
 
 
-def _rows_are_tasks(R: Matrix) -> bool:  # noqa: N803
+def _rows_are_tasks(R: Matrix) -> bool:
     return len(R) >= 2 and len(R) == len(R[0])
 
 
@@ -200,7 +200,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fsum(complete) / len(complete) if complete else None
 
 
-def _check_width(R: Matrix, baseline: Row, counts: Sequence[int]) -> None:  # noqa: N803
+def _check_width(R: Matrix, baseline: Row, counts: Sequence[int]) -> None:
     widths = {len(row) for row in R} | {len(counts)} | ({len(baseline)} if baseline else set())
     if len(widths) > 1:
         raise ValueError(f"R, baseline and counts must have one entry per task; they have {sorted(widths)}")

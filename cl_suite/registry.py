@@ -27,6 +27,7 @@ class Kind:
     base: str  # "module:Class" every plugin derives from
 
 
+PLUGIN_PREFIX = "cl_suite_plugin_"  # of the module names of plugins given as files
 STRATEGY = Kind("strategy", "cl_suite.strategies", "cl_suite.strategy:Strategy")
 STREAM = Kind("stream", "cl_suite.streams", "cl_suite.stream:Stream")
 
@@ -56,7 +57,7 @@ def choose(kind: Kind, spec: str) -> Chosen:
     if ".py" in spec or ":" in spec:
         from_file = ".py" in spec
         cls = _checked(kind, spec, _from_file(kind, spec) if from_file else _import(kind, spec, spec))
-        return Chosen(_snake_case(cls.__name__), cls, from_file)
+        return Chosen(f"{cls.__module__.removeprefix(PLUGIN_PREFIX)}:{cls.__name__}", cls, from_file)
     raise UsageError(
         f"{kind.word} {spec!r} is not installed. {nearest(spec, known)} "
         f"Or give path/to/file.py:Class; `cl-bench list` shows all."
@@ -103,7 +104,7 @@ def _from_file(kind: Kind, spec: str) -> Any:
     path = Path(file_name + ".py").expanduser()
     if not path.is_file():
         raise UsageError(f"{kind.word} {spec!r}: there is no file {path}. Check the path.")
-    module_name = f"cl_suite_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}"
+    module_name = f"{PLUGIN_PREFIX}{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}"
     found = importlib.util.spec_from_file_location(module_name, path)
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)
@@ -165,7 +166,3 @@ def _import_failed(kind: Kind, spec: str, problem: Exception) -> PluginError:
         f"{kind.word} {spec!r} could not be imported ({type(problem).__name__}: {reason}). "
         "Mend it, or see where with --debug."
     )
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

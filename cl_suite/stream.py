@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,18 @@ from cl_suite.objective import Classification, Objective
 from cl_suite.scenario import Scenario
 from cl_suite.seeding import Seeds
 from cl_suite.types import Inputs, Prepare, count_samples, map_inputs
+
+
+class Transform(Protocol):
+    """Makes a task's samples out of stored ones, a batch at a time, on their device."""
+
+    def __call__(self, raw: Inputs) -> Inputs:
+        """[B, ...] as stored -> [B, ...] of the same dtype."""
+        ...
+
+    def to(self, device: torch.device) -> Transform:
+        """Return the same transform with its tensors on `device`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Samples:
     inputs: Inputs
     targets: Tensor
     index: Tensor | None = None
-    transform: Callable[[Inputs], Inputs] | None = None
+    transform: Transform | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -103,6 +115,7 @@ class StreamData:
                 inputs=map_inputs(move, samples.inputs),
                 targets=move(samples.targets),
                 index=None if samples.index is None else move(samples.index),
+                transform=None if samples.transform is None else samples.transform.to(device),
             )
 
         tasks = tuple(dataclasses.replace(t, train=place(t.train), test=place(t.test)) for t in self.tasks)

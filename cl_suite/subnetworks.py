@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite.masked_layers import PerTaskBatchNorm2d, masked_layers
+from cl_suite.masked_layers import PerTaskBatchNorm2d, masked_layers_of
 
 _PLACES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -85,7 +85,7 @@ class MaskedNetwork:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.layers = masked_layers(network)  # the head last
+        self.layers = masked_layers_of(network)  # the head last
         self.norms = [module for module in network.modules() if isinstance(module, PerTaskBatchNorm2d)]
 
     @contextmanager

@@ -11,33 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite.errors import UnseenTask, UsageError, nearest
+from cl_suite.errors import UnseenTask, UsageError
 from cl_suite.experience import Experience
-from cl_suite.knn_transfer import knn_accuracy, mean_scores, sources
+from cl_suite.knn_transfer import mean_scores, transfer_sources
 from cl_suite.masked_layers import MaskedLinear, MaskRule, initialise_scores, initialise_weights, to_masked
-from cl_suite.objective import Classification, restrict
-from cl_suite.phases import SCHEDULES, BestState, LearningRate
-from cl_suite.scenario import Requirement, Scenario
+from cl_suite.objective import restrict
+from cl_suite.phases import BestState, LearningRate
+from cl_suite.scenario import Requirement
 from cl_suite.seeding import generator_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
 from cl_suite.subnetworks import MaskedNetwork, Subnetwork, pack_bits, storage
+from cl_suite.supermask_options import SupermaskOptions, check_options, head_rows
 from cl_suite.superposition import TaskInference, View
 from cl_suite.types import Batch, StreamInfo
 
 _AT_TRAIN = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES})
-
-CHOICES = {
-    "score_init": ("random", "knn_best", "knn_always", "knn_all", "running_mean"),
-    "head": ("shared_masked", "per_task"),
-    "norm": ("per_task", "shared"),
-    "scheduler": SCHEDULES,
-    "select": ("last", "best_per_phase"),
-    "infer": ("none", "oneshot", "binary", "min_entropy"),
-    "infer_objective": ("H", "G"),
-    "infer_per": ("sample", "batch"),
-    "infer_norm": ("averaged", "batch"),
-}
-
 
 class SupermaskStrategy(Strategy):
     """Base of SupSup, SSNeT and ExSSNeT. A subclass writes `learn` out of the steps below.
@@ -49,33 +37,8 @@ class SupermaskStrategy(Strategy):
     weights_from_seed = False  # whether the weights are never trained
 
     @dataclass
-    class Config:
+    class Config(SupermaskOptions):
         """Options of the mask search, of what is stored, and of inference without a task id."""
-
-        density: float = 0.1  # share of each layer's weights kept, in (0, 1]
-        density_mode: str = "uniform"  # uniform; erdos_renyi: k = min(0.5, er_scale (out + in) / (out in kh kw))
-        er_scale: float = 16.0
-        mask_type: str = "top_k"  # top_k of |score|; threshold: score >= 0, density free
-        min_per_row: int = 0  # weights kept for every output unit at least; 0 = no such rule
-        weight_init: str = "signed_constant"  # signed_constant, unsigned_constant, kaiming_normal, xavier_normal
-        score_init: str = "random"  # random, knn_best, knn_always, knn_all (KKT), running_mean
-        knn_neighbours: int = 200  # voters of KKT, clamped to the samples at hand
-        knn_share: float = 0.2  # share of the new task's batches KKT looks at
-        head: str = "shared_masked"  # shared_masked: outputs 0, 1, ... serve every task; per_task: rows of its own
-        outputs: int = 0  # of the shared head; 0 = classes of the largest task, or all where tasks are not announced
-        mask_invalid_logits: bool = False  # whether outputs beyond a task's classes are left out of the training loss
-        norm: str = "per_task"  # per_task; shared: one set of statistics, which later tasks move
-        optimizer: str = "adam"  # adam, rmsprop, sgd; a fresh one for every phase
-        lr_mask: float = 0.01
-        weight_decay_mask: float = 0.0
-        scheduler: str = "cosine"  # cosine, constant, released
-        select: str = "last"  # last; best_per_phase: epoch with the best validation accuracy, restored after each phase
-        infer: str = "none"  # none: the task id is given at test; oneshot, binary, min_entropy: it is inferred
-        infer_objective: str = "H"  # H: entropy; G: energy of superfluous outputs (needs outputs > classes of a task)
-        infer_per: str = "sample"  # sample; batch: the published protocol, which assumes batches of one task
-        infer_batch: int = 128  # samples in a row taken to be of one task (infer_per=batch)
-        infer_images: int = 1  # of them, the first so many are judged; 0 = all (infer_per=batch)
-        infer_norm: str = "averaged"  # statistics of a superposed network: averaged over the candidates, or the batch's
 
     @classmethod
     def requirements(cls, config: Any) -> frozenset[Requirement]:
@@ -84,7 +47,7 @@ class SupermaskStrategy(Strategy):
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Mask the network and draw its weights. Raise UsageError for options that cannot be met."""
-        self._check(info)
+        check_options(self.config, info)
         self.info = info
         self.subnetworks: list[Subnetwork] = []
         self.current: Subnetwork | None = None  # while it is being learned
@@ -92,7 +55,7 @@ class SupermaskStrategy(Strategy):
         rule = MaskRule(c.density, c.mask_type, c.density_mode, c.er_scale, c.min_per_row)
         network: Any = build_model()
         width = network.heads.linear.in_features
-        network.heads = MaskedLinear(width, self._head_rows(info), rule=rule)
+        network.heads = MaskedLinear(width, head_rows(c, info), rule=rule)
         to_masked(network, rule=rule, n_tasks=self.most_masks(), shared_norm=c.norm == "shared")
         initialise_weights(network, c.weight_init, generator_for(info.seeds.model, "supermask weights"))
         self.masked = MaskedNetwork(network.to(info.device))
@@ -111,14 +74,20 @@ class SupermaskStrategy(Strategy):
         number = len(self.subnetworks)
         self.current = Subnetwork(number, experience.task_id, classes, self._rows_for(classes))
         self.bind(self.current)
-        initialise_scores(self.network, generator_for(self.info.seeds.model, "supermask scores", number))
+        self.draw_scores(number)
         if self.config.score_init == "running_mean":
-            self._start_scores([s.scores for s in self.subnetworks])
+            self.start_scores([s.scores for s in self.subnetworks])
         elif self.config.score_init != "random" and self.subnetworks:
-            chosen = self._transfer_sources(experience)
-            self.current.source = chosen[0] if len(chosen) == 1 else -1
-            self._start_scores([self.subnetworks[i].scores for i in chosen])
+            self._transfer(experience)
         return self.current
+
+    def draw_scores(self, number: int) -> None:
+        """Draw the first scores of subnetwork `number`."""
+        initialise_scores(self.network, generator_for(self.info.seeds.model, "supermask scores", number))
+
+    def keeps_scores(self) -> bool:
+        """Whether a later task may start from this one's scores."""
+        return self.config.score_init != "random"
 
     def bind(self, subnetwork: Subnetwork) -> None:
         """Let the network train as this subnetwork, its masks made from the scores."""
@@ -140,17 +109,22 @@ class SupermaskStrategy(Strategy):
         )
 
     @torch.no_grad()
-    def keep_masks(self) -> list[Tensor]:
-        """Store the bits of the mask the final scores give, and fix it; return it per layer, float."""
-        assert self.current is not None
+    def store(self, subnetwork: Subnetwork) -> list[Tensor]:
+        """Store the bits of the mask that the scores give now; return it per layer, float."""
         layers = self.masked.layers
         masks = [layer.searched_mask() for layer in layers]
-        self.current.bits = [pack_bits(mask) for mask in masks]
-        if self.config.score_init != "random":
+        subnetwork.bits = [pack_bits(mask) for mask in masks]
+        if self.keeps_scores():
             # The rows of a head of its own mean nothing to another task.
-            kept = layers if self.current.rows is None else layers[:-1]
-            self.current.scores = [layer.scores.detach().clone() for layer in kept]
-        for layer, mask in zip(layers, masks, strict=True):
+            kept = layers if subnetwork.rows is None else layers[:-1]
+            subnetwork.scores = [layer.scores.detach().clone() for layer in kept]
+        return masks
+
+    def keep_masks(self) -> list[Tensor]:
+        """End the search: store the mask of the current subnetwork, and fix it; return it per layer, float."""
+        assert self.current is not None
+        masks = self.store(self.current)
+        for layer, mask in zip(self.masked.layers, masks, strict=True):
             layer.mask = mask
             layer.scores.requires_grad_(False)
             layer.scores.grad = None
@@ -264,7 +238,8 @@ class SupermaskStrategy(Strategy):
 
     def answering(self) -> list[Subnetwork]:
         """Return the subnetworks that can answer; the one being learned included (evaluation points)."""
-        return self.subnetworks if self.current is None else [*self.subnetworks, self.current]
+        others = [s for s in self.subnetworks if s is not self.current]
+        return others if self.current is None else [*others, self.current]
 
     def inference(self, subnetworks: Sequence[Subnetwork]) -> TaskInference:
         """Return what infers which of these subnetworks a sample belongs to."""
@@ -281,10 +256,10 @@ class SupermaskStrategy(Strategy):
 
     @torch.no_grad()
     def _view(self, subnetwork: Subnetwork) -> View:
-        if subnetwork.bits:
-            masks = self.masked.masks_of(subnetwork)
-        else:
+        if subnetwork is self.current and self.masked.layers[0].mask is None:  # its search goes on
             masks = [layer.searched_mask() for layer in self.masked.layers]
+        else:
+            masks = self.masked.masks_of(subnetwork)
         s = subnetwork
         return View(self.masked, number=s.number, masks=masks, classes=s.classes, rows=s.rows)
 
@@ -316,15 +291,65 @@ class SupermaskStrategy(Strategy):
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _check(self, info: StreamInfo) -> None:
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _rows_for(self, classes: tuple[int, ...]) -> tuple[int, int] | None:
+        """Return the head's rows for a new task. Raise UsageError if they do not suffice."""
+        available = self.masked.layers[-1].weight.shape[0]
+        if self.config.head == "per_task":
+            first = sum(len(s.classes) for s in self.subnetworks)
+            return first, first + len(classes)
+        spare = int(self.config.infer in ("oneshot", "binary") and self.config.infer_objective == "G")
+        if len(classes) + spare > available:
+            raise UsageError(
+                f"task {len(self.subnetworks)} needs {len(classes) + spare} outputs, the shared head has {available}. "
+                f"Set strategy.outputs={len(classes) + spare} or more."
+            )
+        return None
+
+    @torch.no_grad()
+    def start_scores(self, earlier: Sequence[list[Tensor]]) -> None:
+        """Start from the mean of earlier scores; without any, from the random ones."""
+        if earlier:
+            for layer, start in zip(self.masked.layers, mean_scores(list(earlier)), strict=False):
+                layer.scores.copy_(start)
+
+    def _transfer(self, experience: Experience) -> None:
+        """KKT: start from the scores of the subnetwork whose features separate the new classes best."""
+        assert self.current is not None
         c = self.config
-        for name, known in CHOICES.items():
-            value = getattr(c, name)
-            if value not in known:
-                raise UsageError(f"strategy.{name}={value} is not known. {nearest(value, known)}")
-        if not isinstance(info.objective, Classification):
-            raise UsageError(f"supermasks need one class per sample, not the {info.objective.name} objective of {info.stream}.")
-        if (c.select != "last" or c.scheduler == "released") and not info.train.validation:
-            raise UsageError("select=best_per_phase and scheduler=released read validation data. Set train.validation=0.1.")
-        if c.head == "per_task" and c.infer in ("oneshot", "binary"):
-            raise UsageError(f"infer={c.infer} superposes one head. Use strategy.head=shared_masked, or infer=min_entropy.")
+        count = math.ceil(c.knn_share * math.ceil(experience.n_samples / experience.batch_size)) + 1
+        batches = list(itertools.islice(experience.batches(epochs=1, phase="knn"), count))
+        views = [self._view(s) for s in self.subnetworks]
+        chosen = transfer_sources(
+            [lambda inputs, view=view: view.features(inputs) for view in views],  # type: ignore[misc]
+            [batch.inputs for batch in batches],
+            torch.cat([self._local[batch.targets] for batch in batches]),
+            n_classes=len(self.current.classes),
+            neighbours=c.knn_neighbours,
+            rule=c.score_init,
+        )
+        self.current.source = chosen[0] if len(chosen) == 1 else -1
+        self.start_scores([self.subnetworks[i].scores for i in chosen])
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the running statistics the current subnetwork moves, as views."""
+        assert self.current is not None
+        views = []
+        for norm in self.masked.norms:
+            row = 0 if norm.shared else self.current.number
+            views += [norm.running_mean[row], norm.running_var[row]]
+        return views
+
+    @torch.no_grad()
+    def _validation_accuracy(self, experience: Experience) -> float:
+        """Return the current subnetwork's accuracy on the samples held out of the training data."""
+        assert self.current is not None
+        n_classes = len(self.current.classes)
+        self.network.eval()
+        right = [
+            self.network(batch.inputs)[:, :n_classes].argmax(dim=1) == self._local[batch.targets]
+            for batch in experience.validation()
+        ]
+        self.network.train()
+        return float(torch.cat(right).float().mean())

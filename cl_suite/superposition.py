@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from cl_suite.masked_layers import MaskedLinear
+from cl_suite.strategy import ModelPredictor
 from cl_suite.subnetworks import MaskedNetwork
 from cl_suite.task_inference import entropy, halve, least_uncertain, one_shot, superfluous_energy
 from cl_suite.types import Inputs, count_samples, map_inputs
@@ -33,6 +35,23 @@ class View:
         """Return the head's logits [B, s], superfluous ones included."""
         with self._masked.bound(self.masks, self.number, self.rows):
             return self._masked.network(inputs)
+
+    def features(self, inputs: Inputs) -> Tensor:
+        """Return what the subnetwork computes below the head, [B, D], in evaluation mode.
+
+        The last hidden layer's pre-activation if it is linear (LeNet 300-100), else what the head reads.
+        """
+        network = self._masked.network
+        seen: list[Tensor] = []
+        last = self._masked.layers[-2] if len(self._masked.layers) > 1 else None
+        watched: nn.Module = last if isinstance(last, MaskedLinear) else self._masked.layers[-1]
+        position = (lambda args, output: output) if watched is last else (lambda args, output: args[0])
+        hook = watched.register_forward_hook(lambda module, args, output: seen.append(position(args, output)))
+        try:
+            ModelPredictor(network, self.outputs)(inputs)
+        finally:
+            hook.remove()
+        return seen[0]
 
     def answer(self, inputs: Inputs, n_outputs: int) -> Tensor:
         """Return global logits [B, n_outputs], -inf outside the subnetwork's classes."""

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from cl_suite.display import summary_table
-from cl_suite.runs import Outcome, Plan
-
+from cl_suite.planning import Plan
+from cl_suite.runs import Outcome
 
 PIPED_WIDTH = 120  # columns of the table where there is no terminal to measure
 
@@ -19,7 +19,11 @@ PIPED_WIDTH = 120  # columns of the table where there is no terminal to measure
 def report_results(outcomes: Sequence[Outcome], *, as_json: bool, target: dict[str, Any]) -> None:
     """Print the table and the paths of the records to standard output, or the records as JSON."""
     if as_json:
-        print(json.dumps([{**json.loads(outcome.record.to_json()), "path": str(outcome.path)} for outcome in outcomes], indent=2))
+        print(
+            json.dumps(
+                [{**json.loads(outcome.record.to_json()), "path": str(outcome.path)} for outcome in outcomes], indent=2
+            )
+        )
     for outcome in outcomes:
         if outcome.record.status == "failed":
             print(f"cl-bench: seed {outcome.record.seed} failed: {outcome.record.error}", file=sys.stderr)

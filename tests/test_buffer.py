@@ -4,8 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from cl_suite import Batch, Classification, ClassBalanced, PrepareVectors, Reservoir, Ring, Scenario, Seeds, StreamInfo
-from cl_suite import TrainSettings, UsageError, build_buffer
+from cl_suite import (
+    Batch,
+    ClassBalanced,
+    Classification,
+    PrepareVectors,
+    Reservoir,
+    Ring,
+    Scenario,
+    Seeds,
+    StreamInfo,
+    TrainSettings,
+    UsageError,
+    build_buffer,
+)
 from cl_suite.metering import Meter
 
 

@@ -157,7 +157,7 @@ def test_domain_incremental_scores_tasks_not_learned_yet():
 def test_baseline_is_the_untrained_network_of_the_same_seed():
     presentation = presented(Scenario.DOMAIN_INCREMENTAL)
     results = harness_for(installed("finetune", lr=0.0), presentation).run()
-    assert results.R == [results.baseline] * TASKS  # a learning rate of zero leaves it as it was
+    assert [results.baseline] * TASKS == results.R  # a learning rate of zero leaves it as it was
 
 
 def test_the_same_seed_gives_the_same_R_and_each_seed_matters():

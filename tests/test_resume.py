@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cl_suite.data_root import DataRoot
+from cl_suite.planning import Request, plan
 from cl_suite.registry import STRATEGY, installed
-from cl_suite.runs import Request, plan, run_one
+from cl_suite.runs import run_one
 
 # Kills its own process with SIGKILL in the middle of the third experience, then behaves like `cl-bench`.
 KILLED_IN_TASK_3 = """
@@ -41,7 +42,7 @@ def request_for(strategy, results, **options):
 
 
 @pytest.mark.parametrize("strategy", sorted(installed(STRATEGY)))
-def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_R(strategy, tmp_path):
+def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_scores(strategy, tmp_path):
     straight = run_one(plan(request_for(strategy, tmp_path / "straight"))).record
     killed = run_cli(arguments_for(strategy, tmp_path / "killed"), program=("-c", KILLED_IN_TASK_3))
     assert killed.returncode == -9

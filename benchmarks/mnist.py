@@ -1,0 +1,268 @@
+"""MNIST and Fashion-MNIST cut into tasks by class, and MNIST permuted or rotated anew in each task."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cl_suite import (
+    DataRoot,
+    Inputs,
+    PrepareImages,
+    Samples,
+    Scenario,
+    Seeds,
+    Stream,
+    StreamData,
+    TaskData,
+    UsageError,
+    class_order,
+    generator_for,
+    split_by_class,
+)
+
+# sha256 of the unpacked files; the packed ones have the md5 torchvision publishes.
+MNIST_FILES = {
+    "MNIST/raw/train-images-idx3-ubyte": "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "MNIST/raw/train-labels-idx1-ubyte": "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "MNIST/raw/t10k-images-idx3-ubyte": "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "MNIST/raw/t10k-labels-idx1-ubyte": "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+FASHION_FILES = {
+    "FashionMNIST/raw/train-images-idx3-ubyte": (
+        "sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
+    "FashionMNIST/raw/train-labels-idx1-ubyte": (
+        "sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+    ),
+    "FashionMNIST/raw/t10k-images-idx3-ubyte": (
+        "sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+    ),
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte": (
+        "sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+    ),
+}
+FASHION_NAMES = (
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+IDX_TYPE_UINT8 = 0x08
+
+
+class _MNISTFamily(Stream):
+    """28x28 grey images in IDX files, in torchvision's layout; nothing is augmented."""
+
+    what: ClassVar[str] = "MNIST"
+    files: ClassVar[Mapping[str, str]] = MNIST_FILES
+    names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    # Mean and standard deviation of the training images.
+    mean: ClassVar[float] = 0.1307
+    std: ClassVar[float] = 0.3081
+
+    source = "LeCun, Cortes & Burges 1998, The MNIST database; via torchvision"
+    licence = "none stated for the data"
+
+    def fetch(self, root: DataRoot) -> Mapping[str, str]:
+        """Download what is absent and verify everything."""
+        root.verified(self.files, what=self.what, download=self.download)
+        return self.files
+
+    def download(self, folder: Path) -> None:
+        """Fetch and unpack through torchvision."""
+        from torchvision.datasets import MNIST
+
+        MNIST(str(folder), download=True)
+
+    def read(self, root: DataRoot) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return (training images [60000, 1, 28, 28] uint8, labels [60000] int64) and the same for test."""
+        train_images, train_labels, test_images, test_labels = (
+            _read_idx(path) for path in root.verified(self.files, what=self.what, download=self.download).values()
+        )
+        return (train_images[:, None], train_labels.long()), (test_images[:, None], test_labels.long())
+
+    def prepare(self) -> PrepareImages:
+        """Return the normalisation."""
+        return PrepareImages(mean=(self.mean,), std=(self.std,))
+
+
+class SplitMNIST(_MNISTFamily):
+    """MNIST in tasks of equally many digits; by default 5 tasks of 2."""
+
+    @dataclass
+    class Config:
+        """How the classes are divided."""
+
+        n_tasks: int = 5  # any divisor of 10
+        class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Verify, read and cut."""
+        train, test = self.read(root)
+        tasks = split_by_class(
+            train,
+            test,
+            n_tasks=self.config.n_tasks,
+            class_order=class_order(self.config.class_order, len(self.names), seeds.classes),
+            class_names=self.names,
+        )
+        return StreamData(tasks, self.prepare(), checksums=self.files)
+
+
+class SplitFashionMNIST(SplitMNIST):
+    """Fashion-MNIST in tasks of equally many kinds of clothing; by default 5 tasks of 2."""
+
+    what = "Fashion-MNIST"
+    files = FASHION_FILES
+    names = FASHION_NAMES
+    mean = 0.2860
+    std = 0.3530
+    source = "Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv 1708.07747; via torchvision"
+    licence = "MIT"
+
+    def download(self, folder: Path) -> None:
+        """Fetch and unpack through torchvision."""
+        from torchvision.datasets import FashionMNIST
+
+        FashionMNIST(str(folder), download=True)
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Puts the pixels of [B, C, H, W] images in another order, the same for every image and channel."""
+
+    order: Tensor  # [H * W] int64, on the device of the images
+
+    def __call__(self, raw: Inputs) -> Tensor:
+        """Return the images with their pixels permuted."""
+        assert isinstance(raw, Tensor)
+        return raw.flatten(2)[:, :, self.order].view_as(raw)
+
+    def to(self, device: torch.device) -> "Permute":
+        """Return the same permutation on `device`."""
+        return Permute(self.order.to(device))
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Rotates [B, C, H, W] uint8 images about their centre, bilinearly; what comes in from outside is black."""
+
+    degrees: float  # counter-clockwise
+
+    def __call__(self, raw: Inputs) -> Tensor:
+        """Return the images rotated, rounded to uint8; 0 degrees returns them as they are."""
+        assert isinstance(raw, Tensor)
+        if self.degrees % 360 == 0:
+            return raw
+        angle = math.radians(self.degrees)
+        # The output pixel at p shows the input at R(-angle) p, in coordinates whose y axis points down.
+        matrix = [[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]]
+        grid = F.affine_grid(
+            torch.tensor([matrix], device=raw.device).expand(len(raw), 2, 3), list(raw.shape), align_corners=False
+        )
+        return F.grid_sample(raw.float(), grid, align_corners=False).round().clamp(0, 255).to(torch.uint8)
+
+    def to(self, device: torch.device) -> "Rotate":
+        """Return itself: it holds no tensors."""
+        return self
+
+
+class PermutedMNIST(_MNISTFamily):
+    """MNIST with a fixed random order of the pixels in each task (Goodfellow et al. 2014); all ten digits each time."""
+
+    scenarios = (
+        Scenario.DOMAIN_INCREMENTAL,
+        Scenario.TASK_INCREMENTAL,
+        Scenario.CLASS_INCREMENTAL,
+        Scenario.TASK_AGNOSTIC,
+    )
+
+    @dataclass
+    class Config:
+        """Which permutations."""
+
+        n_tasks: int = 10
+        first_is_identity: bool = False  # whether the first task shows the digits as they are
+        permutation_seed: int = 0  # the permutations themselves; not one of the run's seeds
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Verify, read, and draw the permutations; all tasks share the images."""
+        c = self.config
+        _check_tasks(c.n_tasks)
+        transforms: list[Permute | Rotate | None] = []
+        for task in range(c.n_tasks):
+            generator = generator_for(c.permutation_seed, "permutation", task)
+            identity = task == 0 and c.first_is_identity
+            transforms.append(None if identity else Permute(torch.randperm(28 * 28, generator=generator)))
+        return _transformed(self, root, transforms, [f"permutation {task}" for task in range(c.n_tasks)])
+
+
+class RotatedMNIST(_MNISTFamily):
+    """MNIST rotated by another angle in each task (Lopez-Paz & Ranzato 2017); all ten digits each time."""
+
+    scenarios = PermutedMNIST.scenarios
+
+    @dataclass
+    class Config:
+        """Which angles."""
+
+        n_tasks: int = 10
+        max_degrees: float = 180.0
+        angles: str = "even"  # even: 0 to max_degrees, the maximum left out; random: uniform, drawn with angle_seed
+        angle_seed: int = 0  # the angles themselves; not one of the run's seeds
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Verify, read, and choose the angles; all tasks share the images."""
+        c = self.config
+        _check_tasks(c.n_tasks)
+        shares = {
+            "even": torch.arange(c.n_tasks, dtype=torch.float64) / c.n_tasks,
+            "random": torch.rand(c.n_tasks, generator=generator_for(c.angle_seed, "angles"), dtype=torch.float64),
+        }
+        if c.angles not in shares:
+            raise UsageError(f"stream.angles={c.angles} is not known. Use even or random.")
+        degrees = (c.max_degrees * shares[c.angles]).tolist()
+        return _transformed(
+            self, root, [Rotate(angle) for angle in degrees], [f"{angle:g} degrees" for angle in degrees]
+        )
+
+
+def _check_tasks(n_tasks: int) -> None:
+    if n_tasks < 1:
+        raise UsageError(f"stream.n_tasks={n_tasks} is too small. Use 1 or more.")
+
+
+def _transformed(
+    stream: _MNISTFamily, root: DataRoot, transforms: list[Permute | Rotate | None], names: list[str]
+) -> StreamData:
+    """Return one task per transform; the images are stored once and transformed a batch at a time."""
+    train, test = stream.read(root)
+    tasks = tuple(
+        TaskData(name, Samples(*train, transform=transform), Samples(*test, transform=transform), stream.names)
+        for name, transform in zip(names, transforms, strict=True)
+    )
+    return StreamData(tasks, stream.prepare(), labels="shared", checksums=stream.files)
+
+
+def _read_idx(path: Path) -> Tensor:
+    """Read an IDX file of bytes: magic number (0, 0, type, number of axes), sizes as big-endian int32, data."""
+    content = path.read_bytes()
+    axes = content[3]
+    if content[2] != IDX_TYPE_UINT8:
+        raise ValueError(f"{path.name} holds no bytes")
+    sizes = np.frombuffer(content, dtype=">i4", count=axes, offset=4).astype(np.int64)
+    values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(sizes)
+    return torch.from_numpy(values.copy())
