@@ -121,7 +121,7 @@ class _Masked(nn.Module):
     rows:   (first, end) of the output units in use; None = all
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     rule: MaskRule
 
     def _prepare(self, rule: MaskRule) -> None:
@@ -219,7 +219,7 @@ _T = TypeVar("_T", bound=nn.Module)
 def to_masked(network: _T, *, rule: MaskRule, n_tasks: int, shared_norm: bool = False) -> _T:
     """Replace every Linear, Conv2d and BatchNorm inside `network` by its masked or per-task form; return it.
 
-    Heads included: a `HeadBank`'s linear layer too. Biases, gains and old values are dropped: call `initialise_weights`.
+    Heads included: a `HeadBank`'s linear layer too. Biases, gains and old values are dropped: see `initialise_weights`.
     Raise UsageError for other layers with parameters, which no mask would cover.
     """
     for name, child in network.named_children():

@@ -1,4 +1,4 @@
-"""What a supermask method keeps of a task: a few bits per weight; how they are bound to a network, and what they cost."""
+"""What a supermask method keeps of a task, how that is bound to a network, and what it costs to store."""
 
 from __future__ import annotations
 
@@ -112,10 +112,52 @@ class MaskedNetwork:
             for norm, selection in zip(self.norms, before_statistics, strict=True):
                 norm.use(selection)
 
+    def bind(self, subnetwork: Subnetwork) -> None:
+        """Let the network train as this subnetwork: its statistics and rows, its masks made from the scores."""
+        self.use_statistics(subnetwork.number)
+        self.layers[-1].rows = subnetwork.rows
+        for layer in self.layers:
+            layer.mask = None
+            layer.weight.requires_grad_(False)
+            layer.scores.requires_grad_(True)
+
+    def fix(self, masks: Sequence[Tensor]) -> None:
+        """End a search: from now on read the weights through `masks`; no score gets a gradient."""
+        for layer, mask in zip(self.layers, masks, strict=True):
+            layer.mask = mask
+            layer.scores.requires_grad_(False)
+            layer.scores.grad = None
+
+    @torch.no_grad()
+    def searched_masks(self) -> list[Tensor]:
+        """Return the masks that the scores give now, float, one per layer, of the rows in use."""
+        return [layer.searched_mask() for layer in self.layers]
+
+    def store(self, subnetwork: Subnetwork, *, keep_scores: bool) -> list[Tensor]:
+        """Store the masks that the scores give now as bits, and the scores if asked; return the masks."""
+        masks = self.searched_masks()
+        subnetwork.bits = [pack_bits(mask) for mask in masks]
+        if keep_scores:
+            # The rows of a head of its own mean nothing to another task.
+            kept = self.layers if subnetwork.rows is None else self.layers[:-1]
+            subnetwork.scores = [layer.scores.detach().clone() for layer in kept]
+        return masks
+
+    @torch.no_grad()
+    def start_scores(self, scores: Sequence[Tensor]) -> None:
+        """Copy stored scores into the layers (without the head's, if they were not kept)."""
+        for layer, start in zip(self.layers, scores, strict=False):
+            layer.scores.copy_(start)
+
     def use_statistics(self, selection: int | Tensor | None) -> None:
         """Select statistics in every batch norm."""
         for norm in self.norms:
             norm.use(selection)
+
+    def statistics_of(self, subnetwork: Subnetwork) -> list[Tensor]:
+        """Return the running statistics that training this subnetwork moves, as views."""
+        rows = [(norm, 0 if norm.shared else subnetwork.number) for norm in self.norms]
+        return [buffer[row] for norm, row in rows for buffer in (norm.running_mean, norm.running_var)]
 
     def masks_of(self, subnetwork: Subnetwork) -> list[Tensor]:
         """Return the stored masks, bool, one per layer, of the rows in use."""
@@ -127,21 +169,20 @@ class MaskedNetwork:
             masks.append(unpack_bits(bits, shape))
         return masks
 
-    def spread(self, masks: Sequence[Tensor], rows: tuple[int, int] | None) -> list[Tensor]:
-        """Return `masks` in the full shape of the weights: False in rows of the head that are not in use."""
-        full = [mask.bool() for mask in masks]
-        if rows is not None:
+    def spread(self, subnetwork: Subnetwork) -> list[Tensor]:
+        """Return the stored masks in the full shape of the weights: False in rows of the head that are not in use."""
+        masks = self.masks_of(subnetwork)
+        if subnetwork.rows is not None:
             head = torch.zeros_like(self.layers[-1].weight, dtype=torch.bool)
-            head[rows[0] : rows[1]] = full[-1]
-            full[-1] = head
-        return full
+            head[subnetwork.rows[0] : subnetwork.rows[1]] = masks[-1]
+            masks[-1] = head
+        return masks
 
     def union(self, subnetworks: Sequence[Subnetwork]) -> list[Tensor]:
         """Return, per layer in full shape, which weights any of these subnetworks selects."""
         union = [torch.zeros_like(layer.weight, dtype=torch.bool) for layer in self.layers]
         for subnetwork in subnetworks:
-            for taken, mask in zip(union, self.spread(self.masks_of(subnetwork), subnetwork.rows), strict=True):
-                taken |= mask
+            union = [taken | mask for taken, mask in zip(union, self.spread(subnetwork), strict=True)]
         return union
 
     @property
@@ -153,61 +194,3 @@ class MaskedNetwork:
     def n_channels(self) -> int:
         """Number of normalised channels of one task."""
         return sum(norm.running_mean.shape[1] for norm in self.norms)
-
-
-def entropy_bits(size: int, ones: int) -> float:
-    """Return n H2(ones / n): the bits that any code needs for a mask of `size` entries with so many ones."""
-    share = ones / size
-    if share in (0.0, 1.0):
-        return 0.0
-    return -size * (share * math.log2(share) + (1 - share) * math.log2(1 - share))
-
-
-def mask_bytes(sizes: Sequence[int], ones: Sequence[int]) -> dict[str, int]:
-    """Return the bytes of one mask made of layers with `sizes` entries and `ones` of them set.
-
-    dense: a bit per weight; entropy: the bound of `entropy_bits`; index: 16 bits per kept weight. Rounded up.
-    """
-    bits = sum(entropy_bits(size, count) for size, count in zip(sizes, ones, strict=True))
-    return {"dense": -(-sum(sizes) // 8), "entropy": math.ceil(bits / 8), "index": 2 * sum(ones)}
-
-
-def storage(masked: MaskedNetwork, subnetworks: Sequence[Subnetwork], *, weights_from_seed: bool) -> dict[str, Any]:
-    """Account for what is stored, exactly, and for how the subnetworks overlap.
-
-    bytes_weights:         32 bits per masked weight; 8 bytes (the seed) where they are never trained
-    bytes_weights_trained: 32 bits per weight that any mask selects, and the seed for the others
-    bytes_masks_dense, bytes_masks_entropy, bytes_masks_index: all masks, see `mask_bytes`
-    bytes_norm:            mean and variance, 32 bits each, per normalised channel and task
-    bytes_scores:          scores kept for later tasks to start from; needed in training only
-    free_fraction:         share of the weights that no mask selects; `free_fraction_per_layer`: the same per layer
-    overlap:               per task, share of its mask that earlier masks had selected
-    """
-    union = masked.union([])
-    totals = {"dense": 0, "entropy": 0, "index": 0}
-    overlap = []
-    for subnetwork in subnetworks:
-        masks = masked.spread(masked.masks_of(subnetwork), subnetwork.rows)
-        sizes = [layer.weight.numel() for layer in masked.layers]
-        if subnetwork.rows is not None:
-            sizes[-1] = masked.layers[-1].weight[0].numel() * (subnetwork.rows[1] - subnetwork.rows[0])
-        for name, amount in mask_bytes(sizes, [int(mask.sum()) for mask in masks]).items():
-            totals[name] += amount
-        taken = sum(int((mask & before).sum()) for mask, before in zip(masks, union, strict=True))
-        overlap.append(taken / max(1, sum(int(mask.sum()) for mask in masks)))
-        union = [before | mask for before, mask in zip(union, masks, strict=True)]
-    used = sum(int(layer.sum()) for layer in union)
-    rows_of_statistics = 1 if masked.norms and masked.norms[0].shared else len(subnetworks)
-    return {
-        "masked_weights": masked.n_weights,
-        "bytes_weights": 8 if weights_from_seed else 4 * masked.n_weights,
-        "bytes_weights_trained": 8 if weights_from_seed else 8 + 4 * used,
-        "bytes_masks_dense": totals["dense"],
-        "bytes_masks_entropy": totals["entropy"],
-        "bytes_masks_index": totals["index"],
-        "bytes_norm": 8 * masked.n_channels * rows_of_statistics,
-        "bytes_scores": sum(4 * scores.numel() for s in subnetworks for scores in s.scores),
-        "free_fraction": 1 - used / masked.n_weights,
-        "free_fraction_per_layer": [1 - int(layer.sum()) / layer.numel() for layer in union],
-        "overlap": overlap,
-    }

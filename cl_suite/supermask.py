@@ -20,12 +20,14 @@ from cl_suite.phases import BestState, LearningRate
 from cl_suite.scenario import Requirement
 from cl_suite.seeding import generator_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
-from cl_suite.subnetworks import MaskedNetwork, Subnetwork, pack_bits, storage
+from cl_suite.subnetworks import MaskedNetwork, Subnetwork
 from cl_suite.supermask_options import SupermaskOptions, check_options, head_rows
+from cl_suite.supermask_storage import storage
 from cl_suite.superposition import TaskInference, View
 from cl_suite.types import Batch, StreamInfo
 
 _AT_TRAIN = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES})
+
 
 class SupermaskStrategy(Strategy):
     """Base of SupSup, SSNeT and ExSSNeT. A subclass writes `learn` out of the steps below.
@@ -72,14 +74,23 @@ class SupermaskStrategy(Strategy):
         """Open a new subnetwork: its statistics, its outputs, its first scores."""
         classes = experience.classes or tuple(range(self.info.n_outputs))
         number = len(self.subnetworks)
-        self.current = Subnetwork(number, experience.task_id, classes, self._rows_for(classes))
-        self.bind(self.current)
+        opened = Subnetwork(number, experience.task_id, classes, self._rows_for(classes))
+        self.train_as(opened)
         self.draw_scores(number)
-        if self.config.score_init == "running_mean":
-            self.start_scores([s.scores for s in self.subnetworks])
-        elif self.config.score_init != "random" and self.subnetworks:
-            self._transfer(experience)
-        return self.current
+        earlier = self.subnetworks
+        if earlier and self.config.score_init.startswith("knn"):
+            earlier = self._transfer_from(experience)
+            opened.source = earlier[0].number if len(earlier) == 1 else -1
+        if self.config.score_init != "random" and earlier:
+            self.masked.start_scores(mean_scores([s.scores for s in earlier]))
+        return opened
+
+    def train_as(self, subnetwork: Subnetwork) -> None:
+        """Let the network train as this subnetwork, its masks made from the scores."""
+        self.current = subnetwork
+        self.masked.bind(subnetwork)
+        self._local = torch.zeros(self.info.n_outputs, dtype=torch.long, device=self.info.device)
+        self._local[list(subnetwork.classes)] = torch.arange(len(subnetwork.classes), device=self.info.device)
 
     def draw_scores(self, number: int) -> None:
         """Draw the first scores of subnetwork `number`."""
@@ -89,16 +100,11 @@ class SupermaskStrategy(Strategy):
         """Whether a later task may start from this one's scores."""
         return self.config.score_init != "random"
 
-    def bind(self, subnetwork: Subnetwork) -> None:
-        """Let the network train as this subnetwork, its masks made from the scores."""
-        self.masked.use_statistics(subnetwork.number)
-        self.masked.layers[-1].rows = subnetwork.rows
-        for layer in self.masked.layers:
-            layer.mask = None
-            layer.weight.requires_grad_(False)
-            layer.scores.requires_grad_(True)
-        self._local = torch.zeros(self.info.n_outputs, dtype=torch.long, device=self.info.device)
-        self._local[list(subnetwork.classes)] = torch.arange(len(subnetwork.classes), device=self.info.device)
+    @property
+    def learning(self) -> Subnetwork:
+        """The subnetwork between `begin` and `end`."""
+        assert self.current is not None, "no subnetwork is being learned: call begin first"
+        return self.current
 
     def search_masks(self, experience: Experience, *, epochs: int) -> None:
         """Phase 1: gradient descent on the scores alone; the weights are whatever they are."""
@@ -108,26 +114,10 @@ class SupermaskStrategy(Strategy):
             experience, scores, phase="masks", epochs=epochs, lr=c.lr_mask, weight_decay=c.weight_decay_mask
         )
 
-    @torch.no_grad()
-    def store(self, subnetwork: Subnetwork) -> list[Tensor]:
-        """Store the bits of the mask that the scores give now; return it per layer, float."""
-        layers = self.masked.layers
-        masks = [layer.searched_mask() for layer in layers]
-        subnetwork.bits = [pack_bits(mask) for mask in masks]
-        if self.keeps_scores():
-            # The rows of a head of its own mean nothing to another task.
-            kept = layers if subnetwork.rows is None else layers[:-1]
-            subnetwork.scores = [layer.scores.detach().clone() for layer in kept]
-        return masks
-
     def keep_masks(self) -> list[Tensor]:
         """End the search: store the mask of the current subnetwork, and fix it; return it per layer, float."""
-        assert self.current is not None
-        masks = self.store(self.current)
-        for layer, mask in zip(self.masked.layers, masks, strict=True):
-            layer.mask = mask
-            layer.scores.requires_grad_(False)
-            layer.scores.grad = None
+        masks = self.masked.store(self.learning, keep_scores=self.keeps_scores())
+        self.masked.fix(masks)
         return masks
 
     def train_weights(
@@ -156,25 +146,21 @@ class SupermaskStrategy(Strategy):
                     weight.grad.add_(weight.detach(), alpha=weight_decay)
                 weight.grad.mul_(free)
 
-        self.train_phase(
-            experience, weights, phase="weights", epochs=epochs, lr=lr, adjust=protect, penalty=penalty
-        )
+        self.train_phase(experience, weights, phase="weights", epochs=epochs, lr=lr, adjust=protect, penalty=penalty)
         for weight in weights:
             weight.requires_grad_(False)
             weight.grad = None
 
     def end(self) -> None:
         """Close the subnetwork: from now on its bits and statistics answer."""
-        assert self.current is not None
-        masks = self.masked.spread(self.masked.masks_of(self.current), self.current.rows)
-        self.union = [before | mask for before, mask in zip(self.union, masks, strict=True)]
-        self.subnetworks.append(self.current)
+        self.union = [before | mask for before, mask in zip(self.union, self.masked.spread(self.learning), strict=True)]
+        self.subnetworks.append(self.learning)
         self.current = None
 
     def train_phase(
         self,
         experience: Experience,
-        parameters: Sequence[nn.Parameter],
+        parameters: Sequence[Tensor],
         *,
         phase: str,
         epochs: int,
@@ -188,8 +174,8 @@ class SupermaskStrategy(Strategy):
         optimizer = build_optimizer(c.optimizer, parameters, lr=lr, weight_decay=weight_decay)
         per_epoch = math.ceil(experience.n_samples / experience.batch_size)
         rate = LearningRate(c.scheduler, optimizer, steps=per_epoch * epochs, epochs=epochs)
-        needs_validation = c.select != "last" or c.scheduler == "released"
-        best = BestState([*parameters, *self._statistics()])
+        reads_validation = c.select != "last" or c.scheduler == "released"
+        best = BestState([*parameters, *self.masked.statistics_of(self.learning)])
         self.network.train()
         for step, batch in enumerate(experience.batches(epochs=epochs, phase=phase), start=1):
             loss = self.loss(batch)
@@ -202,7 +188,7 @@ class SupermaskStrategy(Strategy):
             optimizer.step()
             experience.report(loss)
             rate.after_step()
-            if needs_validation and step % per_epoch == 0:
+            if reads_validation and step % per_epoch == 0:
                 accuracy = self._validation_accuracy(experience)
                 rate.after_epoch(accuracy)
                 best.offer(accuracy)
@@ -211,10 +197,9 @@ class SupermaskStrategy(Strategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the current subnetwork; targets counted within its classes."""
-        assert self.current is not None
         logits = self.network(batch.inputs)
         if self.config.mask_invalid_logits:
-            valid = torch.arange(logits.shape[1], device=logits.device) < len(self.current.classes)
+            valid = torch.arange(logits.shape[1], device=logits.device) < len(self.learning.classes)
             logits = restrict(logits, valid)
         return self.info.objective.loss(logits, self._local[batch.targets]).mean()
 
@@ -254,12 +239,9 @@ class SupermaskStrategy(Strategy):
             statistics=c.infer_norm,
         )
 
-    @torch.no_grad()
     def _view(self, subnetwork: Subnetwork) -> View:
-        if subnetwork is self.current and self.masked.layers[0].mask is None:  # its search goes on
-            masks = [layer.searched_mask() for layer in self.masked.layers]
-        else:
-            masks = self.masked.masks_of(subnetwork)
+        searching = subnetwork is self.current and self.masked.layers[0].mask is None
+        masks = self.masked.searched_masks() if searching else self.masked.masks_of(subnetwork)
         s = subnetwork
         return View(self.masked, number=s.number, masks=masks, classes=s.classes, rows=s.rows)
 
@@ -279,7 +261,7 @@ class SupermaskStrategy(Strategy):
         return "validation" if self.config.select == "best_per_phase" else "none"
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return what is stored, exactly, and how the masks overlap; see `subnetworks.storage`."""
+        """Return what is stored, exactly, and how the masks overlap; see `supermask_storage.storage`."""
         facts = storage(self.masked, self.subnetworks, weights_from_seed=self.weights_from_seed)
         if self.config.score_init.startswith("knn"):
             facts["transferred_from"] = [s.source for s in self.subnetworks]
@@ -307,45 +289,25 @@ class SupermaskStrategy(Strategy):
             )
         return None
 
-    @torch.no_grad()
-    def start_scores(self, earlier: Sequence[list[Tensor]]) -> None:
-        """Start from the mean of earlier scores; without any, from the random ones."""
-        if earlier:
-            for layer, start in zip(self.masked.layers, mean_scores(list(earlier)), strict=False):
-                layer.scores.copy_(start)
-
-    def _transfer(self, experience: Experience) -> None:
-        """KKT: start from the scores of the subnetwork whose features separate the new classes best."""
-        assert self.current is not None
+    def _transfer_from(self, experience: Experience) -> list[Subnetwork]:
+        """KKT: return the subnetworks whose features separate the new classes well, by the rule `score_init` names."""
         c = self.config
         count = math.ceil(c.knn_share * math.ceil(experience.n_samples / experience.batch_size)) + 1
         batches = list(itertools.islice(experience.batches(epochs=1, phase="knn"), count))
-        views = [self._view(s) for s in self.subnetworks]
         chosen = transfer_sources(
-            [lambda inputs, view=view: view.features(inputs) for view in views],  # type: ignore[misc]
+            [self._view(s).features for s in self.subnetworks],
             [batch.inputs for batch in batches],
             torch.cat([self._local[batch.targets] for batch in batches]),
-            n_classes=len(self.current.classes),
+            n_classes=len(self.learning.classes),
             neighbours=c.knn_neighbours,
             rule=c.score_init,
         )
-        self.current.source = chosen[0] if len(chosen) == 1 else -1
-        self.start_scores([self.subnetworks[i].scores for i in chosen])
-
-    def _statistics(self) -> list[Tensor]:
-        """Return the running statistics the current subnetwork moves, as views."""
-        assert self.current is not None
-        views = []
-        for norm in self.masked.norms:
-            row = 0 if norm.shared else self.current.number
-            views += [norm.running_mean[row], norm.running_var[row]]
-        return views
+        return [self.subnetworks[i] for i in chosen]
 
     @torch.no_grad()
     def _validation_accuracy(self, experience: Experience) -> float:
         """Return the current subnetwork's accuracy on the samples held out of the training data."""
-        assert self.current is not None
-        n_classes = len(self.current.classes)
+        n_classes = len(self.learning.classes)
         self.network.eval()
         right = [
             self.network(batch.inputs)[:, :n_classes].argmax(dim=1) == self._local[batch.targets]

@@ -61,7 +61,9 @@ def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
         if value not in known:
             raise UsageError(f"strategy.{name}={value} is not known. {nearest(value, known)}")
     if not isinstance(info.objective, Classification):
-        raise UsageError(f"supermasks need one class per sample, but {info.stream} has a {info.objective.name} objective.")
+        raise UsageError(
+            f"supermasks need one class per sample, but {info.stream} has a {info.objective.name} objective."
+        )
     if (options.select != "last" or options.scheduler == "released") and not info.train.validation:
         raise UsageError("select=best_per_phase and scheduler=released read validation data. Set train.validation=0.1.")
     if options.head == "per_task" and options.infer in ("oneshot", "binary"):

@@ -113,7 +113,8 @@ def two_phases(
     # Phase 1: which weights, whatever their values are now.
     subnetwork = strategy.begin(experience)
     strategy.search_masks(experience, epochs=mask_epochs)
-    masks = strategy.masked.spread(strategy.keep_masks(), subnetwork.rows)
+    strategy.keep_masks()
+    masks = strategy.masked.spread(subnetwork)
 
     # Phase 2: their values. The others are read, never written.
     taken = strategy.union

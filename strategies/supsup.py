@@ -118,18 +118,17 @@ class SupSup(SupermaskStrategy):
     def new_slot(self, number: int) -> Subnetwork:
         """Return an untrained subnetwork: the mask of its first scores."""
         slot = Subnetwork(number, None, tuple(range(self.info.n_outputs)))
-        self.bind(slot)
+        self.masked.bind(slot)
         self.draw_scores(number)
-        self.store(slot)
+        self.masked.store(slot, keep_scores=True)
         return slot
 
     def open_slot(self, number: int) -> None:
         """Bind a subnetwork for training, with its scores. Another one than before gets a fresh optimiser."""
         if number == len(self.subnetworks):
             self.subnetworks.append(self.new_slot(number))
-        self.current = self.subnetworks[number]
-        self.bind(self.current)
-        self.start_scores([self.current.scores])
+        self.train_as(self.subnetworks[number])
+        self.masked.start_scores(self.subnetworks[number].scores)
         if number != self.slot or self.optimizer is None:
             self.slot, self.optimizer = number, self.score_optimizer()
 
