@@ -119,6 +119,7 @@ class _Masked(nn.Module):
     scores: same shape; the mask while it is being searched
     mask:   same shape as the active rows: used instead of the scores; None = search
     rows:   (first, end) of the output units in use; None = all
+    mixture: (masks [k, out, in, ...], alpha [B, k]): for sample b the weight is read through sum_i alpha_bi masks_i
     """
 
     weight: Tensor
@@ -129,6 +130,22 @@ class _Masked(nn.Module):
         self.scores = nn.Parameter(torch.zeros_like(self.weight))
         self.mask: Tensor | None = None
         self.rows: tuple[int, int] | None = None
+        self.mixture: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, ...] -> [B, ...], with the rows in use as output units."""
+        if self.mixture is None:
+            return self.apply_weight(inputs, self.subnetwork())
+        # A sum of layers, which is linear in the mask: every sample can have an alpha of its own.
+        masks, alpha = self.mixture
+        weight = self.active(self.weight)
+        outputs = [self.apply_weight(inputs, weight * mask) for mask in masks]
+        parts = [share.view(-1, *[1] * (inputs.dim() - 1)) * out for share, out in zip(alpha.T, outputs, strict=True)]
+        return torch.stack(parts).sum(dim=0)
+
+    def apply_weight(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Compute the layer with this weight."""
+        raise NotImplementedError
 
     def active(self, tensor: Tensor) -> Tensor:
         """Return the rows in use of a tensor shaped like the weight."""
@@ -151,9 +168,9 @@ class MaskedLinear(_Masked, nn.Linear):
         nn.Linear.__init__(self, in_features, out_features, bias=False)
         self._prepare(rule)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[..., in_features] -> [..., rows in use]."""
-        return F.linear(inputs, self.subnetwork())
+    def apply_weight(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        """[B, ..., in_features] -> [B, ..., rows in use]."""
+        return F.linear(inputs, weight)
 
 
 class MaskedConv2d(_Masked, nn.Conv2d):
@@ -163,9 +180,9 @@ class MaskedConv2d(_Masked, nn.Conv2d):
         nn.Conv2d.__init__(self, *args, **{**options, "bias": False})
         self._prepare(rule)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def apply_weight(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, out, H', W']."""
-        return self._conv_forward(inputs, self.subnetwork(), None)
+        return self._conv_forward(inputs, weight, None)
 
 
 class PerTaskBatchNorm2d(nn.Module):
@@ -188,7 +205,7 @@ class PerTaskBatchNorm2d(nn.Module):
         self.selection: int | Tensor | None = -1  # nothing selected
 
     def use(self, selection: int | Tensor | None) -> None:
-        """Select statistics: a task's, a mixture (weights [T], summing to 1), or None: those of the batch itself."""
+        """Select statistics: a task's; a mixture for each sample, weights [B, T]; None: those of the batch itself."""
         self.selection = selection
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -197,9 +214,10 @@ class PerTaskBatchNorm2d(nn.Module):
         if chosen is None:
             return F.batch_norm(inputs, None, None, training=True, eps=self.eps)
         if isinstance(chosen, Tensor):
-            weights = chosen.sum()[None] if self.shared else chosen
-            mean, variance = weights @ self.running_mean, weights @ self.running_var
-            return F.batch_norm(inputs, mean, variance, training=False, eps=self.eps)
+            weights = chosen.sum(dim=1, keepdim=True) if self.shared else chosen
+            shape = (*inputs.shape[:2], *[1] * (inputs.dim() - 2))
+            mean, variance = (weights @ self.running_mean).view(shape), (weights @ self.running_var).view(shape)
+            return (inputs - mean) * (variance + self.eps).rsqrt()
         # Python would read -1 as the last task: accuracy at chance for every task but that one.
         assert 0 <= chosen < self.n_tasks, f"batch norm of task {chosen}: there are tasks 0 to {self.n_tasks - 1}"
         row = 0 if self.shared else chosen

@@ -89,27 +89,41 @@ class MaskedNetwork:
         self.norms = [module for module in network.modules() if isinstance(module, PerTaskBatchNorm2d)]
 
     @contextmanager
-    def bound(
-        self, masks: Sequence[Tensor], statistics: int | Tensor | None, rows: tuple[int, int] | None
-    ) -> Iterator[None]:
-        """Within the block the network reads its weights through `masks` (one per layer, of the rows in use).
+    def bound(self, masks: Sequence[Tensor], statistics: int, rows: tuple[int, int] | None) -> Iterator[None]:
+        """Within the block the network reads its weights through `masks`, one per layer, of the rows in use.
 
-        statistics: of the batch norms, see `PerTaskBatchNorm2d.use`; rows: of the head
+        statistics: number of the subnetwork whose batch norms are used; rows: of the head
         """
-        before = [layer.mask for layer in self.layers]
-        before_rows = self.layers[-1].rows
-        before_statistics = [norm.selection for norm in self.norms]
-        try:
+        with self._restored():
             self.layers[-1].rows = rows
-            for layer, mask in zip(self.layers, masks, strict=True):
-                layer.mask = mask
             self.use_statistics(statistics)
+            for layer, mask in zip(self.layers, masks, strict=True):
+                layer.mask, layer.mixture = mask, None
+            yield
+
+    @contextmanager
+    def superposed(self, masks: Sequence[Tensor], alpha: Tensor, statistics: Tensor | None) -> Iterator[None]:
+        """Within the block sample b reads the weights through sum_i alpha_bi masks_i.
+
+        masks: per layer [k, out, in, ...]; alpha: [B, k]; statistics: see `PerTaskBatchNorm2d.use`
+        """
+        with self._restored():
+            self.layers[-1].rows = None
+            self.use_statistics(statistics)
+            for layer, stack in zip(self.layers, masks, strict=True):
+                layer.mixture = (stack, alpha)
+            yield
+
+    @contextmanager
+    def _restored(self) -> Iterator[None]:
+        before = [(layer, layer.mask, layer.rows, layer.mixture) for layer in self.layers]
+        selected = [(norm, norm.selection) for norm in self.norms]
+        try:
             yield
         finally:
-            self.layers[-1].rows = before_rows
-            for layer, mask in zip(self.layers, before, strict=True):  # type: ignore[assignment]
-                layer.mask = mask
-            for norm, selection in zip(self.norms, before_statistics, strict=True):
+            for layer, mask, rows, mixture in before:
+                layer.mask, layer.rows, layer.mixture = mask, rows, mixture
+            for norm, selection in selected:
                 norm.use(selection)
 
     def bind(self, subnetwork: Subnetwork) -> None:

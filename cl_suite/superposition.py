@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from cl_suite.masked_layers import MaskedLinear
 from cl_suite.strategy import ModelPredictor
 from cl_suite.subnetworks import MaskedNetwork
-from cl_suite.task_inference import entropy, halve, least_uncertain, one_shot, superfluous_energy
+from cl_suite.task_inference import entropy, halve, one_shot, superfluous_energy
 from cl_suite.types import Inputs, count_samples, map_inputs
+
+CHUNK = 1024  # samples times subnetworks that a superposed network holds at once
 
 
 class View:
@@ -92,6 +94,9 @@ class TaskInference:
         self._method, self._objective = method, objective
         self._group, self._images, self._statistics = group, images, statistics
         self._n_real = max(len(view.classes) for view in views)
+        self._device = masked.layers[0].weight.device
+        # Superposing needs one head for all; min_entropy works without the stacks.
+        self._stacks = [] if method == "min_entropy" else self._stack()
 
     def answer(self, inputs: Inputs, n_outputs: int) -> Tensor:
         """Return global logits [B, n_outputs]; the argmax is the inferred task's answer.
@@ -99,90 +104,73 @@ class TaskInference:
         Tasks with classes of their own all fill their entries, those not inferred below the inferred one's best:
         the same logits then also say what the answer within any task would be.
         """
-        chosen = self.infer(inputs)
         if self._shared_classes():
-            return self._chosen_only(inputs, chosen, n_outputs)
+            return self._chosen_only(inputs, self.infer(inputs), n_outputs)
+        every = [view.outputs(inputs) for view in self._views]
+        chosen = self.infer(inputs, every)
         logits = torch.full((len(chosen), n_outputs), -torch.inf, device=chosen.device)
-        for view in self._views:
-            outputs = view.outputs(inputs)[:, : len(view.classes)].log_softmax(dim=1)
+        for view, outputs in zip(self._views, every, strict=True):
+            own = outputs[:, : len(view.classes)].log_softmax(dim=1)
             # The best log-probability of s classes is at least -log s: one below that cannot win.
-            lowered = outputs - torch.log(torch.tensor(float(self._n_real))) - 1
-            logits[:, list(view.classes)] = torch.where((chosen == view.number)[:, None], outputs, lowered)
+            lowered = own - math.log(self._n_real) - 1
+            logits[:, list(view.classes)] = torch.where((chosen == view.number)[:, None], own, lowered)
         return logits
 
-    def infer(self, inputs: Inputs) -> Tensor:
-        """Return the inferred subnetwork's number for each sample, [B] int64."""
-        if not self._group:
-            return self._numbers(self._decide(inputs, together=False))
-        parts = []
-        for first in range(0, count_samples(inputs), self._group):
-            group = map_inputs(lambda tensor, first=first: tensor[first : first + self._group], inputs)  # type: ignore[misc]
-            judged = map_inputs(lambda tensor: tensor[: self._images or len(tensor)], group)
-            parts.append(self._decide(judged, together=True).expand(count_samples(group)))
-        return self._numbers(torch.cat(parts))
+    def infer(self, inputs: Inputs, outputs: list[Tensor] | None = None) -> Tensor:
+        """Return the inferred subnetwork's number for each sample, [B] int64.
 
-    def gradients(self, inputs: Inputs, candidates: Sequence[int]) -> Tensor:
-        """Return dObjective/dalpha_i per sample for the candidate views, [B, len(candidates)], at uniform alpha.
-
-        One forward-mode pass per candidate gives the derivative of the logits of all samples at once.
+        outputs: [B, s] of every view, if they are known already
         """
-        weight = 1.0 / len(candidates)
-        mixed = [
-            sum((self._views[i].masks[layer] for i in candidates[1:]), self._views[candidates[0]].masks[layer]) * weight
-            for layer in range(len(self._masked.layers))
-        ]
-        columns = []
-        for i in candidates:
-            with forward_ad.dual_level():
-                duals = [
-                    forward_ad.make_dual(mean, mask) for mean, mask in zip(mixed, self._views[i].masks, strict=True)
-                ]
-                with self._masked.bound(duals, self._mixed_statistics(candidates), None):
-                    logits, tangent = forward_ad.unpack_dual(self._masked.network(inputs))
-            columns.append((self._objective_gradient(logits) * tangent).sum(dim=1))
-        return torch.stack(columns, dim=1)
-
-    def _objective_gradient(self, logits: Tensor) -> Tensor:
-        """Derivative of each sample's objective with respect to its own logits, [B, s]."""
-        with torch.enable_grad():
-            leaf = logits.detach().requires_grad_()
-            value = entropy(leaf) if self._objective == "H" else superfluous_energy(leaf, self._n_real)
-            return torch.autograd.grad(value.sum(), leaf)[0]
-
-    def _decide(self, inputs: Inputs, *, together: bool) -> Tensor:
-        """Return positions in `views`: one per sample, or a single one [1] for all samples together."""
-        everyone = list(range(len(self._views)))
         if self._method == "min_entropy":
-            outputs = [view.outputs(inputs) for view in self._views]
-            if not together:
-                return least_uncertain(outputs)
-            return torch.stack([entropy(o).mean() for o in outputs]).argmin()[None]
+            every = [view.outputs(inputs) for view in self._views] if outputs is None else outputs
+            values = torch.stack([entropy(o) for o in every], dim=1)  # [B, k]
+            return self._numbers(self._grouped(values).argmin(dim=1))
+        size = count_samples(inputs)
+        everyone = torch.ones(size, len(self._views), dtype=torch.bool, device=self._device)
         if self._method == "oneshot":
-            gradients = self.gradients(inputs, everyone)
-            return one_shot(gradients.mean(dim=0, keepdim=True) if together else gradients)
-        return self._binary(inputs, together=together)
+            return self._numbers(one_shot(self._grouped(self.gradients(inputs, everyone))))
+        return self._numbers(self._binary(inputs, everyone))
 
-    def _binary(self, inputs: Inputs, *, together: bool) -> Tensor:
-        device = self._masked.layers[0].weight.device
-        deciders = 1 if together else count_samples(inputs)
-        candidates = torch.ones(deciders, len(self._views), dtype=torch.bool, device=device)
+    def gradients(self, inputs: Inputs, candidates: Tensor) -> Tensor:
+        """Return dObjective/dalpha_i per sample, [B, k], with alpha uniform on the sample's candidates ([B, k] bool)."""
+        # Batch statistics need the batch whole; otherwise a chunk bounds the k copies of every activation.
+        chunk = len(candidates) if self._statistics == "batch" else max(1, CHUNK // len(self._views))
+        return torch.cat(
+            [
+                self._gradients(_rows(inputs, slice(first, first + chunk)), candidates[first : first + chunk])
+                for first in range(0, len(candidates), chunk)
+            ]
+        )
+
+    def _gradients(self, inputs: Inputs, candidates: Tensor) -> Tensor:
+        uniform = candidates / candidates.sum(dim=1, keepdim=True)
+        with torch.enable_grad():
+            alpha = uniform.clone().requires_grad_()
+            with self._masked.superposed(self._stacks, alpha, self._mixed_statistics(uniform)):
+                logits = self._masked.network(inputs)
+            value = entropy(logits) if self._objective == "H" else superfluous_energy(logits, self._n_real)
+            return torch.autograd.grad(value.sum(), alpha)[0]
+
+    def _binary(self, inputs: Inputs, candidates: Tensor) -> Tensor:
         while int(candidates[0].sum()) > 1:
-            gradients = torch.full(candidates.shape, torch.inf, device=device)
-            # Samples that still have the same candidates share a superposed network.
-            for pattern in candidates.unique(dim=0):
-                members = (candidates == pattern).all(dim=1).nonzero().squeeze(1)
-                kept = pattern.nonzero().squeeze(1)
-                part = inputs if together else map_inputs(lambda tensor, m=members: tensor[m], inputs)  # type: ignore[misc]
-                found = self.gradients(part, kept.tolist())
-                gradients[members[:, None], kept] = found.mean(dim=0, keepdim=True) if together else found
-            candidates = halve(gradients, candidates)
+            candidates = halve(self._grouped(self.gradients(inputs, candidates)), candidates)
         return candidates.int().argmax(dim=1)
 
-    def _mixed_statistics(self, candidates: Sequence[int]) -> Tensor | None:
+    def _grouped(self, values: Tensor) -> Tensor:
+        """Give all samples of a group the mean over its judged ones; with group 0 every sample keeps its own."""
+        if not self._group:
+            return values
+        means = [
+            part[: self._images or len(part)].mean(dim=0, keepdim=True).expand_as(part)
+            for part in values.split(self._group)
+        ]
+        return torch.cat(means)
+
+    def _mixed_statistics(self, alpha: Tensor) -> Tensor | None:
         if self._statistics == "batch" or not self._masked.norms:
             return None
-        weights = torch.zeros(self._masked.norms[0].n_tasks, device=self._masked.layers[0].weight.device)
-        weights[[self._views[i].number for i in candidates]] = 1.0 / len(candidates)
+        weights = torch.zeros(len(alpha), self._masked.norms[0].n_tasks, device=alpha.device)
+        weights[:, [view.number for view in self._views]] = alpha
         return weights
 
     def _numbers(self, positions: Tensor) -> Tensor:
@@ -198,6 +186,12 @@ class TaskInference:
         for view in self._views:
             members = (chosen == view.number).nonzero().squeeze(1)
             if len(members):
-                part = map_inputs(lambda tensor, m=members: tensor[m], inputs)  # type: ignore[misc]
-                logits[members] = view.answer(part, n_outputs)
+                logits[members] = view.answer(_rows(inputs, members), n_outputs)
         return logits
+
+    def _stack(self) -> list[Tensor]:
+        return [torch.stack(masks) for masks in zip(*[view.masks for view in self._views], strict=True)]
+
+
+def _rows(inputs: Inputs, rows: slice | Tensor) -> Inputs:
+    return map_inputs(lambda tensor: tensor[rows], inputs)

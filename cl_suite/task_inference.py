@@ -44,11 +44,6 @@ def halve(gradients: Tensor, candidates: Tensor) -> Tensor:
     return kept.scatter(-1, ranked[:, : -(-count // 2)], True) & candidates
 
 
-def least_uncertain(logits: list[Tensor]) -> Tensor:
-    """Return, per sample, the task whose own subnetwork answers with the lowest entropy: k of [B, s] -> [B]."""
-    return torch.stack([entropy(outputs) for outputs in logits]).argmin(dim=0)
-
-
 def confidences(gradients: Tensor) -> Tensor:
     """Return nu = softmax(-gradient) over the masks, [k]: how much each one claims a batch (section 3.5)."""
     return (-gradients).softmax(dim=-1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from cl_suite import (
@@ -21,6 +22,7 @@ from cl_suite import (
     UsageError,
     build_optimizer,
     confidences,
+    count_samples,
     is_new_task,
 )
 
@@ -108,8 +110,8 @@ class SupSup(SupermaskStrategy):
         if not slots:
             return 0
         inference = self.inference(slots)
-        every = range(len(slots))
-        gradients = ModelPredictor(self.network, lambda batch: inference.gradients(batch, every))(inputs)  # [B, k]
+        everyone = torch.ones(count_samples(inputs), len(slots), dtype=torch.bool, device=self.info.device)
+        gradients = ModelPredictor(self.network, lambda batch: inference.gradients(batch, everyone))(inputs)  # [B, k]
         nu = confidences(gradients.mean(dim=0))
         # Untrained masks are interchangeable: whichever claims the batch, the next unused one is taken.
         claim = used if is_new_task(nu, c.epsilon) else min(int(nu.argmax()), used)
