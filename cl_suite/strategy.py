@@ -74,6 +74,14 @@ class Strategy(ABC):
         """Return method-specific facts for the record: numbers, strings, lists and dictionaries of them."""
         return {}
 
+    def constraints(self) -> dict[str, float]:
+        """Return how strongly each penalty or projection acted in the latest experience, by name; {} if there is none.
+
+        For example {"EWC penalty": its mean value}. `cl-bench check` fails one that is zero from the second
+        experience on: a published EWC was once silently zero for a whole release.
+        """
+        return {}
+
     def model_parameters(self) -> int:
         """Return the number of parameters of the networks in use, for the table of costs."""
         return 0

@@ -187,9 +187,7 @@ def test_permutations_are_bijections_that_differ_and_do_not_depend_on_the_run(ro
     assert all(torch.equal(order.sort().values, torch.arange(784)) for order in orders)
     assert len({tuple(order.tolist()) for order in orders}) == 4
     again = loaded("permuted_mnist", root, Seeds(7, 7, 7), n_tasks=4)
-    assert all(
-        torch.equal(a, b.train.transform.order) for a, b in zip(orders, again.tasks, strict=True)
-    )
+    assert all(torch.equal(a, b.train.transform.order) for a, b in zip(orders, again.tasks, strict=True))
     raw, _ = data.tasks[1].test.take(torch.tensor([0, 3]))
     stored = data.tasks[1].test.inputs[[0, 3]]
     assert torch.equal(raw.flatten(1), stored.flatten(1)[:, orders[1]])

@@ -1,0 +1,108 @@
+"""The small synthetic stream of the conformance suite, and runs on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_suite.errors import UnseenTask
+from cl_suite.harness import Harness, Results
+from cl_suite.networks import build_network
+from cl_suite.prepare import PrepareVectors
+from cl_suite.presentation import Presentation
+from cl_suite.registry import Chosen
+from cl_suite.scenario import Requirement, Scenario
+from cl_suite.seeding import Seeds, generator_for
+from cl_suite.strategy import Strategy
+from cl_suite.stream import Samples, StreamData, TaskData
+from cl_suite.types import TrainSettings
+
+N_TASKS = 3
+CLASSES = 2  # per task
+TRAIN = TrainSettings(epochs=4, batch_size=16)
+
+
+def conformance_stream() -> StreamData:
+    """Gaussian clusters, one per class, the same for every check."""
+    generator = generator_for(0, "conformance")
+    centres = 4.0 * torch.nn.functional.normalize(torch.randn(N_TASKS * CLASSES, 12, generator=generator), dim=1)
+
+    def draw(task: int, count: int) -> Samples:
+        targets = torch.arange(CLASSES).repeat_interleave(count)
+        noise = torch.randn(len(targets), 12, generator=generator)
+        return Samples(centres[targets + task * CLASSES] + noise, targets)
+
+    tasks = [TaskData(f"task {t}", draw(t, 40), draw(t, 20), ("a", "b")) for t in range(N_TASKS)]
+    return StreamData(tuple(tasks), PrepareVectors())
+
+
+def present(
+    scenario: Scenario, *, seed: int = 0, train: TrainSettings = TRAIN, kind: type[Presentation] = Presentation
+) -> Presentation:
+    """Return the stream as a scenario presents it."""
+    return kind(
+        "the conformance stream",
+        conformance_stream(),
+        scenario,
+        train=train,
+        seeds=Seeds(seed, seed, seed),
+        device=torch.device("cpu"),
+    )
+
+
+def harness_for(chosen: Chosen, config: Any, presentation: Presentation, **options: Any) -> Harness:
+    """Return a harness for a fresh strategy with a small MLP."""
+    info = presentation.info
+    assert isinstance(info.input_shape, tuple)
+    shape = info.input_shape
+    strategy = chosen.cls(dataclasses.replace(config))
+    return Harness(strategy, presentation, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)), **options)
+
+
+def run(chosen: Chosen, config: Any, scenario: Scenario, **options: Any) -> tuple[Results, Strategy]:
+    """Run a fresh strategy to the end; return what was measured and the strategy."""
+    harness = harness_for(chosen, config, present(scenario, **options))
+    return harness.run(), harness.strategy
+
+
+def predictors(strategy: Strategy, presentation: Presentation) -> Iterator[tuple[int, Callable[[Any], Tensor]]]:
+    """Yield (task, predictor) for every task the strategy answers for."""
+    tells = Requirement.TASK_ID_AT_TEST in presentation.scenario.provides
+    for task in presentation.tasks:
+        try:
+            yield task.index, strategy.predictor(task.index if tells else None)
+        except UnseenTask:
+            continue
+
+
+def copy_state(value: Any) -> Any:
+    """Return a copy that later changes do not reach."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copy_state(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [copy_state(entry) for entry in value]
+    return value
+
+
+def states_equal(a: Any, b: Any) -> bool:
+    """Return whether two states are equal, tensors bit for bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(states_equal, a, b))
+    return bool(a == b)
+
+
+def inputs_of(presentation: Presentation, count: int) -> Tensor:
+    """Return the first test inputs of the first task, [count, D]."""
+    inputs = presentation.tasks[0].test.inputs
+    assert isinstance(inputs, Tensor)
+    return inputs[:count]

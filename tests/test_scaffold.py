@@ -1,0 +1,39 @@
+"""`cl-bench new strategy` writes a plugin that works and a test that passes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cl_suite import UsageError
+from cl_suite.scaffold import write_strategy
+
+
+def run(folder, *command):
+    return subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True)
+
+
+def test_what_is_written_runs_and_its_test_passes(tmp_path):
+    done = run(tmp_path, "cl_suite", "new", "strategy", "my_method")
+    assert done.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"my_method.py", "test_my_method.py"}
+    trained = run(
+        tmp_path, "cl_suite", "--strategy", "my_method.py:MyMethod", "--stream", "toy_gaussians", "train.epochs=1"
+    )
+    assert trained.returncode == 0, trained.stderr
+    tested = run(tmp_path, "pytest", "-q", "test_my_method.py", "-p", "no:cacheprovider")
+    assert tested.returncode == 0, tested.stdout
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "test_my_method.py").write_text("mine")
+    with pytest.raises(UsageError, match=r"test_my_method\.py is there already"):
+        write_strategy("my_method", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["test_my_method.py"]
+
+
+@pytest.mark.parametrize("name", ["MyMethod", "my-method", "2fast", "my method", "../up"])
+def test_a_name_that_is_not_snake_case_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match="snake_case"):
+        write_strategy(name, tmp_path)
+    assert not list(tmp_path.iterdir())
