@@ -7,6 +7,7 @@ Wortsman et al. 2020, "Supermasks in Superposition" (arXiv 2006.14769).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -112,7 +113,7 @@ class MaskRule:
         return _TopK.apply(scores, kept, self.min_per_row)
 
 
-class _Masked(nn.Module):
+class _Masked(nn.Module, ABC):
     """What both masked layers share.
 
     weight: [out, in, ...], read only where the mask is 1
@@ -143,9 +144,9 @@ class _Masked(nn.Module):
         parts = [share.view(-1, *[1] * (inputs.dim() - 1)) * out for share, out in zip(alpha.T, outputs, strict=True)]
         return torch.stack(parts).sum(dim=0)
 
+    @abstractmethod
     def apply_weight(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """Compute the layer with this weight."""
-        raise NotImplementedError
 
     def active(self, tensor: Tensor) -> Tensor:
         """Return the rows in use of a tensor shaped like the weight."""

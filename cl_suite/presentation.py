@@ -18,7 +18,7 @@ from cl_suite.seeding import Seeds, generator_for
 from cl_suite.stream import Samples, StreamData, TaskData, hold_out
 from cl_suite.types import Inputs, Prepare, StreamInfo, TrainSettings, join_inputs
 
-EVALUATION_BATCH = 500  # samples; a constant, so that batch-dependent predictors score alike everywhere
+EVALUATION_BATCH = 250  # samples; a constant, so that batch-dependent predictors score alike everywhere
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +96,6 @@ class TaskInference:
         self._group, self._images, self._statistics = group, images, statistics
         self._n_real = max(len(view.classes) for view in views)
         self._device = masked.layers[0].weight.device
-        # Superposing needs one head for all; min_entropy works without the stacks.
-        self._stacks = [] if method == "min_entropy" else self._stack()
 
     def answer(self, inputs: Inputs, n_outputs: int) -> Tensor:
         """Return global logits [B, n_outputs]; the argmax is the inferred task's answer.
@@ -132,7 +131,7 @@ class TaskInference:
         return self._numbers(self._binary(inputs, everyone))
 
     def gradients(self, inputs: Inputs, candidates: Tensor) -> Tensor:
-        """Return dObjective/dalpha_i per sample, [B, k], with alpha uniform on the sample's candidates ([B, k] bool)."""
+        """Return dObjective/dalpha_i per sample, [B, k], with alpha uniform on its candidates ([B, k] bool)."""
         # Batch statistics need the batch whole; otherwise a chunk bounds the k copies of every activation.
         chunk = len(candidates) if self._statistics == "batch" else max(1, CHUNK // len(self._views))
         return torch.cat(
@@ -189,7 +188,9 @@ class TaskInference:
                 logits[members] = view.answer(_rows(inputs, members), n_outputs)
         return logits
 
-    def _stack(self) -> list[Tensor]:
+    @cached_property
+    def _stacks(self) -> list[Tensor]:
+        """All masks per layer, [k, out, in, ...]; made when first superposed, which needs one head for all."""
         return [torch.stack(masks) for masks in zip(*[view.masks for view in self._views], strict=True)]
 
 

@@ -5,6 +5,7 @@ arXiv 2210.10209). ExSSNeT trains only weights that no earlier mask selects, so 
 its ablation, trains all that the mask selects. KKT, the paper's knowledge transfer, is `score_init=knn_best`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,13 +23,14 @@ FISHER_CHUNK = 50  # samples whose gradients are held at once
 def split_epochs(epochs: int, mask_share: float) -> tuple[int, int]:
     """Divide the epochs of an experience into (mask search, weight training).
 
-    At least one each from two epochs on; a single epoch goes to the masks, which leaves SupSup.
+    At least one each from two epochs on, and half an epoch goes to the masks: without a mask there is nothing to train.
+    A single epoch is for the masks alone, which leaves SupSup.
     """
     if not 0.0 <= mask_share <= 1.0:
         raise UsageError(f"strategy.mask_share={mask_share} is a share of the epochs. Use a number from 0 to 1.")
     if epochs < 2:
         return epochs, 0
-    masks = min(max(round(mask_share * epochs), 1), epochs - 1)
+    masks = min(max(math.floor(mask_share * epochs + 0.5), 1), epochs - 1)
     return masks, epochs - masks
 
 
@@ -48,7 +50,7 @@ class ExSSNeT(SupermaskStrategy):
 
         mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
         weight_training: str = "exclusive"  # exclusive (ExSSNeT), all (SSNeT), none (SupSup)
-        lr_weights: float = 0.001
+        lr_weights: float = 0.01  # of the grid {0.01, 0.001} noted for ExSSNeT
         weight_decay_weights: float = 0.0  # applied to the weights in training only
         union_last: int = 0  # exclusive of the masks of the last so many tasks; 0 = of all (no forgetting)
 
@@ -68,7 +70,7 @@ class SSNeT(SupermaskStrategy):
 
         mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
         weight_training: str = "all"  # all (SSNeT), exclusive (ExSSNeT), none (SupSup)
-        lr_weights: float = 0.001
+        lr_weights: float = 0.001  # of the grid {0.001, 0.0001} noted for SSNeT
         weight_decay_weights: float = 0.0  # applied to the weights in training only
         union_last: int = 0  # with weight_training=exclusive: of the last so many tasks; 0 = of all
         ewc_lambda: float = 0.0  # strength of an EWC penalty in phase 2 (Kirkpatrick et al. 2017); 0 = none

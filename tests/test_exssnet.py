@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from cl_suite import (
     PrepareVectors,
@@ -70,10 +71,10 @@ def images(tasks=2):
     return StreamData(tuple(made), PrepareVectors())
 
 
-def ready(cls, presentation, *, network="mlp", **options):
+def ready(cls, presentation, *, network="mlp", hidden=(32, 32), **options):
     strategy = cls(cls.Config(**{"density": 0.2, **options}))
     shape, outputs = presentation.info.input_shape, presentation.info.n_outputs
-    sizes = {"hidden": [32, 32]} if network == "mlp" else {"width": 4}
+    sizes = {"hidden": hidden} if network == "mlp" else {"width": 4}
     strategy.setup(presentation.info, lambda: build_network(network, shape, outputs, **sizes))
     return strategy
 
@@ -194,7 +195,7 @@ def test_union_over_the_last_task_only_lets_older_ones_be_forgotten():
 
 @pytest.mark.parametrize(
     ("epochs", "share", "expected"),
-    [(1, 0.5, (1, 0)), (2, 0.5, (1, 1)), (5, 0.5, (2, 3)), (10, 0.5, (5, 5)), (4, 0.0, (1, 3)), (4, 1.0, (3, 1))],
+    [(1, 0.5, (1, 0)), (2, 0.5, (1, 1)), (5, 0.5, (3, 2)), (10, 0.5, (5, 5)), (4, 0.0, (1, 3)), (4, 1.0, (3, 1))],
 )
 def test_the_epochs_are_divided_not_added(epochs, share, expected):
     assert split_epochs(epochs, share) == expected
@@ -299,6 +300,21 @@ def test_requirements_follow_the_options():
     assert SupSup.requirements(SupSup.Config(allocation="uncertainty", infer="oneshot")) == frozenset()
 
 
+def permuted_digits():
+    """Five tasks: scikit-learn's digits with the pixels in another order in each."""
+    pixels, values = load_digits(return_X_y=True)
+    pixels, targets = torch.tensor(pixels).float() / 16 - 0.3, torch.tensor(values)
+    generator = generator_for(0, "permuted digits")
+    shuffled = torch.randperm(len(pixels), generator=generator)
+    train, test = shuffled[:1200], shuffled[1200:]
+    tasks = []
+    for number in range(5):
+        seen = pixels[:, torch.randperm(64, generator=generator)]
+        parts = [Samples(seen[part], targets[part]) for part in (train, test)]
+        tasks.append(TaskData(f"order {number}", *parts, tuple("0123456789")))
+    return StreamData(tuple(tasks), PrepareVectors(), labels="shared")
+
+
 def permuted(scenario, **train):
     data = clusters(tasks=4, classes=4, permuted=True, labels="shared")
     return presented(data, scenario, epochs=12, batch_size=16, **train)
@@ -306,26 +322,19 @@ def permuted(scenario, **train):
 
 @pytest.mark.parametrize("infer", ["oneshot", "binary", "min_entropy"])
 @pytest.mark.parametrize("per", ["sample", "batch"])
-def test_the_right_mask_is_found_on_permuted_inputs(infer, per):
-    presentation = permuted(Scenario.DOMAIN_INCREMENTAL)
-    strategy, _ = learned(
-        SupSup,
-        presentation,
-        infer=infer,
-        infer_per=per,
-        infer_images=0,
-        infer_batch=50,
-        infer_objective="G",
-        outputs=32,
-    )
+@pytest.mark.parametrize("objective", ["H", "G"])
+def test_the_right_mask_is_found_on_permuted_inputs(infer, per, objective):
+    presentation = presented(permuted_digits(), Scenario.DOMAIN_INCREMENTAL, epochs=10, batch_size=64)
+    options = {"infer": infer, "infer_per": per, "infer_batch": 50, "infer_objective": objective, "density": 0.2}
+    strategy, _ = learned(SupSup, presentation, hidden=(300, 100), outputs=50 if objective == "G" else 0, **options)
     inference = strategy.inference(strategy.subnetworks)
     right = 0.0
     for task in presentation.tasks:
         inputs, _ = task.test.take(torch.arange(200))
         with torch.no_grad():
-            right += float((inference.infer(inputs) == task.index).float().mean()) / 4
-        assert accuracy(strategy, presentation, task.index) > 0.6
-    assert right > 0.9 or (per == "sample" and infer != "oneshot" and right > 0.8)
+            right += float((inference.infer(inputs) == task.index).float().mean()) / 5
+        assert accuracy(strategy, presentation, task.index) > 0.7  # chance is 0.1
+    assert right > 0.9
 
 
 def test_per_sample_inference_does_not_depend_on_the_batch():
@@ -345,7 +354,8 @@ def test_gradients_equal_those_of_a_backward_pass():
     inference = strategy.inference(strategy.subnetworks)
     inputs, _ = presentation.tasks[1].test.take(torch.arange(6))
     with torch.no_grad():
-        forward = inference.gradients(inputs, [0, 1, 3])
+        candidates = torch.tensor([[True, True, False, True]]).expand(6, 4)
+        forward = inference.gradients(inputs, candidates)[:, [0, 1, 3]]
     alphas = torch.full((3,), 1 / 3, requires_grad=True)
     views = [inference._views[i] for i in (0, 1, 3)]
     masks = [sum(a * v.masks[layer] for a, v in zip(alphas, views, strict=True)) for layer in range(3)]

@@ -154,7 +154,7 @@ def test_batch_norm_mixes_statistics_or_uses_the_batch():
     norm = PerTaskBatchNorm2d(1, 2).eval()
     norm.running_mean[:] = torch.tensor([[0.0], [4.0]])
     inputs = torch.tensor([[[[2.0]]], [[[4.0]]]])
-    norm.use(torch.tensor([0.5, 0.5]))
+    norm.use(torch.tensor([[0.5, 0.5]]).expand(2, 2))
     assert torch.allclose(norm(inputs).flatten(), torch.tensor([0.0, 2.0]), atol=1e-4)
     norm.use(None)
     assert torch.allclose(norm(inputs).flatten(), torch.tensor([-1.0, 1.0]), atol=1e-4)
