@@ -29,7 +29,7 @@ _HOME = {
     "networks": ["HeadBank", "Network", "build_network"],
     "buffer": ["Buffer", "ClassBalanced", "Reservoir", "Ring", "build_buffer"],
     "layer_capture": ["as_vectors", "layer_inputs"],
-    "masked_layers": [
+    "supermasks.layers": [
         "MaskRule",
         "MaskedConv2d",
         "MaskedLinear",
@@ -39,10 +39,10 @@ _HOME = {
         "masked_layers_of",
         "to_masked",
     ],
-    "subnetworks": ["MaskedNetwork", "Subnetwork", "pack_bits", "unpack_bits"],
-    "supermask": ["SupermaskStrategy"],
-    "superposition": ["TaskInference"],
-    "task_inference": ["confidences", "is_new_task"],
+    "supermasks.subnetworks": ["MaskedNetwork", "Subnetwork", "pack_bits", "unpack_bits"],
+    "supermasks.strategy": ["SupermaskStrategy"],
+    "supermasks.superposition": ["TaskInference"],
+    "supermasks.task_inference": ["confidences", "is_new_task"],
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -66,16 +66,6 @@ if TYPE_CHECKING:
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError
     from cl_suite.experience import Experience
     from cl_suite.layer_capture import as_vectors, layer_inputs
-    from cl_suite.masked_layers import (
-        MaskedConv2d,
-        MaskedLinear,
-        MaskRule,
-        PerTaskBatchNorm2d,
-        initialise_scores,
-        initialise_weights,
-        masked_layers_of,
-        to_masked,
-    )
     from cl_suite.networks import HeadBank, Network, build_network
     from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.prepare import PrepareImages, PrepareVectors
@@ -90,8 +80,18 @@ if TYPE_CHECKING:
         build_optimizer,
     )
     from cl_suite.stream import Samples, Stream, StreamData, TaskData, class_order, hold_out, split_by_class
-    from cl_suite.subnetworks import MaskedNetwork, Subnetwork, pack_bits, unpack_bits
-    from cl_suite.supermask import SupermaskStrategy
-    from cl_suite.superposition import TaskInference
-    from cl_suite.task_inference import confidences, is_new_task
+    from cl_suite.supermasks.layers import (
+        MaskedConv2d,
+        MaskedLinear,
+        MaskRule,
+        PerTaskBatchNorm2d,
+        initialise_scores,
+        initialise_weights,
+        masked_layers_of,
+        to_masked,
+    )
+    from cl_suite.supermasks.strategy import SupermaskStrategy
+    from cl_suite.supermasks.subnetworks import MaskedNetwork, Subnetwork, pack_bits, unpack_bits
+    from cl_suite.supermasks.superposition import TaskInference
+    from cl_suite.supermasks.task_inference import confidences, is_new_task
     from cl_suite.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs

@@ -35,7 +35,7 @@ def provenance(
         "cl_suite": __version__,
         "torch": torch_version,
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "device": device,
         "threads": threads,
         "git_commit": commit,

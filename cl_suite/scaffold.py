@@ -27,7 +27,7 @@ class {class_name}(GradientStrategy):
 
     @dataclass
     class Config(GradientStrategy.Config):
-        """Every field is an override, `strategy.<field>=...`; the parent's are lr, momentum, optimizer, weight_decay."""
+        """Overrides, `strategy.<field>=...`; the parent has lr, momentum, optimizer and weight_decay."""
 
         pull: float = 0.1  # strength of the pull
 

@@ -85,7 +85,6 @@ class TrainSettings:
     max_samples: int = 0  # samples drawn in the whole run, replay included; 0 = no limit
     segments: int = 0  # task_agnostic: number of evenly spaced evaluation points; 0 = three per task and one more
 
-
     def check(self) -> None:
         """Raise UsageError for a value outside its range."""
         for name, low in (("epochs", 1), ("batch_size", 1), ("evaluate_every", 0), ("max_samples", 0), ("segments", 0)):

@@ -83,5 +83,5 @@ def test_every_published_setting_fits_and_its_target_says_where_it_stands(name):
 
 
 def test_a_paper_setting_that_is_not_there_names_those_that_are():
-    with pytest.raises(UsageError, match="no published setting for x on y.*exssnet_split_cifar100"):
+    with pytest.raises(UsageError, match=r"no published setting for x on y.*exssnet_split_cifar100"):
         composed("protocol=paper")

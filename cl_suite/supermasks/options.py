@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cl_suite.errors import UsageError, nearest
 from cl_suite.objective import Classification
-from cl_suite.phases import SCHEDULES
 from cl_suite.scenario import Scenario
+from cl_suite.supermasks.phases import SCHEDULES
 from cl_suite.types import StreamInfo
 
 

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from cl_suite.errors import UnseenTask, UsageError
 from cl_suite.experience import Experience
-from cl_suite.knn_transfer import mean_scores, transfer_sources
-from cl_suite.masked_layers import MaskedLinear, MaskRule, initialise_scores, initialise_weights, to_masked
 from cl_suite.objective import restrict
-from cl_suite.phases import BestState, LearningRate
 from cl_suite.scenario import Requirement
 from cl_suite.seeding import generator_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
-from cl_suite.subnetworks import MaskedNetwork, Subnetwork
-from cl_suite.supermask_options import SupermaskOptions, check_options, head_rows
-from cl_suite.supermask_storage import storage
-from cl_suite.superposition import TaskInference, View
+from cl_suite.supermasks.knn_transfer import mean_scores, transfer_sources
+from cl_suite.supermasks.layers import MaskedLinear, MaskRule, initialise_scores, initialise_weights, to_masked
+from cl_suite.supermasks.options import SupermaskOptions, check_options, head_rows
+from cl_suite.supermasks.phases import BestState, LearningRate
+from cl_suite.supermasks.storage import storage
+from cl_suite.supermasks.subnetworks import MaskedNetwork, Subnetwork
+from cl_suite.supermasks.superposition import TaskInference, View
 from cl_suite.types import Batch, StreamInfo
 
 _AT_TRAIN = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES})

@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from cl_suite.masked_layers import MaskedLinear
 from cl_suite.strategy import ModelPredictor
-from cl_suite.subnetworks import MaskedNetwork
-from cl_suite.task_inference import entropy, halve, one_shot, superfluous_energy
+from cl_suite.supermasks.layers import MaskedLinear
+from cl_suite.supermasks.subnetworks import MaskedNetwork
+from cl_suite.supermasks.task_inference import entropy, halve, one_shot, superfluous_energy
 from cl_suite.types import Inputs, count_samples, map_inputs
 
 CHUNK = 1024  # samples times subnetworks that a superposed network holds at once

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cl_suite.subnetworks import MaskedNetwork, Subnetwork
+from cl_suite.supermasks.subnetworks import MaskedNetwork, Subnetwork
 
 
 def entropy_bits(size: int, ones: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite.masked_layers import PerTaskBatchNorm2d, masked_layers_of
+from cl_suite.supermasks.layers import PerTaskBatchNorm2d, masked_layers_of
 
 _PLACES = (1, 2, 4, 8, 16, 32, 64, 128)
 
