@@ -15,10 +15,12 @@ from cl_suite import (
     Experience,
     Inputs,
     ModelPredictor,
+    Predictor,
     Requirement,
     StreamInfo,
     Subnetwork,
     SupermaskStrategy,
+    UnseenTask,
     UsageError,
     build_optimizer,
     confidences,
@@ -62,7 +64,12 @@ class SupSup(SupermaskStrategy):
         super().setup(info, build_model)
         self.slot = -1  # number of the subnetwork in training (NN)
         self.batches_seen = 0
+        self.tasks_told: list[int] = []  # ids that came although none is asked for (NN)
         self.optimizer: Any = None
+
+    def head_outputs(self, info: StreamInfo) -> int:
+        """In NN mode no task is told, so that every mask answers for all classes."""
+        return max(self.config.outputs, info.n_outputs) if self.finds_tasks else super().head_outputs(info)
 
     def most_masks(self) -> int:
         """Return how many masks there can be."""
@@ -86,6 +93,8 @@ class SupSup(SupermaskStrategy):
 
     def learn_without_ids(self, experience: Experience) -> None:
         """Every `decide_every` batches ask which mask claims the data; train that one, or a new one if none does."""
+        if experience.task_id is not None and experience.task_id not in self.tasks_told:
+            self.tasks_told.append(experience.task_id)
         for batch in experience.batches(phase="masks"):
             if self.batches_seen % self.config.decide_every == 0:
                 self.close_slot()
@@ -100,6 +109,14 @@ class SupSup(SupermaskStrategy):
             self.batches_seen += 1
             experience.report(loss)
         self.close_slot()
+
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """In NN mode the task is inferred even if an id is given; one that never came has no answer."""
+        if not self.finds_tasks:
+            return super().predictor(task_id)
+        if task_id is not None and self.tasks_told and task_id not in self.tasks_told:
+            raise UnseenTask(f"task {task_id} is not learned")
+        return super().predictor(None)
 
     def claimed_by(self, inputs: Inputs) -> int:
         """Return the number of the mask to train on a batch: the most confident one, or the next unused one."""
@@ -148,7 +165,11 @@ class SupSup(SupermaskStrategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks and statistics; in NN mode also what the training of the open mask needs to go on."""
-        own: dict[str, Any] = {"slot": self.slot, "batches_seen": self.batches_seen}
+        own: dict[str, Any] = {
+            "slot": self.slot,
+            "batches_seen": self.batches_seen,
+            "tasks_told": list(self.tasks_told),
+        }
         if self.optimizer is not None:
             own["optimizer"] = self.optimizer.state_dict()
         return super().state_dict() | own
@@ -157,6 +178,7 @@ class SupSup(SupermaskStrategy):
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.slot, self.batches_seen = state["slot"], state["batches_seen"]
+        self.tasks_told = list(state["tasks_told"])
         if "optimizer" in state:
             self.optimizer = self.score_optimizer()
             self.optimizer.load_state_dict(state["optimizer"])

@@ -57,12 +57,16 @@ class SupermaskStrategy(Strategy):
         rule = MaskRule(c.density, c.mask_type, c.density_mode, c.er_scale, c.min_per_row)
         network: Any = build_model()
         width = network.heads.linear.in_features
-        network.heads = MaskedLinear(width, head_rows(c, info), rule=rule)
+        network.heads = MaskedLinear(width, self.head_outputs(info), rule=rule)
         to_masked(network, rule=rule, n_tasks=self.most_masks(), shared_norm=c.norm == "shared")
         initialise_weights(network, c.weight_init, generator_for(info.seeds.model, "supermask weights"))
         self.masked = MaskedNetwork(network.to(info.device))
         self.network = network
         self.union = self.masked.union([])
+
+    def head_outputs(self, info: StreamInfo) -> int:
+        """Return the output units of the head."""
+        return head_rows(self.config, info)
 
     def most_masks(self) -> int:
         """Return how many masks there can be: one per experience."""
