@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cl_suite.errors import RunError
+from cl_suite.errors import RunError, UsageError
 
 
 def save_state(path: Path, state: Any) -> None:
@@ -33,13 +33,13 @@ def save_state(path: Path, state: Any) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """Return what `save_state` wrote, tensors on the CPU. Raise RunError if the file is damaged."""
+    """Return what `save_state` wrote, tensors on the CPU. Raise UsageError if the file is damaged."""
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})["state"])
             return _decode(header, file)
     except (SafetensorError, KeyError, json.JSONDecodeError) as problem:
-        raise RunError(f"{path} is damaged ({problem}). Delete it, or run with --no-resume.") from problem
+        raise UsageError(f"{path} is damaged ({problem}). Delete it, or run with --no-resume.") from problem
 
 
 def tensor_bytes(state: Any) -> int:

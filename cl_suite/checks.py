@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_suite.config import compose_config
+from cl_suite.errors import UsageError, nearest
 from cl_suite.promises import PROMISES, Broken, Skipped, refusals
 from cl_suite.registry import STRATEGY, Chosen, choose
 from cl_suite.scenario import Scenario
@@ -32,25 +34,42 @@ class Finding:
         return f"{self.status:8}{self.name}{f' ({self.detail})' if self.detail else ''}"
 
 
-def check_strategy(spec: str | type[Strategy], *, overrides: Sequence[str] = ()) -> list[Finding]:
+def check_strategy(
+    spec: str | type[Strategy], *, overrides: Sequence[str] = (), scenarios: Sequence[str] | None = None
+) -> list[Finding]:
     """Try every promise of the interface on a strategy, in each scenario that it does not exclude.
 
     spec:      an installed name, `module:Class`, `path/to/file.py:Class`, or the class itself
-    overrides: options, e.g. ["strategy.lr=0.1"]
+    overrides: options of the strategy, e.g. ["strategy.lr=0.1"]; the stream, network and schedule are the suite's own
+    scenarios: only these, as far as the strategy does not exclude them; None = all
 
     Raise UsageError or PluginError if the strategy cannot be loaded or configured.
     """
     chosen = choose(STRATEGY, spec) if isinstance(spec, str) else Chosen(spec.__name__, spec)
     config = _configure(chosen, overrides)
-    needed = chosen.cls.requirements(config)
-    scenarios = [scenario for scenario in Scenario if needed <= scenario.provides]
+    wanted = [_scenario(each) for each in (list(Scenario) if scenarios is None else scenarios)]
     findings = [_try("scenarios that withhold what it needs are refused", refusals, chosen, config, None)]
-    for scenario in scenarios:
+    if findings[0].failed:
+        return findings  # it is not known where the others would apply
+    needed = chosen.cls.requirements(config)
+    for scenario in (each for each in wanted if needed <= each.provides):
         findings += [_try(f"{scenario}: {name}", check, chosen, config, scenario) for name, check in PROMISES.items()]
     return findings
 
 
+def _scenario(name: str) -> Scenario:
+    try:
+        return Scenario(name)
+    except ValueError as problem:
+        raise UsageError(f"scenario {name!r} is not known. {nearest(name, list(Scenario))}") from problem
+
+
 def _configure(chosen: Chosen, overrides: Sequence[str]) -> Any:
+    for text in overrides:
+        if not text.startswith("strategy."):
+            raise UsageError(
+                f"{text!r} has no effect on a check. Give options of the strategy, as strategy.<field>=..."
+            )
     composed = compose_config(
         strategy=chosen.name,
         strategy_config=chosen.cls.Config,
@@ -75,7 +94,13 @@ def _try(name: str, check: Callable[..., str | None], chosen: Chosen, config: An
     except Broken as reason:
         return Finding(name, "failed", str(reason))
     except Exception as problem:  # whatever a stranger's method raises is one failed promise, not the end of the suite
-        frame = traceback.extract_tb(problem.__traceback__)[-1]
         text = str(problem).partition("\n")[0]
-        place = f"{Path(frame.filename).name}, line {frame.lineno}"
-        return Finding(name, "failed", f"{type(problem).__name__}: {text} [{place}]")
+        return Finding(name, "failed", f"{type(problem).__name__}: {text} [{_place(problem, chosen)}]")
+
+
+def _place(problem: Exception, chosen: Chosen) -> str:
+    """Return the innermost line of the strategy's own file that led to `problem`, else the innermost of all."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    own = getattr(sys.modules.get(chosen.cls.__module__), "__file__", None)
+    frame = next((each for each in reversed(frames) if each.filename == own), frames[-1])
+    return f"{Path(frame.filename).name}, line {frame.lineno}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_suite.errors import UnseenTask
 from cl_suite.harness import Harness, Results
@@ -26,27 +28,33 @@ CLASSES = 2  # per task
 TRAIN = TrainSettings(epochs=4, batch_size=16)
 
 
-def conformance_stream() -> StreamData:
-    """Gaussian clusters, one per class, the same for every check."""
+def conformance_stream(*, exchanged: bool = False) -> StreamData:
+    """Gaussian clusters, one per class, the same for every check; `exchanged`: the two labels of each task swapped."""
     generator = generator_for(0, "conformance")
     centres = 4.0 * torch.nn.functional.normalize(torch.randn(N_TASKS * CLASSES, 12, generator=generator), dim=1)
 
     def draw(task: int, count: int) -> Samples:
         targets = torch.arange(CLASSES).repeat_interleave(count)
         noise = torch.randn(len(targets), 12, generator=generator)
-        return Samples(centres[targets + task * CLASSES] + noise, targets)
+        inputs = centres[targets + task * CLASSES] + noise
+        return Samples(inputs, targets.flip(0) if exchanged else targets)
 
     tasks = [TaskData(f"task {t}", draw(t, 40), draw(t, 20), ("a", "b")) for t in range(N_TASKS)]
     return StreamData(tuple(tasks), PrepareVectors())
 
 
 def present(
-    scenario: Scenario, *, seed: int = 0, train: TrainSettings = TRAIN, kind: type[Presentation] = Presentation
+    scenario: Scenario,
+    *,
+    seed: int = 0,
+    train: TrainSettings = TRAIN,
+    exchanged: bool = False,
+    kind: type[Presentation] = Presentation,
 ) -> Presentation:
     """Return the stream as a scenario presents it."""
     return kind(
         "the conformance stream",
-        conformance_stream(),
+        conformance_stream(exchanged=exchanged),
         scenario,
         train=train,
         seeds=Seeds(seed, seed, seed),
@@ -54,13 +62,15 @@ def present(
     )
 
 
-def harness_for(chosen: Chosen, config: Any, presentation: Presentation, **options: Any) -> Harness:
+def harness_for(
+    chosen: Chosen, config: Any, presentation: Presentation, *, kind: type[Harness] = Harness, **options: Any
+) -> Harness:
     """Return a harness for a fresh strategy with a small MLP."""
     info = presentation.info
     assert isinstance(info.input_shape, tuple)
     shape = info.input_shape
     strategy = chosen.cls(dataclasses.replace(config))
-    return Harness(strategy, presentation, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)), **options)
+    return kind(strategy, presentation, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)), **options)
 
 
 def run(chosen: Chosen, config: Any, scenario: Scenario, **options: Any) -> tuple[Results, Strategy]:
@@ -93,12 +103,33 @@ def copy_state(value: Any) -> Any:
 def states_equal(a: Any, b: Any) -> bool:
     """Return whether two states are equal, tensors bit for bit."""
     if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a, b)
+        same_kind = isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype
+        return same_kind and bool(((a == b) | (a.isnan() & b.isnan())).all())
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return isinstance(b, list | tuple) and len(a) == len(b) and all(map(states_equal, a, b))
-    return bool(a == b)
+    return bool(a == b or (a != a and b != b))  # NaN is equal to NaN here
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of all global generators, by the name of their library."""
+    parts = np.random.get_state()
+    numpy_state = [part.tolist() if isinstance(part, np.ndarray) else part for part in parts]
+    return {"torch": torch.get_rng_state(), "numpy": numpy_state, "random": random.getstate()}
+
+
+def training_modes(value: Any) -> list[bool]:
+    """Return whether each module is in training mode, for the networks among a strategy's attributes."""
+    if isinstance(value, nn.Module):
+        return [module.training for module in value.modules()]
+    if isinstance(value, Strategy):
+        return training_modes(vars(value))
+    if isinstance(value, dict):
+        return training_modes(list(value.values()))
+    if isinstance(value, list | tuple):
+        return [mode for entry in value for mode in training_modes(entry)]
+    return []
 
 
 def inputs_of(presentation: Presentation, count: int) -> Tensor:

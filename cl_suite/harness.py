@@ -143,13 +143,18 @@ class Harness:
         return self.results
 
     def costs(self) -> dict[str, float]:
-        """Return what the run cost, in the record's words."""
-        costs: dict[str, float] = self.meter.state_dict()
-        del costs["max_samples"]
+        """Return what a finished run cost, in the record's words."""
+        costs = self.counted()
         costs["peak_memory_bytes"] = _peak_memory(self.presentation.info.device)
         costs["model_parameters"] = self.strategy.model_parameters()
         costs["state_bytes"] = tensor_bytes(self.strategy.state_dict())
         return costs
+
+    def counted(self) -> dict[str, float]:
+        """Return what was counted and timed so far; asks nothing of the strategy, which may have failed."""
+        counts: dict[str, float] = self.meter.state_dict()
+        del counts["max_samples"]
+        return counts
 
     def test_samples(self) -> list[int]:
         """Return the number of test samples of each task."""

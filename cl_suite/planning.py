@@ -14,11 +14,11 @@ import torch
 from cl_suite.config import Composed, compose_config, resolve_scenario
 from cl_suite.data_root import DataRoot
 from cl_suite.devices import choose_device
-from cl_suite.errors import CLSuiteError, UsageError, nearest
+from cl_suite.errors import CLSuiteError, PluginError, UsageError, nearest
 from cl_suite.presentation import check_scenario
 from cl_suite.record import config_hash, record_path
 from cl_suite.registry import STRATEGY, STREAM, Chosen, choose, installed
-from cl_suite.scenario import Scenario
+from cl_suite.scenario import Requirement, Scenario
 from cl_suite.seeding import Seeds
 
 
@@ -106,6 +106,8 @@ def plan(request: Request) -> Plan:
 def check_requirements(strategy: Chosen, config: Any, scenario: Scenario) -> None:
     """Refuse a scenario that withholds what the strategy needs, naming what would work instead."""
     needed = strategy.cls.requirements(config)
+    if not isinstance(needed, frozenset) or not all(isinstance(each, Requirement) for each in needed):
+        raise PluginError(f"{strategy.name}: requires is not a frozenset of Requirement. Write frozenset({{...}}).")
     missing = needed - scenario.provides
     if not missing:
         return

@@ -14,7 +14,7 @@ import torch
 from cl_suite import __version__
 from cl_suite.devices import set_threads
 from cl_suite.display import RunDisplay, console_for
-from cl_suite.errors import RunError, UsageError
+from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
 from cl_suite.harness import Harness
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
@@ -68,12 +68,12 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         device=each.device,
         card=stream.card(),
     )
-    strategy: Strategy = each.strategy.cls(each.composed.run.strategy)
+    strategy, expected = _constructed(each, presentation)
     display = RunDisplay(
         console,
         n_experiences=presentation.n_experiences,
         n_tasks=len(presentation.tasks),
-        expected_samples=strategy.expected_samples(presentation.info),
+        expected_samples=expected,
     )
     harness = Harness(
         strategy,
@@ -98,6 +98,17 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     if error is None:
         each.checkpoint.unlink(missing_ok=True)
     return Outcome(record, path)
+
+
+def _constructed(each: Plan, presentation: Presentation) -> tuple[Strategy, int]:
+    """Return the strategy and the samples it expects to draw. Raise PluginError if it cannot even be made."""
+    try:
+        strategy: Strategy = each.strategy.cls(each.composed.run.strategy)
+        return strategy, int(strategy.expected_samples(presentation.info))
+    except CLSuiteError:
+        raise
+    except Exception as problem:  # a stranger's constructor may raise anything
+        raise PluginError(f"{each.strategy.name} could not be made: {_one_line(problem)}. Mend it.") from problem
 
 
 def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch.nn.Module]:
@@ -181,7 +192,7 @@ def _record(
         task_names=[task.name for task in presentation.tasks],
         curve=results.curve,
         metrics=metrics,
-        costs=harness.costs(),
+        costs=harness.costs() if error is None else harness.counted(),
         model_selection=harness.strategy.model_selection(),
         diagnostics=harness.strategy.diagnostics() if error is None else {},
         provenance=provenance(

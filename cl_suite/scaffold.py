@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from cl_suite import Batch, Experience, GradientStrategy, StreamInfo
+from torch import Tensor, nn
 
 
 class {class_name}(GradientStrategy):
@@ -58,7 +57,7 @@ class {class_name}(GradientStrategy):
 
     def constraints(self) -> dict[str, float]:
         """Let `cl-bench check` see that the pull is not silently zero."""
-        return {{"pull": float(torch.stack(self.penalties).mean())}} if self.penalties else {{}}
+        return {{"pull": float(torch.stack(self.penalties).mean()) if self.penalties else 0.0}}
 
     def state_dict(self) -> dict[str, Any]:
         """All that learning changes, so that an interrupted run goes on bit for bit."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, GradientStrategy, StreamInfo, build_buffer, join_inputs
+from cl_suite import Batch, GradientStrategy, StreamInfo, UsageError, build_buffer, join_inputs
 
 
 class ER(GradientStrategy):
@@ -29,6 +29,8 @@ class ER(GradientStrategy):
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and an empty buffer."""
+        if self.config.replay_batch < 0:
+            raise UsageError(f"strategy.replay_batch={self.config.replay_batch} is a number of samples. Use 0 or more.")
         super().setup(info, build_model)
         self.buffer = build_buffer(self.config.buffer, self.config.buffer_size, info)
 

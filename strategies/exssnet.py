@@ -26,12 +26,20 @@ def split_epochs(epochs: int, mask_share: float) -> tuple[int, int]:
     At least one each from two epochs on, and half an epoch goes to the masks: without a mask there is nothing to train.
     A single epoch is for the masks alone, which leaves SupSup.
     """
-    if not 0.0 <= mask_share <= 1.0:
-        raise UsageError(f"strategy.mask_share={mask_share} is a share of the epochs. Use a number from 0 to 1.")
     if epochs < 2:
         return epochs, 0
     masks = min(max(math.floor(mask_share * epochs + 0.5), 1), epochs - 1)
     return masks, epochs - masks
+
+
+def check_phases(config: Any) -> None:
+    """Raise UsageError for options of the two phases that cannot be met."""
+    if config.weight_training not in ("exclusive", "all", "none"):
+        raise UsageError(f"strategy.weight_training={config.weight_training} is not known. Use exclusive, all or none.")
+    if not 0.0 <= config.mask_share <= 1.0:
+        raise UsageError(f"strategy.mask_share={config.mask_share} is a share of the epochs. Use a number from 0 to 1.")
+    if config.union_last < 0:
+        raise UsageError(f"strategy.union_last={config.union_last} is a number of tasks. Use 0 (all) or more.")
 
 
 def exclusive(mask: Tensor, union: Tensor) -> Tensor:
@@ -54,6 +62,11 @@ class ExSSNeT(SupermaskStrategy):
         weight_decay_weights: float = 0.0  # applied to the weights in training only
         union_last: int = 0  # exclusive of the masks of the last so many tasks; 0 = of all (no forgetting)
 
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Mask the network. Raise UsageError for options that cannot be met."""
+        check_phases(self.config)
+        super().setup(info, build_model)
+
     def learn(self, experience: Experience) -> None:
         """Search the mask of this task, then train the weights that only it selects."""
         two_phases(self, experience)
@@ -74,10 +87,13 @@ class SSNeT(SupermaskStrategy):
         weight_decay_weights: float = 0.0  # applied to the weights in training only
         union_last: int = 0  # with weight_training=exclusive: of the last so many tasks; 0 = of all
         ewc_lambda: float = 0.0  # strength of an EWC penalty in phase 2 (Kirkpatrick et al. 2017); 0 = none
-        ewc_samples: int = 500  # single samples the Fisher information is estimated from
+        ewc_samples: int = 500  # single samples the Fisher information is estimated from, in whole chunks of 50
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
-        """Mask the network; no weight is held back yet."""
+        """Mask the network; no weight is held back yet. Raise UsageError for options that cannot be met."""
+        check_phases(self.config)
+        if self.config.ewc_samples < 1:
+            raise UsageError(f"strategy.ewc_samples={self.config.ewc_samples} is too small. Use 1 or more.")
         super().setup(info, build_model)
         self.ewc = EWC([layer.weight for layer in self.masked.layers], self.config.ewc_lambda)
 
@@ -106,8 +122,6 @@ def two_phases(
 ) -> None:
     """Learn one task: the masks by gradient descent on scores, then the weights (section 3 of the paper)."""
     c = strategy.config
-    if c.weight_training not in ("exclusive", "all", "none"):
-        raise UsageError(f"strategy.weight_training={c.weight_training} is not known. Use exclusive, all or none.")
     mask_epochs, weight_epochs = split_epochs(experience.epochs, c.mask_share)
     if c.weight_training == "none":
         mask_epochs, weight_epochs = experience.epochs, 0

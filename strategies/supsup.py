@@ -37,7 +37,7 @@ class SupSup(SupermaskStrategy):
 
     @dataclass
     class Config(SupermaskStrategy.Config):
-        """Options of SupSup; the last four are read with allocation=uncertainty."""
+        """Options of SupSup; those after `allocation` are read with allocation=uncertainty, at a constant rate."""
 
         allocation: str = "task"  # task: a mask for every experience; uncertainty: where no mask claims a batch (NN)
         decide_every: int = 100  # batches between two decisions
@@ -61,6 +61,12 @@ class SupSup(SupermaskStrategy):
                 "strategy.allocation=uncertainty infers the task at test too. Set strategy.infer=oneshot, binary or "
                 "min_entropy, and leave head=shared_masked and score_init=random."
             )
+        if self.finds_tasks and (c.select != "last" or c.scheduler == "released"):
+            raise UsageError("strategy.allocation=uncertainty has no phases to select in. Leave select=last.")
+        if self.finds_tasks and c.infer_objective == "G" and c.outputs <= info.n_outputs:
+            raise UsageError(f"objective G needs superfluous outputs. Set strategy.outputs above {info.n_outputs}.")
+        if min(c.decide_every, c.max_masks) < 1:
+            raise UsageError("strategy.decide_every and strategy.max_masks are counts. Use 1 or more.")
         super().setup(info, build_model)
         self.slot = -1  # number of the subnetwork in training (NN)
         self.batches_seen = 0
@@ -126,7 +132,7 @@ class SupSup(SupermaskStrategy):
         slots = [*self.subnetworks, *untrained]
         if not slots:
             return 0
-        inference = self.inference(slots)
+        inference = self.inference(slots, objective="H")  # nu is defined by the entropy
         everyone = torch.ones(count_samples(inputs), len(slots), dtype=torch.bool, device=self.info.device)
         gradients = ModelPredictor(self.network, lambda batch: inference.gradients(batch, everyone))(inputs)  # [B, k]
         nu = confidences(gradients.mean(dim=0))

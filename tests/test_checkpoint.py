@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cl_suite.checkpoint import load_state, save_state, tensor_bytes
-from cl_suite.errors import RunError
+from cl_suite.errors import RunError, UsageError
 
 
 def test_nested_state_comes_back_equal(tmp_path):
@@ -44,7 +44,7 @@ def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "x.safetensors"
     save_state(path, {"a": torch.zeros(100)})
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(RunError, match=r"x\.safetensors is damaged.*--no-resume"):
+    with pytest.raises(UsageError, match=r"x\.safetensors is damaged.*--no-resume"):
         load_state(path)
 
 

@@ -1,9 +1,12 @@
 """The conformance suite catches what it is for: each way to break a promise fails the check of that promise."""
 
+import numpy as np
 import pytest
 import torch
 
-from cl_suite import GradientStrategy, check_strategy
+from cl_suite import GradientStrategy, Strategy, UnseenTask, UsageError, check_strategy, restrict
+
+TWO = ("task_incremental", "class_incremental")  # all four would only repeat what these show
 
 
 class Careless(GradientStrategy):
@@ -38,6 +41,37 @@ class RollsDice(GradientStrategy):
         return lambda inputs: answer(inputs) + 0 * torch.rand(1)
 
 
+class RollsNumpyDice(GradientStrategy):
+    """Its predictor draws from NumPy's global generator."""
+
+    def predictor(self, task_id=None):
+        answer = super().predictor(task_id)
+        return lambda inputs: answer(inputs) + 0 * np.random.rand()
+
+
+class StaysInEvaluation(GradientStrategy):
+    """Its predictor leaves the network in evaluation mode, also in the middle of training."""
+
+    def predictor(self, task_id=None):
+        answer = super().predictor(task_id)
+        self.model.eval()
+        return answer
+
+
+class CountsCalls(GradientStrategy):
+    """Guesses the hidden task from the order in which it is asked."""
+
+    calls = 0
+
+    def predictor(self, task_id=None):
+        answer = super().predictor(task_id)
+        if task_id is not None:
+            return answer
+        guess = torch.arange(self.info.n_outputs) // 2 == self.calls % 3
+        self.calls += 1
+        return lambda inputs: answer(inputs) + 20.0 * guess
+
+
 class Forgetful(GradientStrategy):
     """Leaves out of its state what its learning depends on."""
 
@@ -64,11 +98,27 @@ class ReadsClosed(GradientStrategy):
         self.first = experience
 
 
+class ForgetsALittle(Forgetful):
+    """The same, too little to change a score."""
+
+    def finish(self, experience):
+        self.strength += 1e-4
+
+
 class AnswersNonsense(GradientStrategy):
     """Answers with zeros where it has learned nothing."""
 
     def predictor(self, task_id=None):
         return lambda inputs: torch.zeros(len(inputs), self.info.n_outputs)
+
+
+class AnswersUnlearned(GradientStrategy):
+    """Answers with zeros for a task that is still to come."""
+
+    def predictor(self, task_id=None):
+        if self.experiences_learned and task_id is not None and task_id not in self.tasks_learned:
+            return lambda inputs: torch.zeros(len(inputs), self.info.n_outputs)
+        return super().predictor(task_id)
 
 
 class ReadsIds(GradientStrategy):
@@ -92,6 +142,20 @@ class SilentPenalty(GradientStrategy):
         return {"penalty": self.importance}
 
 
+class VanishingPenalty(SilentPenalty):
+    """Declares its penalty only where it acts, which is the first experience alone."""
+
+    def constraints(self):
+        return {} if self.experiences_learned > 1 else {"penalty": 1.0}
+
+
+class ExplodingPenalty(SilentPenalty):
+    """A penalty that is not a number."""
+
+    def constraints(self):
+        return {"penalty": float("nan")}
+
+
 class WrongShape(GradientStrategy):
     """Drops the batch axis of a single sample."""
 
@@ -101,15 +165,11 @@ class WrongShape(GradientStrategy):
 
 
 class Lazy(GradientStrategy):
-    """Learns nothing."""
+    """Learns nothing; its random network separates some of the clusters by luck."""
 
     def train_on(self, experience, batches):
         for _ in batches:
             continue
-
-    def finish(self, experience):
-        self.model.heads.linear.weight.data.zero_()
-        self.model.heads.linear.bias.data.zero_()
 
 
 class KeepsAnObject(GradientStrategy):
@@ -122,31 +182,113 @@ class KeepsAnObject(GradientStrategy):
 BROKEN = [
     (Careless, "same seed same R", "use info.generator"),
     (TrainsWhilePredicting, "evaluation changes nothing", "answered the same inputs differently"),
-    (RollsDice, "evaluation changes nothing", "global generator"),
+    (RollsDice, "evaluation changes nothing", "global generator of torch"),
+    (RollsNumpyDice, "evaluation changes nothing", "global generator of numpy"),
+    (StaysInEvaluation, "evaluation changes nothing", "in another mode"),
+    (CountsCalls, "order of scoring", "have other scores"),
     (Forgetful, "continued equals a straight run", "ends with another R"),
+    (ForgetsALittle, "continued equals a straight run", "ends in another state"),
     (ReadsClosed, "no experience is read after learn", "ClosedExperience"),
-    (AnswersNonsense, "no answer for what is not learned", "raise UnseenTask"),
+    (AnswersNonsense, "no answer for what is not learned", "before anything is learned"),
+    (AnswersUnlearned, "no answer for what is not learned", "predictor(1) answers for a task"),
     (ReadsIds, "ids it does not ask for", "NoneType"),
     (SilentPenalty, "penalties and projections act", "penalty is 0.0 in experience 1"),
+    (VanishingPenalty, "penalties and projections act", "penalty is 0.0 in experience 1"),
+    (ExplodingPenalty, "penalties and projections act", "penalty is nan in experience 1"),
     (WrongShape, "logits are [B, n_outputs]", "where (1, 6)"),
-    (Lazy, "learns above chance", "chance is"),
+    (Lazy, "learns above chance", "needs no learning"),
     (KeepsAnObject, "saved without pickle", "cannot be saved"),
 ]
 
 
 @pytest.mark.parametrize(("strategy", "promise", "message"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
 def test_a_broken_promise_is_found(strategy, promise, message):
-    failed = [finding for finding in check_strategy(strategy) if finding.failed]
+    failed = [finding for finding in check_strategy(strategy, scenarios=TWO) if finding.failed]
     assert any(promise in finding.name and message in finding.detail for finding in failed), [str(f) for f in failed]
 
 
-def test_an_honest_strategy_passes():
-    class Honest(GradientStrategy):
-        """As it should be."""
-
-    assert not [str(finding) for finding in check_strategy(Honest) if finding.failed]
+def test_what_learns_nothing_fails_in_every_scenario():
+    learns = [finding for finding in check_strategy(Lazy) if "learns above chance" in finding.name]
+    assert [finding.status for finding in learns] == ["failed"] * 4
 
 
-def test_a_finding_is_one_line():
-    findings = check_strategy(WrongShape)
+class NearestMean(Strategy):
+    """Honest, without a network, an optimiser or anything that a seed decides."""
+
+    def setup(self, info, build_model):
+        self.info = info
+        self.sums = torch.zeros(info.n_outputs, *info.input_shape)
+        self.counts = torch.zeros(info.n_outputs)
+
+    def learn(self, experience):
+        for batch in experience.batches(epochs=1, augment=False):
+            self.sums.index_add_(0, batch.targets, batch.inputs)
+            self.counts += torch.bincount(batch.targets, minlength=len(self.counts))
+
+    def predictor(self, task_id=None):
+        known = self.counts > 0
+        if task_id is not None:
+            known = known & torch.isin(torch.arange(len(known)), torch.tensor(self.info.task_classes[task_id]))
+        if not known.any():
+            raise UnseenTask("no class of it has been seen")
+        means = self.sums / self.counts.clamp(min=1)[:, None]
+        return lambda inputs: restrict(-torch.cdist(inputs, means), known)
+
+    def state_dict(self):
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load_state_dict(self, state):
+        self.sums, self.counts = state["sums"].clone(), state["counts"].clone()
+
+
+class Finetuning(GradientStrategy):
+    """The plainest strategy there is."""
+
+
+@pytest.mark.parametrize("strategy", [Finetuning, NearestMean])
+def test_an_honest_strategy_passes_in_every_scenario(strategy):
+    findings = check_strategy(strategy)
+    assert not [str(finding) for finding in findings if finding.failed]
+    assert len({finding.name.partition(":")[0] for finding in findings}) == 1 + 4
+
+
+def test_a_finding_is_one_line_that_says_where():
+    findings = check_strategy(ReadsIds, scenarios=["class_incremental"])
     assert all("\n" not in str(finding) for finding in findings)
+    (ids,) = [finding for finding in findings if "ids it does not ask for" in finding.name]
+    assert "test_checks.py, line" in ids.detail
+
+
+class AsksVaguely(GradientStrategy):
+    """Names its needs in words the suite does not know."""
+
+    requires = ["task ids"]
+
+
+class CannotSay(GradientStrategy):
+    """Fails when asked what it needs."""
+
+    @classmethod
+    def requirements(cls, config):
+        return cls.needs_of[config]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"), [(AsksVaguely, "return a frozenset of Requirement"), (CannotSay, "AttributeError")]
+)
+def test_requirements_that_cannot_be_read_are_a_finding(strategy, message):
+    (finding,) = check_strategy(strategy)
+    assert finding.failed and message in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overrides": ["train.epochs=1"]}, "train.epochs=1' has no effect"),
+        ({"overrides": ["strategy.lrr=1"]}, "strategy.lr"),
+        ({"scenarios": ["class_incrmental"]}, "Did you mean class_incremental"),
+    ],
+)
+def test_a_wrong_request_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        check_strategy(Finetuning, **options)

@@ -166,6 +166,17 @@ BROKEN_PLUGINS = {
         "default for every field",
         2,
     ),
+    "cannot be made": (
+        WORKING + "    def __init__(self, config):\n        self.config = config.nothing\n",
+        "could not be made: AttributeError",
+        2,
+    ),
+    "has requirements of another kind": (WORKING + "    requires = ['task_id']\n", "not a frozenset of Requirement", 2),
+    "raises in setup": (
+        WORKING + "    def setup(self, info, build_model):\n        1 / 0\n",
+        "ZeroDivisionError: division by zero (my_method.py, line",
+        1,
+    ),
     "raises while learning": (
         WORKING + "    def loss(self, batch):\n        return batch.nothing\n",
         "AttributeError: 'Batch' object has no attribute 'nothing'",

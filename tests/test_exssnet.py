@@ -210,9 +210,39 @@ def test_every_variant_draws_the_same_number_of_samples(cls):
     assert hooks.meter.samples_drawn == 3 * 4 * 200
 
 
-def test_a_share_outside_zero_to_one_is_refused():
-    with pytest.raises(UsageError, match="mask_share"):
-        split_epochs(4, 1.5)
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        (ExSSNeT, {"mask_share": 1.5}, "mask_share"),
+        (ExSSNeT, {"weight_training": "some"}, "Use exclusive, all or none"),
+        (ExSSNeT, {"union_last": -1}, "union_last"),
+        (SSNeT, {"ewc_samples": 0}, "ewc_samples"),
+        (SupSup, {"density": 0.0}, "density"),
+        (SupSup, {"min_per_row": -1}, "min_per_row"),
+        (SupSup, {"density_mode": "erdos_renyi", "er_scale": 0.0}, "er_scale"),
+        (SupSup, {"knn_neighbours": 0}, "knn_neighbours"),
+        (SupSup, {"knn_share": -0.1}, "knn_share"),
+        (SupSup, {"max_masks": 0}, "Use 1 or more"),
+        (SupSup, {"mask_invalid_logits": True, "infer": "oneshot", "infer_objective": "G"}, "superfluous"),
+        (SupSup, {"allocation": "uncertainty", "infer": "oneshot", "infer_objective": "G"}, "superfluous"),
+        (SupSup, {"allocation": "uncertainty", "infer": "none"}, "infers the task at test"),
+    ],
+)
+def test_an_option_that_cannot_be_met_is_refused_before_anything_is_learned(cls, options, message):
+    with pytest.raises(UsageError, match=message):
+        ready(cls, presented(), **options)
+
+
+def test_answering_never_moves_the_statistics_of_a_task():
+    presentation = presented(images(), batch_size=8)
+    strategy, _ = learned(ExSSNeT, presentation, network="conv_small")
+    before = [norm.running_mean.clone() for norm in strategy.masked.norms]
+    inputs, _ = presentation.tasks[0].test.take(torch.arange(8))
+    strategy.network.train()
+    strategy._view(strategy.subnetworks[0]).outputs(inputs)
+    strategy.inference(strategy.subnetworks).infer(inputs)
+    assert all(a.equal(norm.running_mean) for a, norm in zip(before, strategy.masked.norms, strict=True))
+    assert strategy.network.training
 
 
 # answers
@@ -412,20 +442,21 @@ def test_the_budget_of_masks_is_kept():
 # KKT
 
 
-def test_kkt_copies_the_scores_of_a_task_that_comes_again():
-    presentation = presented(clusters(tasks=3, classes=3, repeat=[0, 1, 0]), epochs=6)
+@pytest.mark.parametrize("repeated", [0, 1])
+def test_kkt_copies_the_scores_of_the_task_that_comes_again(repeated):
+    presentation = presented(clusters(tasks=3, classes=3, repeat=[0, 1, repeated]), epochs=6)
 
     class Peeking(SupSup):
         def search_masks(self, experience, *, epochs):
             self.start = [layer.scores.detach().clone() for layer in self.masked.layers]
             super().search_masks(experience, epochs=epochs)
 
-    strategy = ready(Peeking, presentation, score_init="knn_always", knn_share=0.9, knn_neighbours=5)
+    strategy = ready(Peeking, presentation, score_init="knn_best", knn_share=0.9)
     learn_all(strategy, presentation, stop=2)
     kept = [[scores.clone() for scores in s.scores] for s in strategy.subnetworks]
     learn_all(strategy, presentation, start=2)
-    assert strategy.subnetworks[2].source in (0, 1)
     source = strategy.subnetworks[2].source
+    assert source == repeated
     assert all(a.equal(b) for a, b in zip(strategy.start, kept[source], strict=True))
     for subnetwork, scores in zip(strategy.subnetworks, kept, strict=False):  # no one's scores were touched
         assert all(a.equal(b) for a, b in zip(subnetwork.scores, scores, strict=True))

@@ -19,7 +19,8 @@ def imports(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from ((node.module or "", alias.name) for alias in node.names)
+            module = "." * node.level + (node.module or "")
+            yield from ((module, alias.name) for alias in node.names)
 
 
 def files(package):
@@ -29,13 +30,17 @@ def files(package):
 @pytest.mark.parametrize("path", files("cl_suite"), ids=lambda path: path.stem)
 def test_the_harness_does_not_import_strategies_or_benchmarks(path):
     assert not [module for module, _ in imports(path) if module.split(".")[0] in ("strategies", "benchmarks")]
+    texts = [
+        node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+    ]
+    assert not [text for text in texts if isinstance(text, str) and text.startswith(("strategies.", "benchmarks."))]
 
 
 @pytest.mark.parametrize("path", [*files("strategies"), *files("benchmarks")], ids=lambda path: path.stem)
 def test_plugins_use_the_public_api_alone_and_not_each_other(path):
     for module, name in imports(path):
         top = module.split(".")[0]
-        assert top not in ("strategies", "benchmarks")
+        assert top not in ("", "strategies", "benchmarks"), f"{module} is another plugin's module"
         if top == "cl_suite":
             assert module == "cl_suite" and name in cl_suite.__all__, f"{module}.{name} is not public"
 

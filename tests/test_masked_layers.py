@@ -29,10 +29,15 @@ def layer(shape, rule):
 def test_ones_per_layer_are_n_minus_floor_of_the_rest(density, size):
     scores = torch.randn(1, size, generator=generator())
     mask = MaskRule(density).mask(scores)
-    assert int(mask.sum()) == size - math.floor((1 - density) * size) == kept_count(size, density)
+    assert int(mask.sum()) == kept_count(size, density)
     assert set(mask.unique().tolist()) <= {0.0, 1.0}
     weakest_kept = scores[mask == 1].abs().min()
     assert not bool((scores[mask == 0].abs() > weakest_kept).any())
+
+
+@pytest.mark.parametrize(("density", "size", "ones"), [(0.1, 10, 1), (0.9, 10, 9), (0.1, 864, 87), (0.3, 7, 3)])
+def test_ones_per_layer_by_hand(density, size, ones):
+    assert int(MaskRule(density).mask(torch.randn(1, size, generator=generator())).sum()) == ones
 
 
 def test_ties_keep_the_exact_count_and_the_same_choice():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cl_suite import UsageError
+from cl_suite import UsageError, check_strategy
 from cl_suite.scaffold import write_strategy
 
 
@@ -23,6 +23,20 @@ def test_what_is_written_runs_and_its_test_passes(tmp_path):
     assert trained.returncode == 0, trained.stderr
     tested = run(tmp_path, "pytest", "-q", "test_my_method.py", "-p", "no:cacheprovider")
     assert tested.returncode == 0, tested.stdout
+
+
+def test_the_check_sees_its_penalty_act_and_notices_when_it_does_not(tmp_path):
+    path, _ = write_strategy("my_method", tmp_path)
+
+    def verdict(spec):
+        findings = check_strategy(spec, scenarios=["class_incremental"])
+        (found,) = [finding for finding in findings if "penalties and projections act" in finding.name]
+        return found.status
+
+    assert verdict(f"{path}:MyMethod") == "passed"
+    broken = tmp_path / "broken.py"
+    broken.write_text(path.read_text().replace("self.anchor = [p.detach().clone() for", "self.anchor = [] and [p for"))
+    assert verdict(f"{broken}:MyMethod") == "failed"
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -19,7 +19,8 @@ def knn_accuracy(features: Tensor, targets: Tensor, *, neighbours: int = 200) ->
     """Return the share of right majority votes, in [0, 1].
 
     features: [N, D]; targets: [N] int64. The first 66 % are fitted, the others scored; Euclidean distance;
-    `neighbours` is clamped to the number of fitted samples; of tied votes the lowest class wins.
+    `neighbours` is clamped to half of the fitted samples: if all of them vote, the features do not matter. Of tied
+    votes the lowest class wins.
     Return 0.0 if either part is empty.
     """
     fitted = int(FIT_SHARE * len(features))
@@ -27,7 +28,7 @@ def knn_accuracy(features: Tensor, targets: Tensor, *, neighbours: int = 200) ->
         return 0.0
     # |a - b|^2 up to |a|^2, which orders no neighbour differently: a matrix product, not an [n, m, D] tensor
     distance = features[:fitted].square().sum(dim=1) - 2 * features[fitted:] @ features[:fitted].T
-    nearest = distance.topk(min(neighbours, fitted), dim=1, largest=False).indices  # [n, k]
+    nearest = distance.topk(min(neighbours, max(1, fitted // 2)), dim=1, largest=False).indices  # [n, k]
     n_classes = int(targets.max()) + 1
     votes = torch.zeros(len(nearest), n_classes, device=features.device)
     ones = torch.ones(nearest.shape, device=features.device)

@@ -21,7 +21,8 @@ from cl_suite.errors import UsageError
 
 def kept_count(size: int, density: float) -> int:
     """Return how many of `size` weights a mask keeps: n - floor((1 - k) n)."""
-    return size - math.floor((1 - density) * size)
+    # 1e-9: (1 - 0.9) * 10 is a little less than 1 in floating point.
+    return size - math.floor((1 - density) * size + 1e-9)
 
 
 class _TopK(torch.autograd.Function):
@@ -95,6 +96,10 @@ class MaskRule:
             )
         if self.kind not in ("top_k", "threshold"):
             raise UsageError(f"strategy.mask_type={self.kind} is not known. Use top_k or threshold.")
+        if self.er_scale <= 0 or self.min_per_row < 0:
+            raise UsageError(
+                f"strategy.er_scale={self.er_scale} must be above 0, strategy.min_per_row={self.min_per_row} 0 or more."
+            )
         if self.mode not in ("uniform", "erdos_renyi"):
             raise UsageError(f"strategy.density_mode={self.mode} is not known. Use uniform or erdos_renyi.")
 

@@ -54,6 +54,9 @@ CHOICES = {
 }
 
 
+LOWEST = {"knn_neighbours": 1, "knn_share": 0.0, "outputs": 0, "infer_batch": 1, "infer_images": 0}
+
+
 def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
     """Raise UsageError for a value that is not known, or that this stream or another option rules out."""
     for name, known in CHOICES.items():
@@ -66,6 +69,15 @@ def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
         )
     if (options.select != "last" or options.scheduler == "released") and not info.train.validation:
         raise UsageError("select=best_per_phase and scheduler=released read validation data. Set train.validation=0.1.")
+    superposes = options.infer in ("oneshot", "binary")
+    if options.mask_invalid_logits and superposes and options.infer_objective == "G":
+        raise UsageError(
+            "objective G needs the superfluous outputs pushed down in training, which mask_invalid_logits leaves out. "
+            "Set strategy.infer_objective=H, or mask_invalid_logits=false."
+        )
+    for name, low in LOWEST.items():
+        if getattr(options, name) < low:
+            raise UsageError(f"strategy.{name}={getattr(options, name)} is too small. Use {low} or more.")
     if options.head == "per_task" and options.infer in ("oneshot", "binary"):
         raise UsageError(
             f"strategy.infer={options.infer} superposes one head. Use head=shared_masked, or infer=min_entropy."

@@ -20,7 +20,8 @@ def entropy_bits(size: int, ones: int) -> float:
 def mask_bytes(sizes: Sequence[int], ones: Sequence[int]) -> dict[str, int]:
     """Return the bytes of one mask made of layers with `sizes` entries and `ones` of them set.
 
-    dense: a bit per weight; entropy: the bound of `entropy_bits`; index: 16 bits per kept weight. Rounded up.
+    dense: a bit per weight; entropy: the bound of `entropy_bits`; index: 16 bits per kept weight, column pointers
+    not counted. Rounded up.
     """
     bits = sum(entropy_bits(size, count) for size, count in zip(sizes, ones, strict=True))
     return {"dense": -(-sum(sizes) // 8), "entropy": math.ceil(bits / 8), "index": 2 * sum(ones)}

@@ -140,20 +140,22 @@ class SupermaskStrategy(Strategy):
         """
         layers = self.masked.layers
         weights = [layer.weight.requires_grad_(True) for layer in layers]
-        # A gradient of exactly zero leaves Adam, RMSProp and SGD without decay exactly where they are.
-        owned = [free.to(weight.dtype) for free, weight in zip(trainable, weights, strict=True)]
+        held = [~free for free in trainable]
+        before = [weight.detach()[fixed] for weight, fixed in zip(weights, held, strict=True)]
 
         def protect() -> None:
-            for weight, free in zip(weights, owned, strict=True):
+            # A gradient of exactly zero leaves Adam, RMSProp and SGD without decay exactly where they are.
+            for weight, fixed in zip(weights, held, strict=True):
                 assert weight.grad is not None
                 if weight_decay:
                     weight.grad.add_(weight.detach(), alpha=weight_decay)
-                weight.grad.mul_(free)
+                weight.grad.masked_fill_(fixed, 0.0)
 
         self.train_phase(experience, weights, phase="weights", epochs=epochs, lr=lr, adjust=protect, penalty=penalty)
-        for weight in weights:
+        for weight, fixed, values in zip(weights, held, before, strict=True):
             weight.requires_grad_(False)
             weight.grad = None
+            assert torch.equal(weight[fixed], values), "a weight moved that this task may not write"
 
     def end(self) -> None:
         """Close the subnetwork: from now on its bits and statistics answer."""
@@ -230,14 +232,14 @@ class SupermaskStrategy(Strategy):
         others = [s for s in self.subnetworks if s is not self.current]
         return others if self.current is None else [*others, self.current]
 
-    def inference(self, subnetworks: Sequence[Subnetwork]) -> TaskInference:
-        """Return what infers which of these subnetworks a sample belongs to."""
+    def inference(self, subnetworks: Sequence[Subnetwork], *, objective: str = "") -> TaskInference:
+        """Return what infers which of these subnetworks a sample belongs to; `objective` instead of the option's."""
         c = self.config
         return TaskInference(
             self.masked,
             [self._view(s) for s in subnetworks],
             method=c.infer,
-            objective=c.infer_objective,
+            objective=objective or c.infer_objective,
             group=c.infer_batch if c.infer_per == "batch" else 0,
             images=c.infer_images,
             statistics=c.infer_norm,
@@ -274,8 +276,6 @@ class SupermaskStrategy(Strategy):
     def model_parameters(self) -> int:
         """Return the number of masked weights."""
         return self.masked.n_weights
-
-    # -- inside -----------------------------------------------------------------------------------------------------
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -118,6 +118,8 @@ class MaskedNetwork:
     def _restored(self) -> Iterator[None]:
         before = [(layer, layer.mask, layer.rows, layer.mixture) for layer in self.layers]
         selected = [(norm, norm.selection) for norm in self.norms]
+        modes = [(module, module.training) for module in self.network.modules()]
+        self.network.eval()  # answering never moves the statistics of a task
         try:
             yield
         finally:
@@ -125,6 +127,8 @@ class MaskedNetwork:
                 layer.mask, layer.rows, layer.mixture = mask, rows, mixture
             for norm, selection in selected:
                 norm.use(selection)
+            for module, mode in modes:
+                module.training = mode
 
     def bind(self, subnetwork: Subnetwork) -> None:
         """Let the network train as this subnetwork: its statistics and rows, its masks made from the scores."""

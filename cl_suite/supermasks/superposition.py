@@ -124,11 +124,13 @@ class TaskInference:
             every = [view.outputs(inputs) for view in self._views] if outputs is None else outputs
             values = torch.stack([entropy(o) for o in every], dim=1)  # [B, k]
             return self._numbers(self._grouped(values).argmin(dim=1))
-        size = count_samples(inputs)
-        everyone = torch.ones(size, len(self._views), dtype=torch.bool, device=self._device)
+        judged, group_of = self._judged(count_samples(inputs))
+        candidates = torch.ones(int(group_of[-1]) + 1, len(self._views), dtype=torch.bool, device=self._device)
         if self._method == "oneshot":
-            return self._numbers(one_shot(self._grouped(self.gradients(inputs, everyone))))
-        return self._numbers(self._binary(inputs, everyone))
+            chosen = one_shot(self._group_gradients(inputs, candidates, group_of, judged))
+        else:
+            chosen = self._binary(inputs, candidates, group_of, judged)
+        return self._numbers(chosen[group_of])
 
     def gradients(self, inputs: Inputs, candidates: Tensor) -> Tensor:
         """Return dObjective/dalpha_i per sample, [B, k], with alpha uniform on its candidates ([B, k] bool)."""
@@ -150,10 +152,28 @@ class TaskInference:
             value = entropy(logits) if self._objective == "H" else superfluous_energy(logits, self._n_real)
             return torch.autograd.grad(value.sum(), alpha)[0]
 
-    def _binary(self, inputs: Inputs, candidates: Tensor) -> Tensor:
+    def _binary(self, inputs: Inputs, candidates: Tensor, group_of: Tensor, judged: Tensor) -> Tensor:
         while int(candidates[0].sum()) > 1:
-            candidates = halve(self._grouped(self.gradients(inputs, candidates)), candidates)
+            candidates = halve(self._group_gradients(inputs, candidates, group_of, judged), candidates)
         return candidates.int().argmax(dim=1)
+
+    def _judged(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return the rows that are judged, [J], and the group of every sample, [B]; with group 0 each is its own."""
+        rows = torch.arange(size, device=self._device)
+        if not self._group:
+            return rows, rows
+        place = rows % self._group
+        return rows[place < (self._images or self._group)], rows // self._group
+
+    def _group_gradients(self, inputs: Inputs, candidates: Tensor, group_of: Tensor, judged: Tensor) -> Tensor:
+        """Return the mean gradient of each group's judged samples, [G, k]; candidates [G, k], group_of [B]."""
+        groups = group_of[judged]  # [J]
+        if self._statistics == "batch":  # batch statistics need every sample of the batch
+            gradients = self.gradients(inputs, candidates[group_of])[judged]
+        else:
+            gradients = self.gradients(_rows(inputs, judged), candidates[groups])
+        sums = torch.zeros(candidates.shape, device=gradients.device).index_add_(0, groups, gradients)
+        return sums / groups.bincount(minlength=len(candidates))[:, None]
 
     def _grouped(self, values: Tensor) -> Tensor:
         """Give all samples of a group the mean over its judged ones; with group 0 every sample keeps its own."""
