@@ -246,7 +246,7 @@ def test_provenance_tells_neither_user_nor_folders(tmp_path: Path, monkeypatch: 
         [
             "--strategy",
             str(home / "mine.py:M"),
-            f"--results={home}/work/out",
+            f"--results={home}/project/out",
             "--data-root",
             "/mnt/disk/data",
             "x.lr=1",
