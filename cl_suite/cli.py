@@ -41,12 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             traceback.print_exc()
         print(f"cl-bench: {problem}", file=sys.stderr)
         status = problem.exit_status
-    except KeyboardInterrupt:
-        print("cl-bench: interrupted", file=sys.stderr)
-        status = INTERRUPTED
     except BrokenPipeError:  # the reader, e.g. `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except Exception as problem:  # the last resort: still one line, and where to see more
+        if debug:
+            traceback.print_exc()
+        text = str(problem).partition("\n")[0]
+        print(f"cl-bench: {type(problem).__name__}: {text}. See where with --debug.", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("cl-bench: interrupted", file=sys.stderr)
+        status = INTERRUPTED
     sys.exit(status)
 
 
@@ -127,7 +133,7 @@ def _data_root(options: argparse.Namespace) -> Any:
 
 def _run(arguments: list[str]) -> int:
     options = _run_parser().parse_intermixed_args(arguments)
-    seeds = _parse_seeds(options.seeds) if options.seeds else [options.seed]
+    seeds = _parse_seeds(options.seeds) if options.seeds is not None else [options.seed]
     from cl_suite.planning import Request, plan
     from cl_suite.runs import run_all
     from cl_suite.terminal import report_interruption, report_results

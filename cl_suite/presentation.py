@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cl_suite.errors import UsageError
+from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Experience, Hooks, Source
 from cl_suite.objective import Objective, Score
 from cl_suite.scenario import Requirement, Scenario
@@ -44,11 +44,17 @@ class Task:
         allowed = own if self.answer_within_task else self._visible(seen)
         device = self.test.targets.device
         correct, within = torch.zeros((), device=device), torch.zeros((), device=device)
+        not_a_number = torch.zeros((), dtype=torch.bool, device=device)
         with torch.no_grad():
             for raw, targets in self.test.chunks(EVALUATION_BATCH):
                 outputs = predictor(self.prepare(raw))
+                not_a_number |= outputs.isnan().any()
                 correct += self.objective.correct(outputs, targets, allowed).sum()
                 within += self.objective.correct(outputs, targets, own).sum()
+        if bool(not_a_number):  # an argmax over NaN would be counted as an answer
+            raise RunError(
+                f"the predictor answered NaN on task {self.name!r}. Look for a division by zero, or a lower rate."
+            )
         count = len(self.test)
         rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
@@ -101,8 +107,10 @@ class Presentation:
         self._train, self._seeds, self._device = train, seeds, device
         self._blocks = _class_blocks(self._data.tasks, shared=self._labels_shared(scenario))
         n_outputs = 1 + max(max(block) for block in self._blocks)
+        # Without boundaries no experience has validation samples of its own: nothing is held out.
+        share = train.validation if self.has_boundaries else 0.0
         splits = [
-            hold_out(_relabel(task.train, block), train.validation, generator_for(seeds.data, "validation", number))
+            hold_out(_relabel(task.train, block), share, generator_for(seeds.data, "validation", number))
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         ]
         self._training = [kept for kept, _ in splits]

@@ -20,7 +20,7 @@ from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
 from cl_suite.planning import Plan, source_digest
 from cl_suite.presentation import Presentation
-from cl_suite.record import RunRecord, load_record, provenance, save_record
+from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
 
 
@@ -68,6 +68,8 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         device=each.device,
         card=stream.card(),
     )
+    # The first optimiser of a process makes torch load its compiler, for seconds that are not the strategy's.
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     strategy, expected = _constructed(each, presentation)
     display = RunDisplay(
         console,
@@ -93,9 +95,15 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
             if debug:
                 traceback.print_exc()
             error = _one_line(problem)
-    record = _record(each, harness, error, data.checksums, started, threads)
+    try:
+        record = _record(each, harness, error, data.checksums, started, threads)
+        parse_record(record.to_json())  # what is written can be read again
+    except Exception as problem:  # e.g. diagnostics that JSON cannot keep: the run failed, and says so
+        if error is not None:
+            raise
+        record = _record(each, harness, _one_line(problem), data.checksums, started, threads)
     path = save_record(record, each.record_path)
-    if error is None:
+    if record.status == "complete":
         each.checkpoint.unlink(missing_ok=True)
     return Outcome(record, path)
 
@@ -193,7 +201,7 @@ def _record(
         curve=results.curve,
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
-        model_selection=harness.strategy.model_selection(),
+        model_selection=harness.strategy.model_selection() if error is None else "none",
         diagnostics=harness.strategy.diagnostics() if error is None else {},
         provenance=provenance(
             each.request.command,

@@ -172,6 +172,22 @@ BROKEN_PLUGINS = {
         2,
     ),
     "has requirements of another kind": (WORKING + "    requires = ['task_id']\n", "not a frozenset of Requirement", 2),
+    "answers NaN": (
+        WORKING + "    def predictor(self, task_id=None):\n"
+        "        return lambda inputs: inputs.new_full((len(inputs), self.info.n_outputs), float('nan'))\n",
+        "the predictor answered NaN on task",
+        1,
+    ),
+    "has diagnostics that cannot be kept": (
+        WORKING + "    def diagnostics(self):\n        return {'a': object()}\n",
+        "cannot keep diagnostics.a",
+        1,
+    ),
+    "selects in an unknown way": (
+        WORKING + "    def model_selection(self):\n        return 'bogus'\n",
+        "model_selection",
+        1,
+    ),
     "raises in setup": (
         WORKING + "    def setup(self, info, build_model):\n        1 / 0\n",
         "ZeroDivisionError: division by zero (my_method.py, line",

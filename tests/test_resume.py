@@ -98,7 +98,7 @@ def test_a_finished_run_is_shown_not_run_again_unless_overwritten(tmp_path):
 
 def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path):
     run_cli(arguments_for("finetune", tmp_path), program=("-c", KILLED_IN_TASK_3))
-    other = run_cli([*arguments_for("finetune", tmp_path), "strategy.lr=0.01"])
+    other = run_cli([*arguments_for("finetune", tmp_path), "strategy.lr=0.02"])
     assert other.returncode == 0
     assert "Resumed" not in other.stderr
 
