@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -156,6 +157,15 @@ class Permute:
         return Permute(self.order.to(device))
 
 
+@lru_cache
+def _rotation_grid(degrees: float, height: int, width: int, device: torch.device) -> Tensor:
+    """Where each output pixel reads its value, [1, H, W, 2]; made once per task and device, not once per batch."""
+    angle = math.radians(degrees)
+    # The output pixel at p shows the input at R(-angle) p, in coordinates whose y axis points down.
+    matrix = [[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]]
+    return F.affine_grid(torch.tensor([matrix], device=device), [1, 1, height, width], align_corners=False)
+
+
 @dataclass(frozen=True)
 class Rotate:
     """Rotates [B, C, H, W] uint8 images about their centre, bilinearly; what comes in from outside is black."""
@@ -167,12 +177,7 @@ class Rotate:
         assert isinstance(raw, Tensor)
         if self.degrees % 360 == 0:
             return raw
-        angle = math.radians(self.degrees)
-        # The output pixel at p shows the input at R(-angle) p, in coordinates whose y axis points down.
-        matrix = [[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]]
-        grid = F.affine_grid(
-            torch.tensor([matrix], device=raw.device).expand(len(raw), 2, 3), list(raw.shape), align_corners=False
-        )
+        grid = _rotation_grid(self.degrees, raw.shape[2], raw.shape[3], raw.device).expand(len(raw), -1, -1, -1)
         return F.grid_sample(raw.float(), grid, align_corners=False).round().clamp(0, 255).to(torch.uint8)
 
     def to(self, device: torch.device) -> "Rotate":
@@ -234,6 +239,8 @@ class RotatedMNIST(_MNISTFamily):
         }
         if c.angles not in shares:
             raise UsageError(f"stream.angles={c.angles} is not known. Use even or random.")
+        if not math.isfinite(c.max_degrees):
+            raise UsageError(f"stream.max_degrees={c.max_degrees} is not an angle. Use a finite number of degrees.")
         degrees = (c.max_degrees * shares[c.angles]).tolist()
         return _transformed(
             self, root, [Rotate(angle) for angle in degrees], [f"{angle:g} degrees" for angle in degrees]

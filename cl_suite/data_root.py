@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from cl_suite.errors import DataError
 
@@ -60,7 +61,8 @@ class DataRoot:
             self.path.mkdir(parents=True, exist_ok=True)
             download(self.path)
         except (OSError, RuntimeError) as problem:
-            reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            # torchvision says why only after a first line that names the file: keep it all, on one line.
+            reason = shorten(str(problem), 300) or type(problem).__name__
             raise DataError(f"{place}, and the download failed ({reason}). Put it there, {instead}.") from problem
 
     @staticmethod
@@ -68,8 +70,14 @@ class DataRoot:
         if not path.is_file():
             raise DataError(f"{what}: {path} is still absent after the download. Fetch it by hand.")
         algorithm, _, digest = expected.partition(":")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, algorithm).hexdigest()
+        except OSError as problem:
+            reason = problem.strerror or type(problem).__name__
+            raise DataError(
+                f"{what}: {path} cannot be read ({reason}). Check its permissions and the disk."
+            ) from problem
         if found != digest:
             raise DataError(
                 f"{what}: {path} is truncated or altered ({algorithm} {found[:12]}, expected {digest[:12]}). "

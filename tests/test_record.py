@@ -239,9 +239,9 @@ def test_two_writers_leave_one_whole_file(tmp_path: Path) -> None:
 
 def test_provenance_tells_neither_user_nor_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home" / "someone"
-    (home / "work").mkdir(parents=True)
+    (home / "project").mkdir(parents=True)
     monkeypatch.setattr(Path, "home", lambda: home)
-    monkeypatch.chdir(home / "work")
+    monkeypatch.chdir(home / "project")
     found = provenance(
         [
             "--strategy",

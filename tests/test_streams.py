@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import cifar, mnist
-from cl_suite import DataError, DataRoot, Scenario, Seeds, UsageError
+from cl_suite import DataError, DataRoot, Scenario, Seeds, UsageError, generator_for, hold_out
 from cl_suite.registry import STREAM, choose, installed
 
 SEEDS = Seeds(0, 0, 0)
@@ -93,6 +93,16 @@ def test_no_test_image_is_a_training_image(name, root):
     assert training and test and not training & test
 
 
+@pytest.mark.parametrize("name", CLASS_SPLITS)
+def test_validation_is_drawn_from_the_training_samples_alone(name, root):
+    for number, task in enumerate(loaded(name, root).tasks):
+        kept, held = hold_out(task.train, 0.3, generator_for(0, "validation", number))
+        assert len(held) == round(0.3 * len(task.train)) > 0
+        assert set(held.index.tolist()).isdisjoint(kept.index.tolist())
+        assert torch.cat([kept.index, held.index]).sort().values.equal(task.train.index)
+        assert rows(held).isdisjoint(rows(kept) | rows(task.test))
+
+
 def test_all_tasks_of_a_split_share_one_storage(root):
     data = loaded("split_cifar100", root).to(torch.device("cpu"))
     assert len({task.train.inputs.data_ptr() for task in data.tasks}) == 1
@@ -160,7 +170,7 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
         raise RuntimeError("no route\nto host")
 
     monkeypatch.setattr(cifar.SplitCIFAR100, "download", no_network)
-    with pytest.raises(DataError, match=r"the download failed \(no route\)") as refused:
+    with pytest.raises(DataError, match=r"the download failed \(no route to host\)") as refused:
         loaded("split_cifar100", DataRoot(tmp_path))
     assert "\n" not in str(refused.value)
 
@@ -220,6 +230,15 @@ def test_rotated_tasks_turn_evenly_or_at_random(root):
     assert all(0 <= angle < 180 for angle in random) and len(set(random)) == 4
     with pytest.raises(UsageError, match="Use even or random"):
         loaded("rotated_mnist", root, angles="odd")
+    with pytest.raises(UsageError, match="is not an angle"):
+        loaded("rotated_mnist", root, max_degrees=float("nan"))
+
+
+def test_a_rotated_task_does_not_depend_on_the_batch_it_is_taken_in(root):
+    samples = loaded("rotated_mnist", root, n_tasks=4).tasks[1].train
+    whole, _ = samples.take(torch.arange(8))
+    alone = torch.cat([samples.take(torch.tensor([k]))[0] for k in range(8)])
+    assert whole.equal(alone) and not whole.equal(samples.inputs[:8])
 
 
 @pytest.mark.parametrize("name", ["permuted_mnist", "rotated_mnist"])
@@ -234,6 +253,18 @@ def test_digits_need_no_files_and_hold_out_a_quarter(tmp_path):
     assert train + test == 1797 and abs(test / 1797 - 0.25) < 0.01
     pixels = data.prepare(data.tasks[0].train.inputs)
     assert abs(float(pixels.mean())) < 0.02 and abs(float(pixels.std()) - 1) < 0.02
+
+
+def test_the_stream_of_the_documentation_can_be_learned(tmp_path):
+    page = (Path(__file__).parents[1] / "docs/add_a_stream.md").read_text()
+    plugin = tmp_path / "my_stream.py"
+    plugin.write_text(page.split("```python\n")[1].split("```")[0])
+    data = loaded(f"{plugin}:NoisyWaves", DataRoot(tmp_path), n_tasks=4)
+    train, test = data.tasks[0].train, data.tasks[0].test
+    # A square wave is further from zero than a sine: the classes can be told apart by that alone.
+    cut = data.prepare(train.inputs).abs().mean()
+    answers = (data.prepare(test.inputs).abs().mean(dim=1) > cut).long()
+    assert len(data.tasks) == 4 and (answers == test.targets).float().mean() > 0.9
 
 
 def test_every_stream_says_where_it_comes_from():
