@@ -29,13 +29,12 @@ _HOME = {
     "networks": ["HeadBank", "Network", "build_network"],
     "buffer": ["Buffer", "ClassBalanced", "Reservoir", "Ring", "build_buffer"],
     "layer_capture": ["as_vectors", "layer_inputs"],
+    "supermasks.initialisation": ["initialise_scores", "initialise_weights"],
     "supermasks.layers": [
         "MaskRule",
         "MaskedConv2d",
         "MaskedLinear",
         "PerTaskBatchNorm2d",
-        "initialise_scores",
-        "initialise_weights",
         "masked_layers_of",
         "to_masked",
     ],
@@ -80,13 +79,12 @@ if TYPE_CHECKING:
         build_optimizer,
     )
     from cl_suite.stream import Samples, Stream, StreamData, TaskData, class_order, hold_out, split_by_class
+    from cl_suite.supermasks.initialisation import initialise_scores, initialise_weights
     from cl_suite.supermasks.layers import (
         MaskedConv2d,
         MaskedLinear,
         MaskRule,
         PerTaskBatchNorm2d,
-        initialise_scores,
-        initialise_weights,
         masked_layers_of,
         to_masked,
     )

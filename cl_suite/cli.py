@@ -66,12 +66,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _dispatch(arguments: list[str]) -> int:
-    verb = arguments[0] if arguments and arguments[0] in VERBS else "run"
-    rest = arguments[1:] if arguments and arguments[0] in VERBS else arguments
-    if not arguments or (verb == "run" and rest and not rest[0].startswith("-") and "=" not in rest[0]):
-        if not arguments:
-            _run_parser().print_help()
-            return 2
+    if not arguments:
+        _run_parser().print_help()
+        return 2
+    verb, rest = (arguments[0], arguments[1:]) if arguments[0] in VERBS else ("run", arguments)
+    if verb == "run" and rest and not rest[0].startswith("-") and "=" not in rest[0]:
         raise UsageError(f"there is no command {rest[0]!r}. {nearest(rest[0], VERBS)}")
     actions: dict[str, Callable[[list[str]], int]] = {
         "run": _run,

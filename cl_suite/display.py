@@ -31,9 +31,9 @@ class RunDisplay:
     expected_samples: what the whole run will draw, for the time left
     """
 
-    def __init__(self, console: Console, *, n_experiences: int, n_tasks: int, expected_samples: int) -> None:
+    def __init__(self, console: Console, *, n_experiences: int, expected_samples: int) -> None:
         self._console = console
-        self._n_experiences, self._n_tasks = n_experiences, n_tasks
+        self._n_experiences = n_experiences
         self._expected = max(1, expected_samples)
         self._started: float | None = None  # the first reading: what came before was set-up, not throughput
         self._drawn_before = 0

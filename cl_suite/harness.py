@@ -111,15 +111,16 @@ class Harness:
         self.meter = Meter(max_samples=presentation.info.train.max_samples)
         self.results = Results()
         self._checkpoint, self._fingerprint = checkpoint, fingerprint
-        self._factory = ModelFactory(build_model, presentation.info.seeds.model, presentation.info.device)
+        device = presentation.info.device
+        self._factory = ModelFactory(build_model, presentation.info.seeds.model, device)
+        self._gpus = [device] if device.type == "cuda" else []  # whose generators are forked beside the CPU's
 
     def run(self, *, resume: bool = True) -> Results:
         """Run to the end of the stream, from the checkpoint if there is one, and return what was measured."""
         info = self.presentation.info
-        devices = [info.device] if info.device.type == "cuda" else []
-        if devices:
+        if self._gpus:
             torch.cuda.reset_peak_memory_stats(info.device)
-        with torch.random.fork_rng(devices=devices), self.meter.metering():
+        with torch.random.fork_rng(devices=self._gpus), self.meter.metering():
             started = time.perf_counter()
             self._seed_everything("setup", seed=info.seeds.model)
             self.strategy.setup(info, self._factory)
@@ -152,9 +153,7 @@ class Harness:
 
     def counted(self) -> dict[str, float]:
         """Return what was counted and timed so far; asks nothing of the strategy, which may have failed."""
-        counts: dict[str, float] = self.meter.state_dict()
-        del counts["max_samples"]
-        return counts
+        return self.meter.state_dict()
 
     def test_samples(self) -> list[int]:
         """Return the number of test samples of each task."""
@@ -178,8 +177,7 @@ class Harness:
         scores: Row = []
         task_aware: Row = []
         seen = self.presentation.seen_after(n_experiences)
-        devices = [self.presentation.info.device] if self.presentation.info.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self.meter.timing("eval_seconds"):
+        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
             for task in self.presentation.tasks:
                 score = None
                 if self.presentation.answerable(task, n_experiences):
@@ -246,10 +244,8 @@ class Harness:
         self._factory.built = state["models_built"]
         self.strategy.load_state_dict(state["strategy"])
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"])
-        limit = self.meter.max_samples
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
-        self.meter.max_samples = limit
         return state["experiences_done"]
 
 

@@ -65,8 +65,10 @@ class Meter:
             setattr(self, field, getattr(self, field) + time.perf_counter() - started)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts as plain numbers."""
-        return asdict(self)
+        """Return the counts as plain numbers; the limit is a setting, not a count."""
+        counts = asdict(self)
+        del counts["max_samples"]
+        return counts
 
 
 def count_replayed(count: int) -> None:

@@ -9,13 +9,14 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cl_suite.errors import RunError, UsageError
 from cl_suite.provenance import provenance, without_home, without_machine
+from cl_suite.record_checks import CHECKS, PER_TASK
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-STATUSES = ("complete", "failed")
-SELECTIONS = ("none", "validation", "oracle")
 Matrix = list[list[float | None]]
 
 # Where and how a run is carried out, not what it computes; the seed is in the file's name.
@@ -210,11 +209,11 @@ def parse_record(text: str) -> RunRecord:
         if each.name not in values:
             raise _damaged(f"{each.name} is missing")
         value = known[each.name] = values[each.name]
-        if not _CHECKS[each.name](value):
+        if not CHECKS[each.name](value):
             raise _damaged(f"{each.name} cannot be {json.dumps(value)[:60]}")
-    columns = {len(row) for row in known["R"]} | {len(known[name]) for name in _PER_TASK if known[name]}
+    columns = {len(row) for row in known["R"]} | {len(known[name]) for name in PER_TASK if known[name]}
     if len(columns) > 1:
-        raise _damaged(f"R, {' and '.join(_PER_TASK)} differ in their number of tasks")
+        raise _damaged(f"R, {' and '.join(PER_TASK)} differ in their number of tasks")
     return RunRecord(**known)
 
 
@@ -259,65 +258,3 @@ def _layout(value: Any) -> str:
 
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value, list) and all(entry is None or _is_number(entry) for entry in value)
-
-
-def _is_matrix(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_row, value)) and len(set(map(len, value))) <= 1
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and _is_row(list(value.values()))
-
-
-def _is_curve(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_object(point) and _is_row(point.get("scores")) for point in value)
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int
-
-
-_PER_TASK = ("baseline", "test_samples", "task_names")
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "schema_version": _is_whole,
-    "status": STATUSES.__contains__,
-    "error": lambda value: value is None or _is_text(value),
-    "strategy": _is_text,
-    "stream": _is_text,
-    "scenario": _is_text,
-    "protocol": _is_text,
-    "seed": _is_whole,
-    "seeds": _is_object,
-    "config": _is_object,
-    "R": _is_matrix,
-    "R_task_aware": lambda value: value is None or _is_matrix(value),
-    "baseline": _is_row,
-    "test_samples": _is_row,
-    "task_names": _is_texts,
-    "curve": _is_curve,
-    "metrics": _is_numbers,
-    "costs": _is_numbers,
-    "model_selection": SELECTIONS.__contains__,
-    "diagnostics": _is_object,
-    "provenance": _is_object,
-}

@@ -26,25 +26,23 @@ from cl_suite.strategy import Strategy
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record, where it lies, and whether it was there before."""
+    """A record and where it lies."""
 
     record: RunRecord
     path: Path
-    reused: bool = False
 
 
 def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) -> list[Outcome]:
     """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten."""
     console = console_for(quiet=quiet)
     outcomes = []
-    for number, each in enumerate(plans):
+    for each in plans:
         previous = _finished(each)
         if previous is not None and not each.request.overwrite:
             console.print(f"seed {each.request.seed}: already finished; --overwrite runs it again.")
-            outcomes.append(Outcome(previous, each.record_path, reused=True))
+            outcomes.append(Outcome(previous, each.record_path))
             continue
-        if number == 0 or len(plans) > 1:
-            console.print(_headline(each))
+        console.print(_headline(each))
         outcomes.append(run_one(each, console=console, debug=debug))
     return outcomes
 
@@ -74,7 +72,6 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     display = RunDisplay(
         console,
         n_experiences=presentation.n_experiences,
-        n_tasks=len(presentation.tasks),
         expected_samples=expected,
     )
     harness = Harness(

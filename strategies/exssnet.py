@@ -47,20 +47,25 @@ def exclusive(mask: Tensor, union: Tensor) -> Tensor:
     return mask & ~union
 
 
+@dataclass
+class PhaseOptions(SupermaskStrategy.Config):
+    """Options of the two phases."""
+
+    mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
+    weight_training: str = "exclusive"  # exclusive (ExSSNeT), all (SSNeT), none (SupSup)
+    lr_weights: float = 0.01  # of the grid {0.01, 0.001} noted for ExSSNeT
+    weight_decay_weights: float = 0.0  # applied to the weights in training only
+    union_last: int = 0  # exclusive of the masks of the last so many tasks; 0 = of all (no forgetting)
+
+
 class ExSSNeT(SupermaskStrategy):
     """Exclusive Supermask Subnetwork Training (Yadav & Bansal 2023): masks, then the weights no one else uses."""
 
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
 
     @dataclass
-    class Config(SupermaskStrategy.Config):
+    class Config(PhaseOptions):
         """Options of the two phases."""
-
-        mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
-        weight_training: str = "exclusive"  # exclusive (ExSSNeT), all (SSNeT), none (SupSup)
-        lr_weights: float = 0.01  # of the grid {0.01, 0.001} noted for ExSSNeT
-        weight_decay_weights: float = 0.0  # applied to the weights in training only
-        union_last: int = 0  # exclusive of the masks of the last so many tasks; 0 = of all (no forgetting)
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Mask the network. Raise UsageError for options that cannot be met."""
@@ -78,14 +83,11 @@ class SSNeT(SupermaskStrategy):
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
 
     @dataclass
-    class Config(SupermaskStrategy.Config):
+    class Config(PhaseOptions):
         """Options of the two phases, and of the penalty that holds shared weights back."""
 
-        mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
-        weight_training: str = "all"  # all (SSNeT), exclusive (ExSSNeT), none (SupSup)
+        weight_training: str = "all"
         lr_weights: float = 0.001  # of the grid {0.001, 0.0001} noted for SSNeT
-        weight_decay_weights: float = 0.0  # applied to the weights in training only
-        union_last: int = 0  # with weight_training=exclusive: of the last so many tasks; 0 = of all
         ewc_lambda: float = 0.0  # strength of an EWC penalty in phase 2 (Kirkpatrick et al. 2017); 0 = none
         ewc_samples: int = 500  # single samples the Fisher information is estimated from, in whole chunks of 50
 

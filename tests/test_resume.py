@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,16 +59,27 @@ def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_scores(strate
     assert not unfinished.checkpoint.exists()
 
 
-def test_a_resumed_run_does_not_learn_finished_experiences_again(tmp_path):
-    run_cli(arguments_for("finetune", tmp_path), program=("-c", KILLED_IN_TASK_3))
-    again = run_cli(arguments_for("finetune", tmp_path))
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory):
+    """Results of a finetune run killed in its third task; made once, copied by each test."""
+    folder = tmp_path_factory.mktemp("killed")
+    assert run_cli(arguments_for("finetune", folder), program=("-c", KILLED_IN_TASK_3)).returncode == -9
+    return folder
+
+
+@pytest.fixture
+def killed(killed_run, tmp_path):
+    return shutil.copytree(killed_run, tmp_path / "results")
+
+
+def test_a_resumed_run_does_not_learn_finished_experiences_again(killed):
+    again = run_cli(arguments_for("finetune", killed))
     assert again.returncode == 0
     assert "Resumed after 2 of 5 experiences" in again.stderr
 
 
-def test_no_resume_starts_anew(tmp_path):
-    run_cli(arguments_for("finetune", tmp_path), program=("-c", KILLED_IN_TASK_3))
-    again = run_cli([*arguments_for("finetune", tmp_path), "--no-resume"])
+def test_no_resume_starts_anew(killed):
+    again = run_cli([*arguments_for("finetune", killed), "--no-resume"])
     assert again.returncode == 0
     assert "Resumed" not in again.stderr
 
@@ -96,18 +108,16 @@ def test_a_finished_run_is_shown_not_run_again_unless_overwritten(tmp_path):
     assert json.loads(path.read_text())["status"] == "complete"
 
 
-def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path):
-    run_cli(arguments_for("finetune", tmp_path), program=("-c", KILLED_IN_TASK_3))
-    other = run_cli([*arguments_for("finetune", tmp_path), "strategy.lr=0.02"])
+def test_a_checkpoint_of_another_configuration_is_not_continued(killed):
+    other = run_cli([*arguments_for("finetune", killed), "strategy.lr=0.02"])
     assert other.returncode == 0
     assert "Resumed" not in other.stderr
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(tmp_path):
-    run_cli(arguments_for("finetune", tmp_path), program=("-c", KILLED_IN_TASK_3))
-    checkpoint = next(tmp_path.rglob("*.partial.safetensors"))
+def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(killed):
+    checkpoint = next(killed.rglob("*.partial.safetensors"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    again = run_cli(arguments_for("finetune", tmp_path))
+    again = run_cli(arguments_for("finetune", killed))
     assert again.returncode == 2
     assert str(checkpoint) in again.stderr and "--no-resume" in again.stderr
     assert checkpoint.exists()

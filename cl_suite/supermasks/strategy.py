@@ -17,8 +17,9 @@ from cl_suite.objective import restrict
 from cl_suite.scenario import Requirement
 from cl_suite.seeding import generator_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
+from cl_suite.supermasks.initialisation import initialise_scores, initialise_weights
 from cl_suite.supermasks.knn_transfer import mean_scores, transfer_sources
-from cl_suite.supermasks.layers import MaskedLinear, MaskRule, initialise_scores, initialise_weights, to_masked
+from cl_suite.supermasks.layers import MaskedLinear, MaskRule, to_masked
 from cl_suite.supermasks.options import SupermaskOptions, check_options, head_rows
 from cl_suite.supermasks.phases import BestState, LearningRate
 from cl_suite.supermasks.storage import storage
@@ -178,7 +179,7 @@ class SupermaskStrategy(Strategy):
         """Train `parameters` for some epochs with a fresh optimiser."""
         c = self.config
         optimizer = build_optimizer(c.optimizer, parameters, lr=lr, weight_decay=weight_decay)
-        per_epoch = math.ceil(experience.n_samples / experience.batch_size)
+        per_epoch = experience.planned_steps(epochs=1)
         rate = LearningRate(c.scheduler, optimizer, steps=per_epoch * epochs, epochs=epochs)
         reads_validation = c.select != "last" or c.scheduler == "released"
         best = BestState([*parameters, *self.masked.statistics_of(self.learning)])
@@ -296,7 +297,7 @@ class SupermaskStrategy(Strategy):
     def _transfer_from(self, experience: Experience) -> list[Subnetwork]:
         """KKT: return the subnetworks whose features separate the new classes well, by the rule `score_init` names."""
         c = self.config
-        count = math.ceil(c.knn_share * math.ceil(experience.n_samples / experience.batch_size)) + 1
+        count = math.ceil(c.knn_share * experience.planned_steps(epochs=1)) + 1
         batches = list(itertools.islice(experience.batches(epochs=1, phase="knn"), count))
         chosen = transfer_sources(
             [self._view(s).features for s in self.subnetworks],

@@ -120,12 +120,13 @@ class TaskInference:
 
         outputs: [B, s] of every view, if they are known already
         """
+        judged, group_of = self._judged(count_samples(inputs))
+        n_groups = int(group_of[-1]) + 1
         if self._method == "min_entropy":
             every = [view.outputs(inputs) for view in self._views] if outputs is None else outputs
             values = torch.stack([entropy(o) for o in every], dim=1)  # [B, k]
-            return self._numbers(self._grouped(values).argmin(dim=1))
-        judged, group_of = self._judged(count_samples(inputs))
-        candidates = torch.ones(int(group_of[-1]) + 1, len(self._views), dtype=torch.bool, device=self._device)
+            return self._numbers(_mean_per_group(values[judged], group_of[judged], n_groups).argmin(dim=1)[group_of])
+        candidates = torch.ones(n_groups, len(self._views), dtype=torch.bool, device=self._device)
         if self._method == "oneshot":
             chosen = one_shot(self._group_gradients(inputs, candidates, group_of, judged))
         else:
@@ -172,18 +173,7 @@ class TaskInference:
             gradients = self.gradients(inputs, candidates[group_of])[judged]
         else:
             gradients = self.gradients(_rows(inputs, judged), candidates[groups])
-        sums = torch.zeros(candidates.shape, device=gradients.device).index_add_(0, groups, gradients)
-        return sums / groups.bincount(minlength=len(candidates))[:, None]
-
-    def _grouped(self, values: Tensor) -> Tensor:
-        """Give all samples of a group the mean over its judged ones; with group 0 every sample keeps its own."""
-        if not self._group:
-            return values
-        means = [
-            part[: self._images or len(part)].mean(dim=0, keepdim=True).expand_as(part)
-            for part in values.split(self._group)
-        ]
-        return torch.cat(means)
+        return _mean_per_group(gradients, groups, len(candidates))
 
     def _mixed_statistics(self, alpha: Tensor) -> Tensor | None:
         if self._statistics == "batch" or not self._masked.norms:
@@ -216,3 +206,9 @@ class TaskInference:
 
 def _rows(inputs: Inputs, rows: slice | Tensor) -> Inputs:
     return map_inputs(lambda tensor: tensor[rows], inputs)
+
+
+def _mean_per_group(values: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """Return the mean of the rows of [J, k] that share a group ([J] in 0..n_groups-1), [n_groups, k]."""
+    sums = torch.zeros(n_groups, values.shape[1], device=values.device).index_add_(0, groups, values)
+    return sums / groups.bincount(minlength=n_groups)[:, None]

@@ -1,0 +1,72 @@
+"""What each field of a record may hold, as predicates over what JSON gives. Never imports torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+STATUSES = ("complete", "failed")
+SELECTIONS = ("none", "validation", "oracle")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list) and all(entry is None or _is_number(entry) for entry in value)
+
+
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_row, value)) and len(set(map(len, value))) <= 1
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and _is_row(list(value.values()))
+
+
+def _is_curve(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_object(point) and _is_row(point.get("scores")) for point in value)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+PER_TASK = ("baseline", "test_samples", "task_names")
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    "schema_version": _is_whole,
+    "status": STATUSES.__contains__,
+    "error": lambda value: value is None or _is_text(value),
+    "strategy": _is_text,
+    "stream": _is_text,
+    "scenario": _is_text,
+    "protocol": _is_text,
+    "seed": _is_whole,
+    "seeds": _is_object,
+    "config": _is_object,
+    "R": _is_matrix,
+    "R_task_aware": lambda value: value is None or _is_matrix(value),
+    "baseline": _is_row,
+    "test_samples": _is_row,
+    "task_names": _is_texts,
+    "curve": _is_curve,
+    "metrics": _is_numbers,
+    "costs": _is_numbers,
+    "model_selection": SELECTIONS.__contains__,
+    "diagnostics": _is_object,
+    "provenance": _is_object,
+}
