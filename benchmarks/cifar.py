@@ -1,37 +1,29 @@
 """CIFAR-10 and CIFAR-100 cut into tasks by class (Krizhevsky 2009; split protocol of Zenke et al. 2017)."""
 
-import pickle
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from cl_suite import DataRoot, PrepareImages, Seeds, Stream, StreamData, class_order, split_by_class
-
-# md5 sums as torchvision publishes them for the unpacked files.
-CIFAR100_FILES = {
-    "cifar-100-python/train": "md5:16019d7e3df5f24257cddd939b257f8d",
-    "cifar-100-python/test": "md5:f0ef6b0ae62326f3e7ffdfab6717acfc",
-    "cifar-100-python/meta": "md5:7973b15100ade9c7d40fb424638fde48",
-}
-CIFAR10_FILES = {
-    "cifar-10-batches-py/data_batch_1": "md5:c99cafc152244af753f735de768cd75f",
-    "cifar-10-batches-py/data_batch_2": "md5:d4bba439e000b95fd0a9bffe97cbabec",
-    "cifar-10-batches-py/data_batch_3": "md5:54ebc095f3ab1f0389bbae665268c751",
-    "cifar-10-batches-py/data_batch_4": "md5:634d18415352ddfa80567beed471001a",
-    "cifar-10-batches-py/data_batch_5": "md5:482c414d41f54cd18b22e5b47cb7c3cb",
-    "cifar-10-batches-py/test_batch": "md5:40351d587109b95175f43aff81a1287e",
-    "cifar-10-batches-py/batches.meta": "md5:5ff9c542aee3614f3951f8cda6e48888",
-}
+from cl_suite import (
+    CIFAR10_FILES,
+    CIFAR100_FILES,
+    DataRoot,
+    PrepareImages,
+    Seeds,
+    Stream,
+    StreamData,
+    TaskData,
+    class_order,
+    read_cifar,
+    read_pickle,
+    split_by_class,
+)
 
 
-class _SplitCIFAR(Stream):
-    """What both have in common: 32x32 colour images in Python pickles, read only once their checksum is right."""
+class _CIFAR(Stream):
+    """What all have in common: 32x32 colour images in Python pickles, read only once their checksum is right."""
 
     what: ClassVar[str]
     files: ClassVar[Mapping[str, str]]
@@ -47,18 +39,21 @@ class _SplitCIFAR(Stream):
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Verify, read and cut. Training images are cropped (padding 4) and flipped where `train.augment` is on."""
         paths = root.verified(self.files, what=self.what, download=self.download)
-        training = [name for name in self.files if name not in (self.test_file, self.meta_file)]
-        names = _unpickle(paths[self.meta_file])[self.names_key]
-        order = class_order(self.config.class_order, len(names), seeds.classes)
-        tasks = split_by_class(
-            self._read([paths[name] for name in training]),
-            self._read([paths[self.test_file]]),
-            n_tasks=self.config.n_tasks,
-            class_order=order,
-            class_names=names,
-        )
+        training = [paths[name] for name in self.files if name not in (self.test_file, self.meta_file)]
+        tasks = self.cut(training, paths[self.test_file], read_pickle(paths[self.meta_file]), seeds)
         prepare = PrepareImages(mean=self.mean, std=self.std, padding=4, flip=True)
         return StreamData(tasks, prepare, checksums=self.files)
+
+    def cut(self, training: list[Path], test: Path, meta: Mapping[str, Any], seeds: Seeds) -> tuple[TaskData, ...]:
+        """Read the verified files and return tasks of equally many classes."""
+        names = meta[self.names_key]
+        return split_by_class(
+            read_cifar(training, self.labels_key),
+            read_cifar([test], self.labels_key),
+            n_tasks=self.config.n_tasks,
+            class_order=class_order(self.config.class_order, len(names), seeds.classes),
+            class_names=names,
+        )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Download what is absent and verify everything."""
@@ -69,15 +64,8 @@ class _SplitCIFAR(Stream):
     def download(self, folder: Path) -> None:
         """Fetch and unpack through torchvision."""
 
-    def _read(self, paths: list[Path]) -> tuple[Tensor, Tensor]:
-        """Return (images [N, 3, 32, 32] uint8, labels [N] int64)."""
-        parts = [_unpickle(path) for path in paths]
-        images = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, 32, 32)
-        labels = np.concatenate([part[self.labels_key] for part in parts])
-        return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
-
-class SplitCIFAR100(_SplitCIFAR):
+class SplitCIFAR100(_CIFAR):
     """CIFAR-100 in tasks of equally many classes; by default 20 tasks of 5."""
 
     source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; via torchvision"
@@ -105,7 +93,37 @@ class SplitCIFAR100(_SplitCIFAR):
         CIFAR100(str(folder), download=True)
 
 
-class SplitCIFAR10(_SplitCIFAR):
+class CIFAR100Superclasses(SplitCIFAR100):
+    """CIFAR-100 in 20 tasks of 5: each task is one superclass of the data set's authors (GPM, TRGP, CUBER)."""
+
+    # As in the programs of GPM and TRGP.
+    mean = (125.3 / 255, 123.0 / 255, 113.9 / 255)
+    std = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+
+    @dataclass
+    class Config:
+        """How the superclasses are ordered."""
+
+        task_order: str = "natural"  # natural (0, 1, ..., by name) or seeded (shuffled with seeds.classes)
+
+    def cut(self, training: list[Path], test: Path, meta: Mapping[str, Any], seeds: Seeds) -> tuple[TaskData, ...]:
+        """Read the verified files and return a task for each coarse label, named after it."""
+        names = meta["coarse_label_names"]
+        images, fine = read_cifar([test], self.labels_key)
+        _, coarse = read_cifar([test], "coarse_labels")
+        order = class_order(self.config.task_order, len(names), seeds.classes, option="task_order")
+        classes = [fine[coarse == superclass].unique().tolist() for superclass in order]
+        tasks = split_by_class(
+            read_cifar(training, self.labels_key),
+            (images, fine),
+            n_tasks=len(names),
+            class_order=[each for group in classes for each in group],
+            class_names=meta[self.names_key],
+        )
+        return tuple(replace(task, name=names[superclass]) for task, superclass in zip(tasks, order, strict=True))
+
+
+class SplitCIFAR10(_CIFAR):
     """CIFAR-10 in tasks of equally many classes; by default 5 tasks of 2."""
 
     source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; via torchvision"
@@ -131,9 +149,3 @@ class SplitCIFAR10(_SplitCIFAR):
         from torchvision.datasets import CIFAR10
 
         CIFAR10(str(folder), download=True)
-
-
-def _unpickle(path: Path) -> dict[str, Any]:
-    """Read one file; its checksum has been verified, so the pickle is the published one."""
-    with path.open("rb") as file:
-        return pickle.load(file, encoding="latin1")

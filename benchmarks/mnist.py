@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cl_suite import (
+    FASHION_MNIST_CLASSES,
+    FASHION_MNIST_FILES,
+    MNIST_FILES,
     DataRoot,
     Inputs,
     PrepareImages,
@@ -25,43 +27,9 @@ from cl_suite import (
     UsageError,
     class_order,
     generator_for,
+    read_mnist,
     split_by_class,
 )
-
-# sha256 of the unpacked files; the packed ones have the md5 torchvision publishes.
-MNIST_FILES = {
-    "MNIST/raw/train-images-idx3-ubyte": "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "MNIST/raw/train-labels-idx1-ubyte": "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "MNIST/raw/t10k-images-idx3-ubyte": "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "MNIST/raw/t10k-labels-idx1-ubyte": "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-FASHION_FILES = {
-    "FashionMNIST/raw/train-images-idx3-ubyte": (
-        "sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-    ),
-    "FashionMNIST/raw/train-labels-idx1-ubyte": (
-        "sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-    ),
-    "FashionMNIST/raw/t10k-images-idx3-ubyte": (
-        "sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-    ),
-    "FashionMNIST/raw/t10k-labels-idx1-ubyte": (
-        "sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-    ),
-}
-FASHION_NAMES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-IDX_TYPE_UINT8 = 0x08
 
 
 class _MNISTFamily(Stream):
@@ -90,10 +58,7 @@ class _MNISTFamily(Stream):
 
     def read(self, root: DataRoot) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return (training images [60000, 1, 28, 28] uint8, labels [60000] int64) and the same for test."""
-        train_images, train_labels, test_images, test_labels = (
-            _read_idx(path) for path in root.verified(self.files, what=self.what, download=self.download).values()
-        )
-        return (train_images[:, None], train_labels.long()), (test_images[:, None], test_labels.long())
+        return read_mnist(root.verified(self.files, what=self.what, download=self.download).values())
 
     def prepare(self) -> PrepareImages:
         """Return the normalisation."""
@@ -127,8 +92,8 @@ class SplitFashionMNIST(SplitMNIST):
     """Fashion-MNIST in tasks of equally many kinds of clothing; by default 5 tasks of 2."""
 
     what = "Fashion-MNIST"
-    files = FASHION_FILES
-    names = FASHION_NAMES
+    files = FASHION_MNIST_FILES
+    names = FASHION_MNIST_CLASSES
     mean = 0.2860
     std = 0.3530
     source = "Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv 1708.07747; via torchvision"
@@ -202,6 +167,7 @@ class PermutedMNIST(_MNISTFamily):
         n_tasks: int = 10
         first_is_identity: bool = False  # whether the first task shows the digits as they are
         permutation_seed: int = 0  # the permutations themselves; not one of the run's seeds
+        outputs: str = "per_task"  # where the task is told: per_task, or shared (one 10-way head: GPM, TRGP, CUBER)
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Verify, read, and draw the permutations; all tasks share the images."""
@@ -216,7 +182,10 @@ class PermutedMNIST(_MNISTFamily):
 
 
 class RotatedMNIST(_MNISTFamily):
-    """MNIST rotated by another angle in each task (Lopez-Paz & Ranzato 2017); all ten digits each time."""
+    """MNIST rotated by another angle in each task (Lopez-Paz & Ranzato 2017); all ten digits each time.
+
+    Few noisy samples at near angles (`samples`, `noise`, `max_degrees`) make tasks that can improve one another.
+    """
 
     scenarios = PermutedMNIST.scenarios
 
@@ -227,24 +196,58 @@ class RotatedMNIST(_MNISTFamily):
         n_tasks: int = 10
         max_degrees: float = 180.0
         angles: str = "even"  # even: 0 to max_degrees, the maximum left out; random: uniform, drawn with angle_seed
-        angle_seed: int = 0  # the angles themselves; not one of the run's seeds
+        angle_seed: int = 0  # angles, choice of samples and noise; not one of the run's seeds
+        samples: int = 0  # training images of each task, none in two tasks; 0 = all images in every task
+        noise: float = 0.0  # standard deviation of fixed Gaussian noise on the training images, in pixel values 0..255
+        outputs: str = "per_task"  # where the task is told: per_task, or shared (one 10-way head)
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
-        """Verify, read, and choose the angles; all tasks share the images."""
+        """Verify, read, and choose the angles; all tasks share the stored images, unless noise is added to them."""
         c = self.config
         _check_tasks(c.n_tasks)
+        self._check()
         shares = {
             "even": torch.arange(c.n_tasks, dtype=torch.float64) / c.n_tasks,
             "random": torch.rand(c.n_tasks, generator=generator_for(c.angle_seed, "angles"), dtype=torch.float64),
         }
         if c.angles not in shares:
             raise UsageError(f"stream.angles={c.angles} is not known. Use even or random.")
-        if not math.isfinite(c.max_degrees):
-            raise UsageError(f"stream.max_degrees={c.max_degrees} is not an angle. Use a finite number of degrees.")
         degrees = (c.max_degrees * shares[c.angles]).tolist()
-        return _transformed(
+        data = _transformed(
             self, root, [Rotate(angle) for angle in degrees], [f"{angle:g} degrees" for angle in degrees]
         )
+        if not c.samples:
+            return data
+        order = torch.randperm(len(data.tasks[0].train), generator=generator_for(c.angle_seed, "samples"))
+        if c.n_tasks * c.samples > len(order):
+            raise UsageError(
+                f"stream.samples={c.samples} is too many: {c.n_tasks} tasks share {len(order)} images. "
+                f"Use {len(order) // c.n_tasks} or fewer."
+            )
+        parts = order[: c.n_tasks * c.samples].view(c.n_tasks, -1).sort(1).values
+        tasks = [replace(task, train=task.train.select(part)) for task, part in zip(data.tasks, parts, strict=True)]
+        if c.noise:
+            tasks = [replace(task, train=self._noisy(task.train, number)) for number, task in enumerate(tasks)]
+        return replace(data, tasks=tuple(tasks))
+
+    def _noisy(self, samples: Samples, task: int) -> Samples:
+        """Return the task's images with noise added once and for all, as float32 beyond 0..255 where it falls so."""
+        images, targets = samples.take(torch.arange(len(samples)))
+        assert isinstance(images, Tensor)
+        noise = torch.randn(images.shape, generator=generator_for(self.config.angle_seed, "noise", task))
+        return Samples(images + self.config.noise * noise, targets)
+
+    def _check(self) -> None:
+        """Refuse a configuration that has no meaning."""
+        c = self.config
+        if not math.isfinite(c.max_degrees):
+            raise UsageError(f"stream.max_degrees={c.max_degrees} is not an angle. Use a finite number of degrees.")
+        if c.samples < 0:
+            raise UsageError(f"stream.samples={c.samples} is not a number of images. Use 0 (all) or more.")
+        if not 0 <= c.noise < math.inf:
+            raise UsageError(f"stream.noise={c.noise} is not a standard deviation. Use 0 or more pixel values.")
+        if c.noise and not c.samples:
+            raise UsageError("stream.noise is stored with the images of each task. Set stream.samples too, e.g. 1000.")
 
 
 def _check_tasks(n_tasks: int) -> None:
@@ -256,20 +259,13 @@ def _transformed(
     stream: _MNISTFamily, root: DataRoot, transforms: list[Permute | Rotate | None], names: list[str]
 ) -> StreamData:
     """Return one task per transform; the images are stored once and transformed a batch at a time."""
+    outputs = stream.config.outputs
+    if outputs not in ("per_task", "shared"):
+        raise UsageError(f"stream.outputs={outputs} is not known. Use per_task or shared.")
     train, test = stream.read(root)
     tasks = tuple(
         TaskData(name, Samples(*train, transform=transform), Samples(*test, transform=transform), stream.names)
         for name, transform in zip(names, transforms, strict=True)
     )
-    return StreamData(tasks, stream.prepare(), labels="shared", checksums=stream.files)
-
-
-def _read_idx(path: Path) -> Tensor:
-    """Read an IDX file of bytes: magic number (0, 0, type, number of axes), sizes as big-endian int32, data."""
-    content = path.read_bytes()
-    axes = content[3]
-    if content[2] != IDX_TYPE_UINT8:
-        raise ValueError(f"{path.name} holds no bytes")
-    sizes = np.frombuffer(content, dtype=">i4", count=axes, offset=4).astype(np.int64)
-    values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(sizes)
-    return torch.from_numpy(values.copy())
+    one_head = outputs == "shared"
+    return StreamData(tasks, stream.prepare(), labels="shared", checksums=stream.files, one_head=one_head)

@@ -15,6 +15,16 @@ _HOME = {
     "errors": ["CLSuiteError", "DataError", "PluginError", "RunError", "UnseenTask", "UsageError"],
     "data_root": ["DataRoot"],
     "stream": ["Samples", "Stream", "StreamData", "TaskData", "class_order", "hold_out", "split_by_class"],
+    "image_files": [
+        "CIFAR100_FILES",
+        "CIFAR10_FILES",
+        "FASHION_MNIST_CLASSES",
+        "FASHION_MNIST_FILES",
+        "MNIST_FILES",
+        "read_cifar",
+        "read_mnist",
+        "read_pickle",
+    ],
     "prepare": ["PrepareImages", "PrepareVectors"],
     "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
@@ -42,6 +52,12 @@ _HOME = {
     "supermasks.strategy": ["SupermaskStrategy"],
     "supermasks.superposition": ["TaskInference"],
     "supermasks.task_inference": ["confidences", "is_new_task"],
+    "projection.memory": ["GradientProjection", "plain_sgd"],
+    "projection.options": ["ProjectionOptions"],
+    "projection.regimes": ["BACKWARD", "CORRELATED", "UNRELATED"],
+    "projection.subspaces": ["InputSpace", "Projector"],
+    "projection.trust_region": ["cosine", "projection_shares", "trust_region"],
+    "projection.trust_region_memory": ["TrustRegionOptions", "TrustRegionProjection"],
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -64,10 +80,26 @@ if TYPE_CHECKING:
     from cl_suite.data_root import DataRoot
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError
     from cl_suite.experience import Experience
+    from cl_suite.image_files import (
+        CIFAR10_FILES,
+        CIFAR100_FILES,
+        FASHION_MNIST_CLASSES,
+        FASHION_MNIST_FILES,
+        MNIST_FILES,
+        read_cifar,
+        read_mnist,
+        read_pickle,
+    )
     from cl_suite.layer_capture import as_vectors, layer_inputs
     from cl_suite.networks import HeadBank, Network, build_network
     from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.prepare import PrepareImages, PrepareVectors
+    from cl_suite.projection.memory import GradientProjection, plain_sgd
+    from cl_suite.projection.options import ProjectionOptions
+    from cl_suite.projection.regimes import BACKWARD, CORRELATED, UNRELATED
+    from cl_suite.projection.subspaces import InputSpace, Projector
+    from cl_suite.projection.trust_region import cosine, projection_shares, trust_region
+    from cl_suite.projection.trust_region_memory import TrustRegionOptions, TrustRegionProjection
     from cl_suite.scenario import Requirement, Scenario
     from cl_suite.seeding import Seeds, generator_for, seed_for
     from cl_suite.strategy import (

@@ -22,7 +22,7 @@ VERBS = {
     "check": "run the conformance suite on a strategy",
     "new": "write a working single-file plugin and its test",
     "data": "fetch or verify the files of streams",
-    "speed": "measure what the harness costs beside a bare loop",
+    "speed": "measure what the harness costs beside a bare loop, or a strategy beside finetune",
 }
 INTERRUPTED = 130
 
@@ -268,7 +268,28 @@ def _speed(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=300, help="training steps per measurement (default 300)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each loop, alternating (default 3)")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    beside = parser.add_argument_group(
+        "a strategy beside finetune", "the last task of a synthetic task-incremental stream, with default options"
+    )
+    beside.add_argument("--strategy", action="append", metavar="NAME", help="which one; give it again for several")
+    beside.add_argument("--model", default="conv_small", metavar="NAME", help="backbone (default conv_small)")
+    beside.add_argument("--batch-size", type=int, default=64, help="samples (default 64)")
+    beside.add_argument("--tasks", type=int, default=3, help="tasks; the last is timed (default 3)")
     options = parser.parse_args(arguments)
+    if options.strategy:
+        from cl_suite.speed_strategies import measure_strategies, render_strategies
+
+        compared = measure_strategies(
+            options.strategy,
+            device=options.device,
+            steps=options.steps,
+            repeats=options.repeats,
+            model=options.model,
+            batch_size=options.batch_size,
+            tasks=options.tasks,
+        )
+        print(json.dumps(compared, indent=2) if options.json else render_strategies(compared))
+        return 0
     from cl_suite.speed import measure, render
 
     measured = measure(device=options.device, steps=options.steps, repeats=options.repeats)

@@ -29,9 +29,10 @@ PROTOCOLS = ("quick", "standard", "paper")
 class ModelConfig:
     """The network: `model.<field>=...`. Options a backbone does not have are refused."""
 
-    name: str = "auto"  # mlp, conv_small, resnet18_reduced, resnet18, alexnet; auto: by the kind of input
+    # mlp, conv_small, resnet18_reduced, resnet18, alexnet, mlp_gpm, lenet_gpm, resnet18_gpm; auto: by the kind of input
+    name: str = "auto"
     width: int | None = None  # channels of the first stage; None = the backbone's own
-    hidden: list[int] | None = None  # units of an MLP's hidden layers; None = 300, 100
+    hidden: list[int] | None = None  # units of an MLP's hidden layers; None = the backbone's own
 
 
 @dataclass

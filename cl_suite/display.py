@@ -69,6 +69,10 @@ class RunDisplay:
         if self._live is not None:
             self._live.update(self._line(progress, meter, rate, left), refresh=True)
 
+    def note(self, text: str) -> None:
+        """Show a line of the strategy."""
+        self._console.print(f"Note: {text}.", markup=False)
+
     def row(self, experience: int, scores: Sequence[float | None]) -> None:
         """Show a row of R: percent, one number per task."""
         if self._live is None:
@@ -141,7 +145,9 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f}" if value else "0.0"
+    if value is None:
+        return "-"
+    return f"{100 * value:+.1f}" if round(100 * value, 1) else "0.0"
 
 
 def _count(value: float | None) -> str:

@@ -48,6 +48,7 @@ class Hooks:
     meter: Meter = field(default_factory=Meter)
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_evaluation_point: Callable[[int, int], None] = lambda experience, step: None
+    on_note: Callable[[str], None] = lambda text: None
 
 
 class Experience:
@@ -152,6 +153,10 @@ class Experience:
         loss = loss.detach()
         # A running mean: one NaN stays in it for ever, so none is missed though it is read rarely.
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+
+    def note(self, text: str) -> None:
+        """Tell the user something worth knowing, in one line; say it once, not at every step."""
+        self._hooks.on_note(text)
 
     def check_finite(self) -> float | None:
         """Read the running mean of the reported loss. Raise NonFiniteLoss if it is NaN or infinite."""

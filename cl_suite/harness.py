@@ -36,6 +36,9 @@ class Listener(Protocol):
     def progress(self, progress: Progress, meter: Meter) -> None:
         """Receive a reading of the training loop, at most a few times a second."""
 
+    def note(self, text: str) -> None:
+        """Receive a line that the strategy wants to be read."""
+
     def row(self, experience: int, scores: Row) -> None:
         """Receive a row of R."""
 
@@ -47,6 +50,9 @@ class Silent:
         """Say nothing."""
 
     def progress(self, progress: Progress, meter: Meter) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
         """Say nothing."""
 
     def row(self, experience: int, scores: Row) -> None:
@@ -129,7 +135,7 @@ class Harness:
                 self.listener.resumed(done)
             elif not self.results.baseline:
                 self.results.baseline = self._baseline()
-            hooks = Hooks(self.meter, self._on_progress, self._on_evaluation_point)
+            hooks = Hooks(self.meter, self._on_progress, self._on_evaluation_point, self.listener.note)
             before = self.meter.wall_seconds
             for experience in self.presentation.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)

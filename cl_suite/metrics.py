@@ -82,6 +82,20 @@ def learning_accuracy(R: Matrix) -> float | None:
     return _mean(R[j][j] for j in range(len(R)))
 
 
+def learning_accuracy_gain(R: Matrix, reference: Matrix) -> float | None:
+    """Learning accuracy beside a reference: the forward transfer CUBER reports (Lin et al. 2022).
+
+    1/T sum_j R[j][j] - reference[j][j]. `reference` is the matrix of another method, or of a network trained on each
+    task alone. Needs T rows for T tasks and both diagonals. Raise ValueError if the two differ in T.
+    """
+    widths = {len(row) for row in (*R, *reference)}
+    if len(widths) > 1:
+        raise ValueError(f"R and the reference must have the same tasks; they have {sorted(widths)}")
+    if not R or not len(R) == len(reference) == len(R[0]):
+        return None
+    return _mean(_difference(R[j][j], reference[j][j]) for j in range(len(R)))
+
+
 def average_incremental_accuracy(R: Matrix) -> float | None:
     """Average incremental accuracy: the accuracy on the tasks so far, averaged over the stream.
 

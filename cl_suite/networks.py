@@ -1,15 +1,14 @@
-"""Backbones by published name, and the head that fills one global logit vector."""
+"""Networks: a backbone by published name, and the head that fills one global logit vector."""
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from cl_suite.backbones import BACKBONES, IMAGE_BACKBONES
 from cl_suite.errors import UsageError, nearest
 from cl_suite.types import Inputs
 
@@ -61,133 +60,14 @@ class Network(nn.Module):
         return self.heads(self.features(inputs))
 
 
-class MLP(nn.Sequential):
-    """Fully connected layers with ReLU on the flattened input. (300, 100) is LeNet 300-100."""
-
-    def __init__(self, input_shape: tuple[int, ...], *, hidden: Sequence[int] = (300, 100), bias: bool = True) -> None:
-        layers: list[nn.Module] = [nn.Flatten()]
-        width = math.prod(input_shape)
-        for units in hidden:
-            layers += [nn.Linear(width, units, bias=bias), nn.ReLU()]
-            width = units
-        super().__init__(*layers)
-        self.feature_dim = width
-
-
-class SmallConvNet(nn.Sequential):
-    """Three 3x3 convolutions with batch norm, ReLU and 2x2 max-pooling; widths w, 2w, 4w; a 4x4 map for 32x32 images.
-
-    The quick protocol's network: large enough to learn CIFAR, small enough for two CPU cores.
-    """
-
-    def __init__(self, input_shape: tuple[int, ...], *, width: int = 32) -> None:
-        layers: list[nn.Module] = []
-        channels, height, columns = input_shape
-        for out in (width, 2 * width, 4 * width):
-            layers += [
-                nn.Conv2d(channels, out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(out),
-                nn.ReLU(),
-                nn.MaxPool2d(2, ceil_mode=True),
-            ]
-            channels, height, columns = out, -(-height // 2), -(-columns // 2)
-        super().__init__(*layers, nn.Flatten())
-        self.feature_dim = channels * height * columns
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al. 2016); the shortcut is a 1x1 convolution where shapes differ."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """[B, channels, H, W] -> [B, out, H/stride, W/stride]."""
-        out = F.relu(self.norm1(self.conv1(maps)))
-        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(maps))
-
-
-class ResNet18(nn.Sequential):
-    """ResNet-18 for small images: 3x3 stem with stride 1, no max-pooling, widths w, 2w, 4w, 8w, global pooling.
-
-    width 64 is ResNet-18; width 20 is the reduced ResNet-18 of Lopez-Paz & Ranzato (2017).
-    """
-
-    def __init__(self, input_shape: tuple[int, ...], *, width: int = 64) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        ]
-        channels = width
-        for out, stride in zip((width, 2 * width, 4 * width, 8 * width), (1, 2, 2, 2), strict=True):
-            layers += [BasicBlock(channels, out, stride), BasicBlock(out, out, 1)]
-            channels = out
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.feature_dim = channels
-
-
-class AlexNetLike(nn.Sequential):
-    """The AlexNet-like net of GPM, TRGP and CUBER for 32x32 images; no biases, batch norm without running statistics.
-
-    conv 64@4x4, 128@3x3, 256@2x2, each with dropout (0.2, 0.2, 0.5) and 2x2 max-pooling; fc 2048, 2048, dropout 0.5.
-    """
-
-    def __init__(self, input_shape: tuple[int, ...]) -> None:
-        layers: list[nn.Module] = []
-        channels, size = input_shape[0], input_shape[1]
-        for out, kernel, drop in ((64, 4, 0.2), (128, 3, 0.2), (256, 2, 0.5)):
-            layers += [
-                nn.Conv2d(channels, out, kernel, bias=False),
-                nn.BatchNorm2d(out, track_running_stats=False),
-                nn.ReLU(),
-                nn.Dropout(drop),
-                nn.MaxPool2d(2),
-            ]
-            channels, size = out, (size - kernel + 1) // 2
-        layers.append(nn.Flatten())
-        width = channels * size * size
-        for units in (2048, 2048):
-            layers += [
-                nn.Linear(width, units, bias=False),
-                nn.BatchNorm1d(units, track_running_stats=False),
-                nn.ReLU(),
-                nn.Dropout(0.5),
-            ]
-            width = units
-        super().__init__(*layers)
-        self.feature_dim = width
-
-
-def _resnet18_reduced(input_shape: tuple[int, ...], *, width: int = 20) -> ResNet18:
-    return ResNet18(input_shape, width=width)
-
-
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    "mlp": MLP,
-    "conv_small": SmallConvNet,
-    "resnet18_reduced": _resnet18_reduced,
-    "resnet18": ResNet18,
-    "alexnet": AlexNetLike,
-}
-IMAGE_BACKBONES = frozenset({"conv_small", "resnet18_reduced", "resnet18", "alexnet"})
-
-
 def build_network(
-    name: str, input_shape: tuple[int, ...], n_outputs: int, *, bias: bool = True, **options: object
+    name: str, input_shape: tuple[int, ...], n_outputs: int, *, bias: bool | None = None, **options: object
 ) -> Network:
     """Return a network by backbone name; "auto" takes an MLP for vectors and grey images, conv_small for colour.
 
     input_shape: of one sample, (D,) or (C, H, W); n_outputs: of the heads
-    bias:        whether the heads have a bias
-    options:     of the backbone: `hidden` (mlp), `width` (conv_small, ResNets)
+    bias:        whether the heads have a bias; None = as the backbone wishes (its `head_bias`), which is yes if unsaid
+    options:     of the backbone: `hidden` (MLPs), `width` (conv_small, ResNets, alexnet)
 
     Raise UsageError for an unknown name or option, or a backbone that cannot read the input.
     """
@@ -202,7 +82,11 @@ def build_network(
     for key in given:
         if key not in known:
             takes = [option for option in known if option != "input_shape"] or ["no options"]
-            raise UsageError(f"model.{key} has no meaning for model.name={name}, which takes {', '.join(takes)}.")
+            raise UsageError(
+                f"model.{key} has no meaning for model.name={name}, which takes {', '.join(takes)}. "
+                f"Set model.{key}=null."
+            )
     backbone = BACKBONES[name](input_shape, **given)
+    bias = getattr(backbone, "head_bias", True) if bias is None else bias
     network = Network(backbone, HeadBank(backbone.feature_dim, n_outputs, bias=bias))  # type: ignore[arg-type]
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -102,6 +102,11 @@ class Presentation:
         device: torch.device,
         card: dict[str, object] | None = None,
     ) -> None:
+        if data.one_head and scenario is Scenario.CLASS_INCREMENTAL:
+            raise UsageError(
+                f"{name} with one head for all tasks has no {scenario} form. "
+                f"Use --scenario {Scenario.DOMAIN_INCREMENTAL}, or give each task outputs of its own."
+            )
         self.scenario = scenario
         self._data = data.to(device)
         self._train, self._seeds, self._device = train, seeds, device
@@ -147,6 +152,8 @@ class Presentation:
         )
 
     def _labels_shared(self, scenario: Scenario) -> bool:
+        if self._data.one_head:
+            return True
         if scenario is Scenario.TASK_AGNOSTIC:
             return self._data.labels == "shared"
         return scenario is Scenario.DOMAIN_INCREMENTAL

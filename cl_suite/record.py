@@ -144,7 +144,7 @@ def record_path(results: Path, *, stream: str, scenario: str, strategy: str, con
     return Path(results) / slug(stream) / slug(scenario) / slug(strategy) / config_hash / f"seed_{seed}.json"
 
 
-def write_atomic(path: Path, text: str, *, flag: str = "--results") -> None:
+def write_atomic(path: Path, content: str | bytes, *, flag: str = "--results") -> None:
     """Write a file whole or not at all: into the same folder, to the disk, then renamed.
 
     Raise UsageError, naming the folder and the `flag` that chose it, if it cannot be made or written.
@@ -153,8 +153,8 @@ def write_atomic(path: Path, text: str, *, flag: str = "--results") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -176,7 +176,7 @@ class GradientStrategy(Strategy):
 
     def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
         """Take one gradient step per batch."""
-        self.model.train()
+        self.enter_training()
         for batch in batches:
             loss = self.loss(batch)
             self.optimizer.zero_grad(set_to_none=True)
@@ -185,6 +185,10 @@ class GradientStrategy(Strategy):
             self.optimizer.step()
             experience.report(loss)
             self.after_step(batch)
+
+    def enter_training(self) -> None:
+        """Put the network in training mode; override where parts of it stay in evaluation mode."""
+        self.model.train()
 
     def start(self, experience: Experience) -> None:
         """Before the first batch: open the head's new outputs; rebuild the optimiser at a known boundary."""

@@ -23,7 +23,7 @@ class Transform(Protocol):
     """Makes a task's samples out of stored ones, a batch at a time, on their device."""
 
     def __call__(self, raw: Inputs) -> Inputs:
-        """[B, ...] as stored -> [B, ...] of the same dtype."""
+        """[B, ...] as stored -> [B, ...] as the task's samples are; dtype and size may change, alike in every task."""
         ...
 
     def to(self, device: torch.device) -> Transform:
@@ -38,7 +38,8 @@ class Samples:
     inputs:    storage, [M, ...], as stored (images uint8)
     targets:   [N] int64, for the N samples of this view
     index:     [N] int64 rows of the storage that belong to this view; None = all, in order
-    transform: what makes the task out of the shared storage (a permutation, a rotation); keeps the dtype
+    transform: what makes the task out of the shared storage (a permutation, a rotation, a normalisation of
+               its own). What it returns is what `prepare` gets and buffers keep: dtype and size may differ from storage
     """
 
     inputs: Inputs
@@ -83,6 +84,7 @@ class StreamData:
 
     labels: "disjoint" (each task brings new classes: Split CIFAR-100) or "shared" (every task has the same
             classes: Permuted MNIST). Says what a label means where no task id is given.
+    one_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
     """
 
     tasks: tuple[TaskData, ...]
@@ -90,6 +92,7 @@ class StreamData:
     labels: str = "disjoint"
     checksums: Mapping[str, str] = field(default_factory=dict)  # file -> "algorithm:hex", as verified
     objective: Objective = field(default_factory=Classification)
+    one_head: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -194,13 +197,16 @@ def split_by_class(
     return tuple(tasks)
 
 
-def class_order(kind: str, n_classes: int, seed: int) -> list[int]:
-    """Return the order of the classes: "natural" (0, 1, ...) or "seeded" (shuffled with `seed`)."""
+def class_order(kind: str, n_classes: int, seed: int, *, option: str = "class_order") -> list[int]:
+    """Return the order of the classes: "natural" (0, 1, ...) or "seeded" (shuffled with `seed`).
+
+    Raise UsageError, naming `stream.<option>`, for another kind.
+    """
     if kind == "natural":
         return list(range(n_classes))
     if kind == "seeded":
         return torch.randperm(n_classes, generator=torch.Generator().manual_seed(seed)).tolist()
-    raise UsageError(f"stream.class_order={kind} is not known. Use natural or seeded.")
+    raise UsageError(f"stream.{option}={kind} is not known. Use natural or seeded.")
 
 
 def hold_out(samples: Samples, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:

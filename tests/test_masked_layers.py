@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from cl_suite import MaskedConv2d, MaskedLinear, MaskRule, PerTaskBatchNorm2d, UsageError, masked_layers_of, to_masked
+from cl_suite.best_state import BestState
 from cl_suite.networks import build_network
 from cl_suite.supermasks.initialisation import initialise_scores, initialise_weights
 from cl_suite.supermasks.knn_transfer import knn_accuracy, mean_scores, sources
 from cl_suite.supermasks.layers import kept_count
-from cl_suite.supermasks.phases import BestState, LearningRate
+from cl_suite.supermasks.phases import LearningRate
 from cl_suite.supermasks.storage import entropy_bits, mask_bytes
 from cl_suite.supermasks.subnetworks import MaskedNetwork, pack_bits, unpack_bits
 from cl_suite.supermasks.task_inference import confidences, entropy, halve, is_new_task, one_shot, superfluous_energy

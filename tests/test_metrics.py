@@ -13,6 +13,7 @@ from cl_suite.metrics import (
     forgetting,
     fwt,
     learning_accuracy,
+    learning_accuracy_gain,
     min_acc,
     summarise,
     worst_case_accuracy,
@@ -168,3 +169,12 @@ def test_input_is_not_changed() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"one entry per task; they have \[3, 4\]"):
         summarise(R, UNTRAINED, [1, 1, 1])
+
+
+def test_learning_accuracy_gain_compares_diagonals() -> None:
+    reference = [[0.80, None, 0.1, 0.1], [0.1, 0.90, 0.1, 0.1], [0.1, 0.1, 0.98, 0.1], [0.1, 0.1, 0.1, 0.90]]
+    assert learning_accuracy_gain(R, reference) == pytest.approx(0.035)  # (.10 + .02 - .04 + .06) / 4
+    assert learning_accuracy_gain(GROWING, LAST_ONLY) is None  # never learned in turn
+    assert learning_accuracy_gain([], []) is None
+    with pytest.raises(ValueError, match="same tasks"):
+        learning_accuracy_gain(R, GROWING)

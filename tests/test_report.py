@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from cl_suite.display import summary_table
 from cl_suite.errors import UsageError
 from cl_suite.metrics import summarise
-from cl_suite.record import RunRecord, save_record
+from cl_suite.record import RunRecord, load_record, save_record
 from cl_suite.report import build_report, render_table
 
 UNSET: dict[str, Any] = {}
@@ -96,7 +98,7 @@ def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
     assert row["ACC"] == "60.0 ± 10.0"
     assert row["BWT"] == "-30.0 ± 10.0"
     assert row["Forgetting"] == "30.0 ± 10.0"
-    assert row["FWT"] == "10.0 ± 0.0"
+    assert row["FWT"] == "+10.0 ± 0.0"
     assert row["Learning accuracy"] == "75.0 ± 5.0"
     assert row["Seeds"] == "3 (0, 1, 2)"
     assert (row["Samples drawn"], row["Train seconds"], row["Peak memory"]) == ("12,345", "2.5", "3.0 MiB")
@@ -113,7 +115,7 @@ def test_a_measure_that_only_some_seeds_have_says_how_many(tmp_path: Path) -> No
     put(tmp_path, "er", seed=0, metrics={"acc": 0.5, "fwt": 0.1})
     put(tmp_path, "er", seed=1, metrics={"acc": 0.5, "fwt": None})
     row = cells(markdown(tmp_path))[0]
-    assert (row["ACC"], row["FWT"]) == ("50.0 ± 0.0", "10.0 ± - (n=1)")
+    assert (row["ACC"], row["FWT"]) == ("50.0 ± 0.0", "+10.0 ± - (n=1)")
 
 
 def test_sorted_by_accuracy_with_floor_and_ceiling_always_there(tmp_path: Path) -> None:
@@ -295,3 +297,18 @@ def test_one_stream_for_a_page_to_embed(tmp_path: Path) -> None:
     assert [row["ACC"] for row in cells(text)] == ["70.0 ± -", "-", "-"]
     with pytest.raises(UsageError, match=r"no record of split_digit, standard.*Did you mean split_digits"):
         render_table(tmp_path, stream="split_digit", protocol="standard")
+
+
+def test_transfer_is_told_with_its_sign(tmp_path: Path) -> None:
+    put(tmp_path, "cuber", seed=0, metrics={"acc": 0.5, "bwt": 0.004, "fwt": -0.0004})
+    put(tmp_path, "cuber", seed=1, metrics={"acc": 0.5, "bwt": 0.002, "fwt": 0.0004})
+    row = cells(markdown(tmp_path))[0]
+    assert (row["ACC"], row["BWT"], row["FWT"]) == ("50.0 ± 0.0", "+0.3 ± 0.1", "0.0 ± 0.1")
+
+
+def test_the_summary_of_a_run_tells_transfer_with_its_sign(tmp_path: Path) -> None:
+    record = load_record(put(tmp_path, "cuber", metrics={"acc": 0.5, "bwt": 0.0123, "fwt": -0.0004}))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(summary_table([record]))
+    words = console.file.getvalue().split()  # type: ignore[attr-defined]
+    assert "+1.2" in words and "0.0" in words and "-0.0" not in words

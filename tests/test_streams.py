@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks import cifar, mnist
-from cl_suite import DataError, DataRoot, Scenario, Seeds, UsageError, generator_for, hold_out
+from cl_suite import DataError, DataRoot, Scenario, Seeds, TrainSettings, UsageError, generator_for, hold_out
+from cl_suite.presentation import Presentation
 from cl_suite.registry import STREAM, choose, installed
 
 SEEDS = Seeds(0, 0, 0)
@@ -42,8 +43,13 @@ def root(tmp_path, monkeypatch):
 
     for part, copies in (("train", 3), ("test", 2)):
         labels = list(range(100)) * copies
-        write_pickle(tmp_path / "cifar-100-python" / part, {"data": images(labels), "fine_labels": labels})
-    write_pickle(tmp_path / "cifar-100-python/meta", {"fine_label_names": [f"class {k}" for k in range(100)]})
+        content = {"data": images(labels), "fine_labels": labels, "coarse_labels": [k % 20 for k in labels]}
+        write_pickle(tmp_path / "cifar-100-python" / part, content)
+    names = {
+        "fine_label_names": [f"class {k}" for k in range(100)],
+        "coarse_label_names": [f"kind {k}" for k in range(20)],
+    }
+    write_pickle(tmp_path / "cifar-100-python/meta", names)
     for part in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
         labels = list(range(10))
         write_pickle(tmp_path / "cifar-10-batches-py" / part, {"data": images(labels), "labels": labels})
@@ -54,7 +60,10 @@ def root(tmp_path, monkeypatch):
             pixels = random.integers(0, 256, (len(labels), 28, 28))
             write_idx(tmp_path / family / "raw" / f"{part}-images-idx3-ubyte", pixels)
             write_idx(tmp_path / family / "raw" / f"{part}-labels-idx1-ubyte", labels)
-    for owner, tables in ((cifar, ("CIFAR100_FILES", "CIFAR10_FILES")), (mnist, ("MNIST_FILES", "FASHION_FILES"))):
+    for owner, tables in (
+        (cifar, ("CIFAR100_FILES", "CIFAR10_FILES")),
+        (mnist, ("MNIST_FILES", "FASHION_MNIST_FILES")),
+    ):
         for table in tables:
             sums = {name: digest(tmp_path / name, old.partition(":")[0]) for name, old in getattr(owner, table).items()}
             monkeypatch.setattr(owner, table, sums)
@@ -130,6 +139,18 @@ def test_a_seeded_class_order_depends_on_the_seed_of_classes_alone(root):
     assert order(Seeds(0, 0, 5)) == order(Seeds(1, 2, 5))
     assert order(Seeds(0, 0, 5)) != order(Seeds(0, 0, 6))
     assert sorted(order(Seeds(0, 0, 5))) == sorted(f"class {k}" for k in range(100))
+
+
+def test_superclasses_are_tasks_of_five_named_and_divided_as_the_files_say(root):
+    data = loaded("cifar100_superclasses", root)
+    assert [task.name for task in data.tasks] == [f"kind {k}" for k in range(20)]
+    assert data.tasks[3].classes == ("class 3", "class 23", "class 43", "class 63", "class 83")
+    assert sorted(name for task in data.tasks for name in task.classes) == sorted(f"class {k}" for k in range(100))
+    seeded = loaded("cifar100_superclasses", root, Seeds(0, 0, 5), task_order="seeded")
+    assert [task.name for task in seeded.tasks] != [task.name for task in data.tasks]
+    assert {task.name: task.classes for task in seeded.tasks} == {task.name: task.classes for task in data.tasks}
+    with pytest.raises(UsageError, match=r"stream\.task_order=odd is not known"):
+        loaded("cifar100_superclasses", root, task_order="odd")
 
 
 def test_an_unknown_class_order_is_refused(root):
@@ -241,6 +262,53 @@ def test_a_rotated_task_does_not_depend_on_the_batch_it_is_taken_in(root):
     assert whole.equal(alone) and not whole.equal(samples.inputs[:8])
 
 
+def test_rotated_tasks_may_have_few_images_of_their_own_with_fixed_noise_in_training_alone(root):
+    options = {"n_tasks": 3, "max_degrees": 0.0, "samples": 13}
+    clean = loaded("rotated_mnist", root, Seeds(1, 1, 1), **options).tasks
+    noisy = loaded("rotated_mnist", root, Seeds(2, 2, 2), **options, noise=20.0).tasks
+    again = loaded("rotated_mnist", root, Seeds(3, 3, 3), **options, noise=20.0).tasks
+    rows_taken = torch.cat([task.train.index for task in clean])
+    assert len(rows_taken.unique()) == 3 * 13 and all(len(task.train) == 13 for task in noisy)
+    noise = [b.train.inputs - a.train.take(torch.arange(13))[0] for a, b in zip(clean, noisy, strict=True)]
+    assert abs(float(torch.cat(noise).std()) - 20) < 0.5 and abs(float(torch.cat(noise).mean())) < 0.5
+    assert not noise[0].equal(noise[1]) and not noise[0][0].equal(noise[0][1])
+    for a, b, c in zip(clean, noisy, again, strict=True):
+        assert b.train.inputs.equal(c.train.inputs) and b.train.targets.equal(a.train.targets)
+        assert rows(b.test) == rows(a.test) and len(b.test) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 5}, "Use 4 or fewer"),
+        ({"samples": -1}, "Use 0"),
+        ({"noise": 1.0}, "Set stream.samples too"),
+        ({"samples": 1, "noise": -1.0}, "not a standard deviation"),
+        ({"outputs": "one"}, "Use per_task or shared"),
+    ],
+)
+def test_a_rotated_stream_that_cannot_be_is_refused(options, message, root):
+    with pytest.raises(UsageError, match=message):
+        loaded("rotated_mnist", root, **options)
+
+
+@pytest.mark.parametrize("name", ["permuted_mnist", "rotated_mnist"])
+def test_tasks_with_one_head_share_their_outputs_in_every_scenario(name, root):
+    def presented(scenario, outputs):
+        data = loaded(name, root, n_tasks=3, outputs=outputs)
+        train, device = TrainSettings(), torch.device("cpu")
+        return Presentation(name, data, scenario, train=train, seeds=SEEDS, device=device)
+
+    for scenario in (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL, Scenario.TASK_AGNOSTIC):
+        presentation = presented(scenario, "shared")
+        assert presentation.info.n_outputs == 10
+        assert all(task.classes == tuple(range(10)) for task in presentation.tasks)
+    assert presented(Scenario.TASK_INCREMENTAL, "shared").info.task_classes == (tuple(range(10)),) * 3
+    assert presented(Scenario.TASK_INCREMENTAL, "per_task").info.n_outputs == 30
+    with pytest.raises(UsageError, match=r"no class_incremental form\. Use --scenario domain_incremental"):
+        presented(Scenario.CLASS_INCREMENTAL, "shared")
+
+
 @pytest.mark.parametrize("name", ["permuted_mnist", "rotated_mnist"])
 def test_transformed_streams_are_domain_incremental_by_default_and_share_labels(name, root):
     assert choose(STREAM, name).cls.scenarios[0] is Scenario.DOMAIN_INCREMENTAL
@@ -282,3 +350,12 @@ def test_real_files_have_the_published_sizes_and_normalise(name, n_train, n_test
     images = data.prepare(data.tasks[0].train.inputs)
     assert images.mean(dim=(0, 2, 3)).abs().max() < 0.01
     assert (images.std(dim=(0, 2, 3)) - 1).abs().max() < 0.01
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
+def test_the_real_superclasses_are_the_published_ones():
+    data = loaded("cifar100_superclasses", DataRoot(Path(os.environ["CL_SUITE_DATA"]), offline=True))
+    assert data.tasks[0].name == "aquatic_mammals"
+    assert data.tasks[0].classes == ("beaver", "dolphin", "otter", "seal", "whale")
+    assert all((len(task.train), len(task.test)) == (2500, 500) for task in data.tasks)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cl_suite.errors import UsageError, nearest
 from cl_suite.record import write_atomic
+from cl_suite.report.figures import draw_figures
 from cl_suite.report.load import Loaded, load_results
 from cl_suite.report.markdown import leaderboard, table_text
 from cl_suite.report.tables import build_tables, to_csv
@@ -14,18 +15,23 @@ __all__ = ["build_report", "render_table"]
 
 
 def build_report(results: Path, output: Path) -> list[Path]:
-    """Write `leaderboard.md` and `leaderboard.csv` of all records below `results` into `output`; return their paths.
+    """Write `leaderboard.md`, `leaderboard.csv` and the figures of all records below `results` into `output`.
 
-    The same records give the same files, byte for byte. Records that cannot be read are named in the leaderboard.
+    Return their paths. The same records give the same files, byte for byte. Records that cannot be read and figures
+    that cannot be drawn are named in the leaderboard.
     Raise UsageError if there is no record to read, or `output` cannot be written.
     """
     loaded = load_results(results)
     _refuse_empty(loaded, results)
     tables = build_tables(loaded.records)
-    files = {"leaderboard.md": leaderboard(tables, loaded.notes), "leaderboard.csv": to_csv(tables)}
+    figures, left_out = draw_figures(loaded.records, output)
+    files = {
+        "leaderboard.md": leaderboard(tables, [*loaded.notes, *left_out], figures),
+        "leaderboard.csv": to_csv(tables),
+    }
     for name, text in files.items():
         write_atomic(output / name, text, flag="--output")
-    return [output / name for name in files]
+    return [output / name for name in (*files, *(figure.file for figure in figures))]
 
 
 def render_table(results: Path, *, stream: str, scenario: str | None = None, protocol: str | None = None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cl_suite.report.figures import Figure
 from cl_suite.report.tables import LeaderboardTable
 
 MISSING = "-"
@@ -24,16 +26,16 @@ TASK_AWARE = (
 )
 
 
-def leaderboard(tables: Sequence[LeaderboardTable], notes: Sequence[str]) -> str:
-    """Return the whole page; `notes` name the record files that do not count."""
-    parts = [INTRODUCTION, *map(table_text, tables)]
+def leaderboard(tables: Sequence[LeaderboardTable], notes: Sequence[str], figures: Sequence[Figure] = ()) -> str:
+    """Return the whole page; `notes` name the record files and figures that do not count."""
+    parts = [INTRODUCTION, *(table_text(table, figures) for table in tables)]
     if notes:
-        parts.append("## Record files left out\n\n" + "".join(f"- {_escape(note)}\n" for note in notes))
+        parts.append("## Left out\n\n" + "".join(f"- {_escape(note)}\n" for note in notes))
     return "\n".join(parts)
 
 
-def table_text(table: LeaderboardTable) -> str:
-    """Return one table with its heading, its facts and its failed runs."""
+def table_text(table: LeaderboardTable, figures: Sequence[Figure] = ()) -> str:
+    """Return one table with its heading, its facts, links to those of `figures` that belong to it, its failed runs."""
     key = table.key
     facts = [f"{table.n_tasks} tasks", f"stream version {key['stream_version']}"]
     if key["stream_options"]:
@@ -50,9 +52,26 @@ def table_text(table: LeaderboardTable) -> str:
     ]
     if _has(table, "acc_task_aware"):
         lines += ["", TASK_AWARE]
+    links = _links(table, figures)
+    if links:
+        lines += ["", f"Figures: {', '.join(links)}"]
     if table.failed:
         lines += ["", f"Failed runs: {_escape('; '.join(table.failed))}"]
     return "\n".join(lines) + "\n"
+
+
+def _links(table: LeaderboardTable, figures: Sequence[Figure]) -> list[str]:
+    """Return a link for each figure of the table's rows, in their order."""
+    links = []
+    for row in table.rows.to_dict("records"):
+        identity = (table.key["stream"], table.key["scenario"], row["strategy"], row["config_hash"])
+        for figure in figures:
+            record = figure.record
+            if (record.stream, record.scenario, record.strategy, record.config_hash) == identity:
+                options = f" ({row['configuration']})" if row["configuration"] else ""
+                text = re.sub(r"([\\\[\]])", r"\\\1", f"{record.strategy} {figure.name}{options}")
+                links.append(f"[{_escape(text)}]({figure.file})")
+    return links
 
 
 def _has(table: LeaderboardTable, name: str) -> bool:
@@ -73,7 +92,7 @@ def _name(row: dict[Any, Any]) -> str:
     return _escape(f"{row['strategy']}{role}{options}")
 
 
-def _percent(name: str) -> Callable[[dict[Any, Any]], str]:
+def _percent(name: str, *, sign: bool = False) -> Callable[[dict[Any, Any]], str]:
     def cell(row: dict[Any, Any]) -> str:
         mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
         if math.isnan(mean):
@@ -81,7 +100,8 @@ def _percent(name: str) -> Callable[[dict[Any, Any]], str]:
         spread = MISSING if math.isnan(deviation) else f"{100 * deviation:.1f}"
         count = row[f"{name}_count"]
         fewer = f" (n={count})" if count < row["n_seeds"] else ""
-        return f"{round(100 * mean, 1) + 0.0:.1f} ± {spread}{fewer}"  # + 0.0: never -0.0
+        rounded = round(100 * mean, 1) or 0.0  # never -0.0
+        return f"{rounded:{'+' if sign and rounded else ''}.1f} ± {spread}{fewer}"
 
     return cell
 
@@ -121,8 +141,8 @@ _WORDS = ("Strategy", "Selection", "Device")  # left-aligned
 _COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Strategy", _name),
     ("ACC", _percent("acc")),
-    ("BWT", _percent("bwt")),
-    ("FWT", _percent("fwt")),
+    ("BWT", _percent("bwt", sign=True)),
+    ("FWT", _percent("fwt", sign=True)),
     ("Forgetting", _percent("forgetting")),
     ("Learning accuracy", _percent("learning_accuracy")),
     ("ACC task-aware", _percent("acc_task_aware")),

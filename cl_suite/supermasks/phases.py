@@ -1,12 +1,10 @@
-"""Parts of a training phase with a planned length: its learning rate, and the best state seen on validation data."""
+"""The learning rate of a training phase with a planned length."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from cl_suite.errors import UsageError
 
@@ -44,25 +42,3 @@ class LearningRate:
         if self._kind == "released":
             self._cosine.step()
             self._plateau.step(accuracy)
-
-
-class BestState:
-    """Keeps copies of tensors from the epoch with the best validation accuracy; of equal epochs the latest."""
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self._tensors = list(tensors)
-        self._best = -1.0
-        self._copies: list[Tensor] = []
-
-    @torch.no_grad()
-    def offer(self, accuracy: float) -> None:
-        """Keep the tensors as they are now if none did better."""
-        if accuracy >= self._best:
-            self._best = accuracy
-            self._copies = [tensor.detach().clone() for tensor in self._tensors]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the kept values back."""
-        for tensor, copy in zip(self._tensors, self._copies, strict=False):
-            tensor.copy_(copy)

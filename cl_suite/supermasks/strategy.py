@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_suite.best_state import BestState
 from cl_suite.errors import UnseenTask, UsageError
 from cl_suite.experience import Experience
 from cl_suite.objective import restrict
@@ -21,7 +22,7 @@ from cl_suite.supermasks.initialisation import initialise_scores, initialise_wei
 from cl_suite.supermasks.knn_transfer import mean_scores, transfer_sources
 from cl_suite.supermasks.layers import MaskedLinear, MaskRule, to_masked
 from cl_suite.supermasks.options import SupermaskOptions, check_options, head_rows
-from cl_suite.supermasks.phases import BestState, LearningRate
+from cl_suite.supermasks.phases import LearningRate
 from cl_suite.supermasks.storage import storage
 from cl_suite.supermasks.subnetworks import MaskedNetwork, Subnetwork
 from cl_suite.supermasks.superposition import TaskInference, View
