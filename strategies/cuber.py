@@ -46,17 +46,15 @@ def regime(rho: float, correlation: float | None, *, eps1: float, eps2: float) -
     return BACKWARD if correlation is not None and correlation >= eps2 else CORRELATED
 
 
-def penalty_gradient(moved: Tensor, S: Tensor, *, weight: float, squared: bool, lr: float, tasks: int = 1) -> Tensor:
-    """Return the gradient [out, d] of weight ||(W - W0) S S^T||_F, or of its square, by W.
+def penalty_slope(norm: Tensor, *, weight: float, squared: bool, steepest: float) -> Tensor:
+    """Return c such that c (W - W0) S S^T is the gradient of weight ||(W - W0) S S^T||_F, or of its square, by W.
 
-    moved: (W - W0) S [out, r]; S [d, r] orthonormal, so that its norm is that of the penalised matrix. The norm has
-    slope `weight` however close W is to W0: steps of `lr` would overshoot and never settle. So the pull is at most what
-    brings `moved` to 0 in one step, divided by the number of `tasks` that pull, since their spaces overlap.
+    norm: of (W - W0) S, the same as that of the penalised matrix since S is orthonormal. The norm has slope `weight`
+    however close W is to W0, so that plain steps overshoot and never settle. So c is at most `steepest`: with
+    1 / (rate x number of old tasks that pull), one step brings what moved back to 0.
     """
-    steepest = 1 / (lr * tasks)
-    if squared:
-        return min(2 * weight, steepest) * moved @ S.T
-    return weight * moved / moved.norm().clamp(min=weight / steepest) @ S.T
+    slope = torch.full_like(norm, 2 * weight) if squared else weight / (norm.square() + 1e-12).sqrt()
+    return slope.clamp(max=steepest)
 
 
 class CUBER(GradientStrategy):
@@ -72,6 +70,7 @@ class CUBER(GradientStrategy):
         eps2: float = 0.3  # least cosine of old and new gradient for regime 3; 0 = they agree in sign
         penalty_weight: float = 0.01  # lambda; 0 = none. The paper's values are not known to us; these two are ours
         penalty: str = "fro"  # fro: Frobenius norm of what moved inside S_j; fro_sq: its square
+        proximal: bool = True  # whether the penalty's step is kept from overshooting; false: plain gradient steps
         regime3_scope: str = "all"  # all old tasks; trust_region: only those whose weights are reused
         regime3_layers: list[str] = field(default_factory=list)  # layers that may enter regime 3; empty = all
         regime3_recheck_every: int = 0  # epochs after which a task may leave regime 3; 0 = never
@@ -83,6 +82,9 @@ class CUBER(GradientStrategy):
         self._check_options()
         self.old_gradients: list[dict[str, Tensor]] = []  # g_j [out, d] per layer, right after task j
         self.free: dict[str, set[int]] = {}  # per layer, old tasks in regime 3 for the current task
+        self.free_bases: dict[
+            str, list[tuple[Tensor, Tensor]]
+        ] = {}  # of them, S_j [d, r] and its unprotected part [r, d]
         self.left_regime3: list[dict[str, Any]] = []  # what a recheck took out
         self.moved: list[
             dict[str, dict[str, float]]
@@ -99,7 +101,7 @@ class CUBER(GradientStrategy):
                     f"strategy.regime3_layers names {layer}, which is not projected. "
                     f"Use some of {', '.join(self.projection.layers)}."
                 )
-        if c.penalty_weight < 0 or c.regime3_recheck_every < 0:
+        if not c.penalty_weight >= 0 or c.regime3_recheck_every < 0:
             raise UsageError("strategy.penalty_weight and strategy.regime3_recheck_every are 0 or more.")
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -132,6 +134,14 @@ class CUBER(GradientStrategy):
             }
             self.projection.begin_reuse(experience, shares)
         self.projection.protect(experience, free=self.free, norms=self.config.freezes_norms)
+        self._find_free_bases()
+
+    def _find_free_bases(self) -> None:
+        """Keep at hand what the penalty needs at every step."""
+        self.free_bases = {}
+        for name, tasks in self.free.items():
+            bases = [self.projection.spaces[name].basis_of(task) for task in sorted(tasks)]
+            self.free_bases[name] = [(S, self.projection.projectors[name](S.T)) for S in bases if S.numel()]
 
     def _cosines(self, layer: str, G: Tensor, shares: list[float]) -> list[float | None]:
         """Return cos(g_j, G) for the old tasks that may enter regime 3 in this layer, None for the others."""
@@ -154,35 +164,37 @@ class CUBER(GradientStrategy):
 
     @torch.no_grad()
     def adjust_gradients(self, batch: Batch) -> None:
-        """Project, then add the gradient of the penalty on what moves inside regime-3 spaces.
-
-        Directions are columns of one orthonormal basis per layer, so that the penalty pulls along none that is
-        protected: nothing has moved there.
-        """
+        """Project, and add the gradient of the penalty on what moves inside regime-3 spaces, projected too."""
         self.projection.project()
-        for name, tasks in self.free.items() if self.config.penalty_weight else ():
+        for name, bases in self.free_bases.items() if self.config.penalty_weight else ():
             grad = self.projection.layers[name].weight.grad
-            if tasks and grad is not None:
-                grad += self._pull(name, tasks, grad.flatten(1)).view(grad.shape)
+            if bases and grad is not None:
+                self._pull(name, bases, grad)
 
-    def _pull(self, layer: str, tasks: set[int], gradient: Tensor) -> Tensor:
-        """Return the gradient [out, d] of a layer's penalty, where the step along `gradient` leads: a proximal step.
+    def _pull(self, layer: str, bases: list[tuple[Tensor, Tensor]], grad: Tensor) -> None:
+        """Add a layer's projected penalty gradient to `grad`, in place.
 
-        What the penalty outweighs then does not move at all.
+        A proximal step: the pull is taken where the step along `grad` leads, so that what the penalty outweighs does
+        not move at all.
         """
         c, lr = self.config, self.optimizer.param_groups[0]["lr"]
-        W = self.projection.layers[layer].weight.flatten(1)
-        change = W - self.old_weights[layer] - lr * gradient
-        bases = [self.projection.spaces[layer].basis_of(task) for task in sorted(tasks)]
-        options = {"weight": c.penalty_weight, "squared": c.penalty == "fro_sq", "lr": lr, "tasks": len(tasks)}
-        return torch.stack([penalty_gradient(change @ S, S, **options) for S in bases]).sum(0)
+        change = self.projection.layers[layer].weight.flatten(1) - self.old_weights[layer]
+        if c.proximal:
+            change = change - lr * grad.flatten(1)
+        steepest = 1 / (lr * len(bases)) if c.proximal else float("inf")
+        for S, unprotected in bases:
+            moved = change @ S
+            slope = penalty_slope(
+                moved.norm(), weight=c.penalty_weight, squared=c.penalty == "fro_sq", steepest=steepest
+            )
+            grad += (slope * moved @ unprotected).view(grad.shape)
 
     def _recheck(self, experience: Experience, epoch: int) -> None:
         """Protect old tasks again whose gradient no longer agrees with the new task's."""
         every = self.config.regime3_recheck_every
         if not every or epoch % every or epoch == experience.epochs or not any(self.free.values()):
             return
-        G = self.projection.gradients(self.projection.sample(experience))
+        G = self.projection.correlation_gradients(experience)
         for name, tasks in self.free.items():
             turned = {task for task in tasks if cosine(self.old_gradients[task][name], G[name]) < self.config.eps2}
             tasks -= turned
@@ -191,13 +203,14 @@ class CUBER(GradientStrategy):
                 for task in sorted(turned)
             ]
         self.projection.make_projectors(self.free)
+        self._find_free_bases()
 
     def finish(self, experience: Experience) -> None:
         """Choose the task's own bases, and keep its gradient and scaling matrices."""
         assert experience.task_id is not None
         self.moved.append(self._moved())
         batch = self.projection.sample(experience)
-        self.old_gradients.append(self.projection.gradients(batch))
+        self.old_gradients.append(self.projection.correlation_gradients(experience, batch))
         self.projection.remember_task(batch, task_id=experience.task_id)
 
     def _moved(self) -> dict[str, dict[str, float]]:

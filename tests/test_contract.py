@@ -25,3 +25,10 @@ def test_supsup_conforms_where_no_task_is_ever_told():
     findings = check_strategy("supsup", overrides=options)
     assert any("task_agnostic" in finding.name for finding in findings)
     assert not [str(finding) for finding in findings if finding.failed]
+
+
+def test_cuber_conforms_where_every_old_task_may_be_helped():
+    findings = check_strategy("cuber", overrides=["strategy.eps1=0.1", "strategy.eps2=-1"])
+    # Then nothing is protected, so that the projection has nothing to do.
+    failed = [str(finding) for finding in findings if finding.failed and "declared" not in finding.name]
+    assert not failed

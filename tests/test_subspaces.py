@@ -76,12 +76,16 @@ def test_bases_hold_the_energy_asked_for_stay_orthonormal_and_never_exceed_the_s
     assert space.rank == 24 and space.is_full
 
 
-def test_a_task_whose_inputs_are_known_adds_nothing():
-    space, R = InputSpace.empty(24, CPU), matrix(24, 200, rank=5)
-    space.grow(R, 0.99, rule="paper")
-    before = space.rank
-    space.grow(R, 0.99)
-    assert space.rank == before
+@pytest.mark.parametrize("threshold", [0.99, 1.0])
+@pytest.mark.parametrize("grow", ["grow", "grow_by_task"])
+@pytest.mark.parametrize("n", [12, 200])
+def test_a_task_whose_inputs_are_known_adds_nothing_but_what_was_missing(threshold, grow, n):
+    space, R = InputSpace.empty(40, CPU), matrix(40, n, rank=5)
+    for _ in range(4):
+        getattr(space, grow)(R, threshold, rule="paper")
+        M = space.directions
+        assert space.rank <= 5
+        assert torch.allclose(M.T @ M, torch.eye(space.rank), atol=1e-5)
 
 
 def test_a_tasks_own_basis_is_drawn_from_old_and_new_directions_by_energy():
@@ -104,6 +108,7 @@ def test_the_released_program_leaves_the_first_new_direction_unprotected():
         space.grow_by_task(axes[:, [4, 5]] * torch.tensor([3.0, 1.0]), 1.0, code_compat=code_compat)
         found[code_compat] = space.protected().abs().sum(1).round().tolist()
         assert len(space.tasks[1]) == 2
+        assert space.rank == (3 if code_compat else 4)  # what is protected
     assert [found[False][axis] for axis in (4, 5)] == [1.0, 1.0]
     assert [found[True][axis] for axis in (4, 5)] == [0.0, 1.0]
 

@@ -16,6 +16,7 @@ from cl_suite.networks import Network
 from cl_suite.strategy import ModelPredictor
 from cl_suite.types import Inputs
 
+PADS = ("same", "valid")  # paddings given as words, whose patches are not defined here
 Scaling: TypeAlias = tuple[Tensor, Tensor]
 """(S [d, r] orthonormal, Q [r, r]): the basis of an old task and what its weights are multiplied by inside it."""
 
@@ -56,7 +57,7 @@ def _scaled(layer: nn.Module) -> nn.Module | None:
     made: nn.Linear | nn.Conv2d
     if type(layer) is nn.Linear:
         made = ScaledLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-    elif type(layer) is nn.Conv2d and layer.groups == 1 and not isinstance(layer.padding, str):
+    elif type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros" and layer.padding not in PADS:
         made = ScaledConv2d(
             layer.in_channels,
             layer.out_channels,
@@ -65,7 +66,6 @@ def _scaled(layer: nn.Module) -> nn.Module | None:
             padding=layer.padding,  # type: ignore[arg-type]
             dilation=layer.dilation,  # type: ignore[arg-type]
             bias=layer.bias is not None,
-            padding_mode=layer.padding_mode,
             device="meta",
         )
     else:

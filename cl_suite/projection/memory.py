@@ -36,7 +36,7 @@ class GradientProjection:
         options.check(list(self.layers))
         self.network.track_statistics(options.bn_mode == "first_task_running")
         self.spaces = {name: InputSpace.empty(d, info.device) for name, d in self.network.dimensions().items()}
-        self._projectors: dict[str, Projector] = {}
+        self.projectors: dict[str, Projector] = {}
         self._told: set[str] = set()
         self._removed = torch.zeros(2, device=info.device)  # squared norms of what was removed, and of everything
         self.samples_used: list[int] = []  # behind the representation matrices, per task
@@ -61,16 +61,19 @@ class GradientProjection:
         if self.tasks_done:
             self.network.freeze(norms=norms)
         for name, space in self.spaces.items():
-            if space.is_full and name not in self._told:
+            if name in self._told or not self.tasks_done:
+                continue
+            if space.is_full or not space.rank:
                 self._told.add(name)
+                full = f"all {space.dimension} input directions are in use, none is free"
                 experience.note(
-                    f"{name}: all {space.dimension} input directions are in use, its weights stay as they are"
+                    f"{name}: {full if space.is_full else 'no input direction is kept, nothing is protected'}"
                 )
 
     def make_projectors(self, free: Mapping[str, set[int]]) -> None:
         """Protect the directions of all tasks but those that are `free` in a layer."""
         everything = set(range(self.tasks_done))
-        self._projectors = {
+        self.projectors = {
             name: Projector(space.protected(everything - free.get(name, set()))) for name, space in self.spaces.items()
         }
 
@@ -90,7 +93,7 @@ class GradientProjection:
         for name, layer in self.layers.items():
             if layer.weight.grad is not None:
                 gradient = layer.weight.grad.flatten(1)
-                projected = self._projectors[name](gradient)
+                projected = self.projectors[name](gradient)
                 removed.append((gradient - projected).norm())
                 total.append(gradient.norm())
                 layer.weight.grad.copy_(projected.view(layer.weight.shape))
@@ -213,11 +216,12 @@ class GradientProjection:
 
 
 def _growth(space: InputSpace) -> list[int]:
-    """Return the number of directions after each task."""
-    sizes, largest = [], 0
+    """Return the number of protected directions after each task."""
+    known: set[int] = set(space.unprotected)
+    sizes = []
     for columns in space.tasks:
-        largest = max([largest, *(column + 1 for column in columns.tolist())])
-        sizes.append(largest)
+        known |= set(columns.tolist())
+        sizes.append(len(known - set(space.unprotected)))
     return sizes
 
 

@@ -57,6 +57,10 @@ class ProjectionOptions:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use 1 or more.")
         if any(value < 1 for value in self.samples_per_layer):
             raise UsageError(f"strategy.samples_per_layer={self.samples_per_layer} holds a number below 1.")
+        if not 0 < self.lr < float("inf"):
+            raise UsageError(f"strategy.lr={self.lr} is not a learning rate. Use more than 0.")
+        if not self.lr_min >= 0:
+            raise UsageError(f"strategy.lr_min={self.lr_min} is not a learning rate. Use 0 or more.")
         if not self.lr_factor > 1:
             raise UsageError(f"strategy.lr_factor={self.lr_factor} divides the rate. Use more than 1.")
 

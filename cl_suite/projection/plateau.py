@@ -66,4 +66,5 @@ class Plateau:
                     break
         else:
             next(batches, None)  # let the loop over batches end
+        experience.check_finite()  # before a better state hides it
         best.restore()

@@ -15,14 +15,16 @@ from torch import Tensor
 from cl_suite.errors import RunError
 
 NUMERICAL_ZERO = 1e-12  # energies below this share of the largest are rounding, not directions
+ROUNDING = 1e-10  # and what is outside a float32 basis by less than this share of the inputs' energy
 FIRST_RANKS = ("code", "paper")
 
 
-def principal_directions(R: Tensor) -> tuple[Tensor, Tensor]:
+def principal_directions(R: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return (left singular vectors [d, k], energies s^2 [k]) of R [d, n], float64, by falling energy.
 
-    k is the numerical rank: 0 for an empty or zero matrix. Where n > d the eigenvectors of R R^T are taken, the same
-    at a fraction of the time. Raise RunError if R holds NaN or infinity, or the decomposition does not converge.
+    k is the numerical rank, energies up to `floor` left out: 0 for an empty or zero matrix. Where n > d these are the
+    eigenvectors of R R^T, the same at a fraction of the time. Raise RunError if R holds NaN or infinity, or the
+    decomposition does not converge.
     """
     d, n = R.shape
     if not R.numel():
@@ -39,7 +41,7 @@ def principal_directions(R: Tensor) -> tuple[Tensor, Tensor]:
             energies = singular**2
     except torch.linalg.LinAlgError as problem:
         raise RunError("the decomposition of a layer's inputs does not converge. Lower strategy.lr.") from problem
-    rank = int((energies > NUMERICAL_ZERO * energies[0]).sum())
+    rank = int((energies > max(floor, NUMERICAL_ZERO * float(energies[0]))).sum())
     return directions[:, :rank], energies[:rank]
 
 
@@ -97,8 +99,8 @@ class InputSpace:
 
     @property
     def rank(self) -> int:
-        """Return r, the number of directions."""
-        return self.directions.shape[1]
+        """Return the number of protected directions: r, but for the released TRGP program's slip."""
+        return self.directions.shape[1] - len(self.unprotected)
 
     @property
     def is_full(self) -> bool:
@@ -123,9 +125,9 @@ class InputSpace:
             count = first_rank(energies, threshold, rule)
         else:
             residual = outside(R, self.directions)
-            directions, energies = principal_directions(residual)
+            directions, energies = principal_directions(residual, floor=ROUNDING * total)
             count = count_until(energies, threshold, kept=1 - energy(residual) / total, total=total) if total else 0
-        self._append(directions[:, :count])
+        self._append(directions[:, :count], self.directions.double())
 
     def grow_by_task(self, R: Tensor, threshold: float, *, rule: str = "code", code_compat: bool = False) -> None:
         """TRGP: choose the task's own basis among kept and new directions of R [d, n], by energy; append the new.
@@ -136,27 +138,28 @@ class InputSpace:
         if not self.tasks:
             self.grow(R, threshold, rule=rule)
             return
-        kept = [column for column in range(self.rank) if column not in set(self.unprotected)]
+        total, stored = energy(R), self.directions.shape[1]
+        kept = [column for column in range(stored) if column not in set(self.unprotected)]
         M = self.directions[:, kept].double()
         old_energies = (M.T @ R.double()).square().sum(1)  # u^T R R^T u of each kept direction u
-        new, new_energies = principal_directions(outside(R, M))
+        new, new_energies = principal_directions(outside(R, M), floor=ROUNDING * total)
         together = torch.cat([old_energies, new_energies])
         order = together.argsort(descending=True, stable=True)
-        total = energy(R)
         count = count_until(together[order], threshold, kept=0.0, total=total) if total else 0
         chosen = order[:count]
         chosen_old = [kept[i] for i in chosen[chosen < len(kept)].tolist()]
         chosen_new = sorted((chosen[chosen >= len(kept)] - len(kept)).tolist())
-        first = self.rank
-        self._append(new[:, chosen_new], beside=chosen_old)
-        if code_compat and 0 in chosen_new and self.rank > first:
-            self.unprotected.append(first)
+        self._append(new[:, chosen_new], M, beside=chosen_old)
+        if code_compat and 0 in chosen_new and self.directions.shape[1] > stored:
+            self.unprotected.append(stored)
 
-    def _append(self, directions: Tensor, *, beside: list[int] | None = None) -> None:
-        room = self.dimension - (self.rank - len(self.unprotected))  # never more protected directions than d
-        directions = directions[:, :room].to(self.directions)
-        added = list(range(self.rank, self.rank + directions.shape[1]))
-        self.directions = torch.cat([self.directions, directions], dim=1)
+    def _append(self, directions: Tensor, M: Tensor, *, beside: list[int] | None = None) -> None:
+        """Append directions [d, k] float64, made orthogonal to M once more, and note the columns of a task."""
+        directions = directions[:, : self.dimension - self.rank]  # never more protected directions than d
+        directions = torch.linalg.qr(directions - M @ (M.T @ directions)).Q if directions.numel() else directions
+        stored = self.directions.shape[1]
+        added = list(range(stored, stored + directions.shape[1]))
+        self.directions = torch.cat([self.directions, directions.to(self.directions)], dim=1)
         self.tasks.append(torch.tensor(sorted(beside or []) + added, dtype=torch.long))
 
     def state_dict(self) -> dict[str, Any]:

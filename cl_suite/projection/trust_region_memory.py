@@ -43,6 +43,8 @@ class TrustRegionProjection(GradientProjection):
 
     def __init__(self, strategy: GradientStrategy, info: StreamInfo, options: TrustRegionOptions) -> None:
         super().__init__(strategy, info, options)
+        if not 0 <= options.eps1 <= 1:
+            raise UsageError(f"strategy.eps1={options.eps1} is a share of the gradient. Use 0 to 1.")
         for name in ("trust_region", "correlation_samples"):
             if getattr(options, name) < 0:
                 raise UsageError(f"strategy.{name}={getattr(options, name)} is too small. Use 0 or more.")
@@ -54,8 +56,15 @@ class TrustRegionProjection(GradientProjection):
 
         One batch, through the new task's untrained outputs.
         """
-        G = self.gradients(self.sample(experience, count=self.options.correlation_samples))
+        G = self.correlation_gradients(experience)
         return G, {name: projection_shares(G[name], space) for name, space in self.spaces.items()}
+
+    def correlation_gradients(self, experience: Experience, batch: Batch | None = None) -> dict[str, Tensor]:
+        """Return the gradient [out, d] per layer on `correlation_samples` samples; on `batch` if that is as many."""
+        count = self.options.correlation_samples
+        if batch is None or count not in (0, self.options.samples):
+            batch = self.sample(experience, count=count)
+        return self.gradients(batch)
 
     def begin_reuse(self, experience: Experience, shares: dict[str, list[float]]) -> None:
         """Scale the weights of each layer's trust region, and train the scaling beside the network."""
