@@ -46,7 +46,7 @@ def check_strategy(
     Raise UsageError or PluginError if the strategy cannot be loaded or configured.
     """
     chosen = choose(STRATEGY, spec) if isinstance(spec, str) else Chosen(spec.__name__, spec)
-    config = _configure(chosen, overrides)
+    config = strategy_config(chosen, overrides, of="a check")
     wanted = [_scenario(each) for each in (list(Scenario) if scenarios is None else scenarios)]
     findings = [_try("scenarios that withhold what it needs are refused", refusals, chosen, config, None)]
     if findings[0].failed:
@@ -64,12 +64,14 @@ def _scenario(name: str) -> Scenario:
         raise UsageError(f"scenario {name!r} is not known. {nearest(name, list(Scenario))}") from problem
 
 
-def _configure(chosen: Chosen, overrides: Sequence[str]) -> Any:
+def strategy_config(chosen: Chosen, overrides: Sequence[str], *, of: str) -> Any:
+    """Return a strategy's Config with `overrides`, each `strategy.<field>=...`; `of` says what has no other options.
+
+    Raise UsageError for an override of anything else, an unknown field or a wrong type.
+    """
     for text in overrides:
         if not text.startswith("strategy."):
-            raise UsageError(
-                f"{text!r} has no effect on a check. Give options of the strategy, as strategy.<field>=..."
-            )
+            raise UsageError(f"{text!r} has no effect on {of}. Give options of the strategy, as strategy.<field>=...")
     composed = compose_config(
         strategy=chosen.name,
         strategy_config=chosen.cls.Config,

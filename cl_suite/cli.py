@@ -269,13 +269,18 @@ def _speed(arguments: list[str]) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each loop, alternating (default 3)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     beside = parser.add_argument_group(
-        "a strategy beside finetune", "the last task of a synthetic task-incremental stream, with default options"
+        "a strategy beside finetune", "the last task of a synthetic task-incremental stream"
     )
     beside.add_argument("--strategy", action="append", metavar="NAME", help="which one; give it again for several")
     beside.add_argument("--model", default="conv_small", metavar="NAME", help="backbone (default conv_small)")
     beside.add_argument("--batch-size", type=int, default=64, help="samples (default 64)")
     beside.add_argument("--tasks", type=int, default=3, help="tasks; the last is timed (default 3)")
-    options = parser.parse_args(arguments)
+    beside.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="of the strategies named, e.g. strategy.eps2=-1"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    if options.overrides and not options.strategy:
+        raise UsageError(f"{options.overrides[0]!r} is an option of a strategy. Name one with --strategy.")
     if options.strategy:
         from cl_suite.speed_strategies import measure_strategies, render_strategies
 
@@ -287,6 +292,7 @@ def _speed(arguments: list[str]) -> int:
             model=options.model,
             batch_size=options.batch_size,
             tasks=options.tasks,
+            overrides=options.overrides,
         )
         print(json.dumps(compared, indent=2) if options.json else render_strategies(compared))
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -15,6 +16,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cl_suite.checkpoint import load_state, save_state
+from cl_suite.checks import strategy_config
 from cl_suite.devices import choose_device, set_threads
 from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Hooks
@@ -58,12 +60,14 @@ def measure_strategies(
     model: str = "conv_small",
     batch_size: int = 64,
     tasks: int = 3,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Time the last experience of each strategy and of finetune, `repeats` times, alternating; return medians.
 
     A task-incremental stream of random 3x32x32 images, two classes a task. The earlier tasks are learned once, briefly;
     each timing starts from the state saved then. `steps` batches are offered; a strategy may take more or fewer steps,
     so seconds are divided by the steps it took, and `ratio` is the median over the repeats of its quotient to finetune.
+    `overrides`, each `strategy.<field>=...`, are options of every strategy named; finetune keeps its defaults.
     Raise UsageError for an unknown name or a strategy that cannot run task-incremental.
     """
     for flag, value, least in (("steps", steps, 4), ("repeats", repeats, 1), ("batch-size", batch_size, 1)):
@@ -73,13 +77,14 @@ def measure_strategies(
         raise UsageError(f"--tasks {tasks} is too small: the last task is timed after earlier ones. Use 2 or more.")
     place, threads = choose_device(device), set_threads(0)
     chosen = {name: choose(STRATEGY, name) for name in dict.fromkeys((REFERENCE, *names))}
-    for strategy in chosen.values():
-        check_requirements(strategy, strategy.cls.Config(), Scenario.TASK_INCREMENTAL)
+    configs = {name: strategy_config(chosen[name], overrides if name in names else (), of="speed") for name in chosen}
+    for name, strategy in chosen.items():
+        check_requirements(strategy, configs[name], Scenario.TASK_INCREMENTAL)
     presentation = _presentation(place, steps, batch_size, tasks)
     timings: dict[str, list[Timing]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=_gpus(place)):
         runs = {
-            name: _Run(strategy, presentation, model, Path(folder) / f"{number}.safetensors")
+            name: _Run(strategy, configs[name], presentation, model, Path(folder) / f"{number}.safetensors")
             for number, (name, strategy) in enumerate(chosen.items())
         }
         for _ in range(repeats):
@@ -94,6 +99,7 @@ def measure_strategies(
         "tasks": tasks,
         "steps": steps,
         "repeats": repeats,
+        "overrides": list(overrides),
         REFERENCE: _summary(timings[REFERENCE]),
         "strategies": {
             name: {
@@ -113,6 +119,7 @@ def render_strategies(measured: dict[str, Any]) -> str:
     lines = [
         f"{measured['device']}, {measured['threads']} threads, torch {measured['torch']}; {measured['model']}, "
         f"batch {measured['batch_size']}, task {measured['tasks']} of {measured['tasks']}"
+        + "".join(f", {override}" for override in measured["overrides"])
     ]
     for name, case in {f"{REFERENCE} (reference)": measured[REFERENCE], **measured["strategies"]}.items():
         ratio = f"; a step takes {case['ratio']:.2f} times as long" if "ratio" in case else ""
@@ -126,8 +133,9 @@ def render_strategies(measured: dict[str, Any]) -> str:
 class _Run:
     """One strategy that has learned all but the last experience, and can learn that again and again."""
 
-    def __init__(self, chosen: Chosen, presentation: Presentation, model: str, saved: Path) -> None:
-        self._chosen, self._presentation, self._model, self._saved = chosen, presentation, model, saved
+    def __init__(self, chosen: Chosen, config: Any, presentation: Presentation, model: str, saved: Path) -> None:
+        self._chosen, self._config, self._presentation = chosen, config, presentation
+        self._model, self._saved = model, saved
         strategy, factory = self._fresh()
         self._meter = Meter()
         with self._meter.metering():
@@ -162,7 +170,7 @@ class _Run:
     def _fresh(self) -> tuple[Strategy, ModelFactory]:
         info = self._presentation.info
         factory = ModelFactory(lambda: build_network(self._model, SHAPE, info.n_outputs), info.seeds.model, info.device)
-        strategy = self._chosen.cls(self._chosen.cls.Config())
+        strategy = self._chosen.cls(dataclasses.replace(self._config))
         _seed("setup")
         strategy.setup(info, factory)
         return strategy, factory
