@@ -275,9 +275,7 @@ def _speed(arguments: list[str]) -> int:
     beside.add_argument("--model", default="conv_small", metavar="NAME", help="backbone (default conv_small)")
     beside.add_argument("--batch-size", type=int, default=64, help="samples (default 64)")
     beside.add_argument("--tasks", type=int, default=3, help="tasks; the last is timed (default 3)")
-    beside.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="of the strategies named, e.g. strategy.eps2=-1"
-    )
+    beside.add_argument("overrides", nargs="*", metavar="key=value", help="their options, e.g. strategy.eps2=-1")
     options = parser.parse_intermixed_args(arguments)
     if options.overrides and not options.strategy:
         raise UsageError(f"{options.overrides[0]!r} is an option of a strategy. Name one with --strategy.")

@@ -33,6 +33,12 @@ def test_the_text_names_strategy_and_reference(capsys):
     assert "finetune (reference): " in out and "  er: " in out and "times as long" in out
 
 
+def test_options_reach_the_strategies_named_and_are_shown(capsys):
+    status, out, _ = bench(capsys, "--strategy", "er", "strategy.buffer_size=7", *TINY)
+    assert status == 0
+    assert "strategy.buffer_size=7" in out.splitlines()[0]
+
+
 NEEDY = """
 from cl_suite import GradientStrategy, Requirement
 
@@ -50,6 +56,9 @@ def test_bad_requests_are_one_line(capsys, tmp_path):
         (["--strategy", "er", "--tasks", "1"], "--tasks 1 is too small"),
         (["--strategy", "er", "--repeats", "0"], "--repeats 0 is too small"),
         (["--strategy", "er", "--model", "resnet"], "is not a backbone"),
+        (["--strategy", "er", "strategy.eps2=-1"], "there is no option strategy.eps2"),
+        (["--strategy", "er", "train.epochs=1"], "has no effect on speed"),
+        (["strategy.eps2=-1"], "Name one with --strategy"),
     ):
         status, _, err = bench(capsys, *arguments)
         assert status == 2 and reason in err and len(err.splitlines()) == 1, err
