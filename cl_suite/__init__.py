@@ -52,7 +52,7 @@ _HOME = {
     "supermasks.strategy": ["SupermaskStrategy"],
     "supermasks.superposition": ["TaskInference"],
     "supermasks.task_inference": ["confidences", "is_new_task"],
-    "projection.memory": ["GradientProjection", "plain_sgd"],
+    "projection.memory": ["GradientProjection"],
     "projection.options": ["ProjectionOptions"],
     "projection.regimes": ["BACKWARD", "CORRELATED", "UNRELATED"],
     "projection.subspaces": ["InputSpace", "Projector"],
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from cl_suite.networks import HeadBank, Network, build_network
     from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.prepare import PrepareImages, PrepareVectors
-    from cl_suite.projection.memory import GradientProjection, plain_sgd
+    from cl_suite.projection.memory import GradientProjection
     from cl_suite.projection.options import ProjectionOptions
     from cl_suite.projection.regimes import BACKWARD, CORRELATED, UNRELATED
     from cl_suite.projection.subspaces import InputSpace, Projector

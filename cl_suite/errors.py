@@ -1,7 +1,7 @@
 """Every error a user can meet. Each message says what is wrong, where, and what to do next, in one line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class CLSuiteError(Exception):
@@ -42,6 +42,14 @@ class ClosedExperience(RunError):
 
 class UnseenTask(CLSuiteError):
     """A strategy has no answer for a task (yet). The harness records null, never 0."""
+
+
+def check_choices(options: object, choices: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError, naming the nearest that are known, if an option of a strategy is none of its `choices`."""
+    for name, known in choices.items():
+        value = getattr(options, name)
+        if value not in known:
+            raise UsageError(f"strategy.{name}={value} is not known. {nearest(value, known)}")
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:

@@ -63,7 +63,7 @@ def measure(*, device: str = "auto", steps: int = 300, repeats: int = 3) -> dict
             "ratio": rates["bare"] / rates["harness"],
         }
     return {
-        "device": _device_name(place),
+        "device": device_name(place),
         "threads": threads,
         "torch": torch.__version__,
         "steps": steps,
@@ -147,15 +147,19 @@ def _harness(model_name: str, images: Tensor, targets: Tensor, batch_size: int) 
     return loop
 
 
+def now(device: torch.device) -> float:
+    """Return the time in seconds once all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def _timed(loop: Callable[[int], None], steps: int, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
+    started = now(device)
     loop(steps)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return now(device) - started
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return the device's name for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -29,7 +29,7 @@ from cl_suite.presentation import Presentation
 from cl_suite.registry import STRATEGY, Chosen, choose
 from cl_suite.scenario import Scenario
 from cl_suite.seeding import Seeds, generator_for, seed_for
-from cl_suite.speed import _device_name
+from cl_suite.speed import device_name, now
 from cl_suite.strategy import Strategy
 from cl_suite.stream import Samples, StreamData, TaskData
 from cl_suite.types import TrainSettings
@@ -91,7 +91,7 @@ def measure_strategies(
             for name, run in runs.items():
                 timings[name].append(run.time_last())
     return {
-        "device": _device_name(place),
+        "device": device_name(place),
         "threads": threads,
         "torch": torch.__version__,
         "model": model,
@@ -158,9 +158,9 @@ class _Run:
         _seed(last)
         device = self._presentation.info.device
         with self._meter.metering(), _marks(device) as marks:
-            started = _now(device)
+            started = now(device)
             strategy.learn(experience)
-            seconds = _now(device) - started
+            seconds = now(device) - started
         experience.close()
         if len(marks) < 2:
             raise RunError(f"{self._chosen.name} took {len(marks)} optimiser steps: there is nothing to time.")
@@ -198,12 +198,6 @@ def _marks(device: torch.device) -> Iterator[list[Any]]:
 
 def _between(first: Any, last: Any) -> float:
     return last - first if isinstance(first, float) else first.elapsed_time(last) / 1000
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _gpus(device: torch.device) -> list[torch.device]:

@@ -134,10 +134,23 @@ def build_optimizer(name: str, parameters: Any, *, lr: float, weight_decay: floa
     return OPTIMIZERS[name](parameters, lr=lr, weight_decay=weight_decay, **extra)
 
 
+class Part(Protocol):
+    """What a gradient strategy keeps beside its network: a buffer, bases. It is saved and restored with the network."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that learning changes."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
 class GradientStrategy(Strategy):
     """One network, a loop one can read. Override the smallest piece that differs; as it stands it is finetuning.
 
     learn: start -> for each batch: loss -> backward -> adjust_gradients -> step -> after_step -> finish
+    parts: {name: what is saved and restored beside the network}; a subclass adds its own in `setup`
     """
 
     @dataclass
@@ -152,6 +165,7 @@ class GradientStrategy(Strategy):
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and keep what is known of the stream."""
         self.info = info
+        self.parts: dict[str, Part] = {}
         self.model: Network = build_model()  # type: ignore[assignment]
         self.experiences_learned = 0
         self.tasks_learned: list[int] = []
@@ -228,11 +242,12 @@ class GradientStrategy(Strategy):
         return ModelPredictor(self.model, lambda inputs: restrict(self.model(inputs), visible))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return network, progress and, where there are no boundaries, the optimiser."""
+        """Return network, progress, parts and, where there are no boundaries, the optimiser."""
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "experiences_learned": self.experiences_learned,
             "tasks_learned": list(self.tasks_learned),
+            **{name: part.state_dict() for name, part in self.parts.items()},
         }
         if Requirement.BOUNDARIES not in self.info.scenario.provides:
             state["optimizer"] = self.optimizer.state_dict()
@@ -243,6 +258,8 @@ class GradientStrategy(Strategy):
         self.model.load_state_dict(state["model"])
         self.experiences_learned = state["experiences_learned"]
         self.tasks_learned = list(state["tasks_learned"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
 

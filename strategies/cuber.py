@@ -31,7 +31,6 @@ from cl_suite import (
     TrustRegionProjection,
     UsageError,
     cosine,
-    plain_sgd,
     trust_region,
 )
 
@@ -79,16 +78,13 @@ class CUBER(GradientStrategy):
         """Build the network; nothing is remembered yet."""
         super().setup(info, build_model)
         self.projection = TrustRegionProjection(self, info, self.config)
+        self.parts["projection"] = self.projection
         self._check_options()
         self.old_gradients: list[dict[str, Tensor]] = []  # g_j [out, d] per layer, right after task j
         self.free: dict[str, set[int]] = {}  # per layer, old tasks in regime 3 for the current task
-        self.free_bases: dict[
-            str, list[tuple[Tensor, Tensor]]
-        ] = {}  # of them, S_j [d, r] and its unprotected part [r, d]
+        self.free_bases: dict[str, list[tuple[Tensor, Tensor]]] = {}  # their S_j [d, r] and what is unprotected of it
         self.left_regime3: list[dict[str, Any]] = []  # what a recheck took out
-        self.moved: list[
-            dict[str, dict[str, float]]
-        ] = []  # per task, ||(W - W0) S_j|| / ||W0 S_j|| per layer and old task
+        self.moved: list[dict[str, dict[str, float]]] = []  # per task, what `_moved` returned
 
     def _check_options(self) -> None:
         c = self.config
@@ -103,10 +99,6 @@ class CUBER(GradientStrategy):
                 )
         if not c.penalty_weight >= 0 or c.regime3_recheck_every < 0:
             raise UsageError("strategy.penalty_weight and strategy.regime3_recheck_every are 0 or more.")
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """Return plain SGD."""
-        return plain_sgd(self.model.parameters(), self.config.lr)
 
     def enter_training(self) -> None:
         """Training mode, but for running statistics of the first task."""
@@ -249,7 +241,6 @@ class CUBER(GradientStrategy):
     def state_dict(self) -> dict[str, Any]:
         """Return network, progress, bases, scaling matrices, regimes and old gradients."""
         return super().state_dict() | {
-            "projection": self.projection.state_dict(),
             "old_gradients": list(self.old_gradients),
             "left_regime3": list(self.left_regime3),
             "moved": list(self.moved),
@@ -258,7 +249,6 @@ class CUBER(GradientStrategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self.projection.load_state_dict(state["projection"])
         device = self.info.device
         self.old_gradients = [{name: g.to(device) for name, g in layers.items()} for layers in state["old_gradients"]]
         self.left_regime3, self.moved = list(state["left_regime3"]), list(state["moved"])

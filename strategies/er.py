@@ -33,6 +33,7 @@ class ER(GradientStrategy):
             raise UsageError(f"strategy.replay_batch={self.config.replay_batch} is a number of samples. Use 0 or more.")
         super().setup(info, build_model)
         self.buffer = build_buffer(self.config.buffer, self.config.buffer_size, info)
+        self.parts["buffer"] = self.buffer
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean over current and replayed samples of one joint forward pass."""
@@ -48,15 +49,6 @@ class ER(GradientStrategy):
     def after_step(self, batch: Batch) -> None:
         """Insert the current samples only now, so that none is replayed beside itself."""
         self.buffer.add(batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return network, progress and buffer."""
-        return super().state_dict() | {"buffer": self.buffer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self.buffer.load_state_dict(state["buffer"])
 
     def diagnostics(self) -> dict[str, Any]:
         """Return how full the memory is, in samples and bytes."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from cl_suite import (
@@ -20,7 +19,6 @@ from cl_suite import (
     ProjectionOptions,
     Requirement,
     StreamInfo,
-    plain_sgd,
 )
 
 
@@ -38,10 +36,7 @@ class GPM(GradientStrategy):
         """Build the network; nothing is remembered yet."""
         super().setup(info, build_model)
         self.projection = GradientProjection(self, info, self.config)
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """Return plain SGD."""
-        return plain_sgd(self.model.parameters(), self.config.lr)
+        self.parts["projection"] = self.projection
 
     def enter_training(self) -> None:
         """Training mode, but for running statistics of the first task."""
@@ -80,12 +75,3 @@ class GPM(GradientStrategy):
     def diagnostics(self) -> dict[str, Any]:
         """Return what the bases hold."""
         return self.projection.diagnostics()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return network, progress and bases."""
-        return super().state_dict() | {"projection": self.projection.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self.projection.load_state_dict(state["projection"])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from cl_suite import (
@@ -23,7 +22,6 @@ from cl_suite import (
     StreamInfo,
     TrustRegionOptions,
     TrustRegionProjection,
-    plain_sgd,
 )
 
 
@@ -41,10 +39,7 @@ class TRGP(GradientStrategy):
         """Build the network; nothing is remembered yet."""
         super().setup(info, build_model)
         self.projection = TrustRegionProjection(self, info, self.config)
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """Return plain SGD."""
-        return plain_sgd(self.model.parameters(), self.config.lr)
+        self.parts["projection"] = self.projection
 
     def enter_training(self) -> None:
         """Training mode, but for running statistics of the first task."""
@@ -95,12 +90,3 @@ class TRGP(GradientStrategy):
     def diagnostics(self) -> dict[str, Any]:
         """Return bases, scaling matrices and regimes."""
         return self.projection.diagnostics()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return network, progress, bases, scaling matrices and regimes."""
-        return super().state_dict() | {"projection": self.projection.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state)
-        self.projection.load_state_dict(state["projection"])

@@ -17,13 +17,9 @@ from benchmarks.five_datasets import SOURCES, FiveDatasets
 from cl_suite import DataError, DataRoot, Ring, Scenario, Seeds, TrainSettings, UsageError
 from cl_suite.presentation import Presentation
 
+from .image_writers import write_idx
+
 SEEDS = Seeds(0, 0, 0)
-
-
-def write_idx(path, values):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = bytes([0, 0, 8, values.ndim]) + b"".join(int(size).to_bytes(4, "big") for size in values.shape)
-    path.write_bytes(header + values.astype(np.uint8).tobytes())
 
 
 @pytest.fixture

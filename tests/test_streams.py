@@ -14,6 +14,8 @@ from cl_suite import DataError, DataRoot, Scenario, Seeds, TrainSettings, UsageE
 from cl_suite.presentation import Presentation
 from cl_suite.registry import STREAM, choose, installed
 
+from .image_writers import write_idx
+
 SEEDS = Seeds(0, 0, 0)
 CLASS_SPLITS = ["split_cifar100", "split_cifar10", "split_mnist", "split_fashion_mnist", "split_digits"]
 
@@ -25,12 +27,6 @@ def digest(path, algorithm):
 def write_pickle(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(content, protocol=2))
-
-
-def write_idx(path, values):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = bytes([0, 0, 8, values.ndim]) + b"".join(int(size).to_bytes(4, "big") for size in values.shape)
-    path.write_bytes(header + values.astype(np.uint8).tobytes())
 
 
 @pytest.fixture

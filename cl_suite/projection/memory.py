@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Experience
@@ -217,11 +217,11 @@ class GradientProjection:
 
 def _growth(space: InputSpace) -> list[int]:
     """Return the number of protected directions after each task."""
-    known: set[int] = set(space.unprotected)
+    known: set[int] = set()
     sizes = []
     for columns in space.tasks:
-        known |= set(columns.tolist())
-        sizes.append(len(known - set(space.unprotected)))
+        known |= set(columns.tolist()) - set(space.unprotected)
+        sizes.append(len(known))
     return sizes
 
 
@@ -231,8 +231,3 @@ def _outputs_are_shared(info: StreamInfo) -> bool:
         return True
     outputs = [output for classes in info.task_classes for output in classes]
     return len(set(outputs)) < len(outputs)
-
-
-def plain_sgd(parameters: Iterable[nn.Parameter | Tensor], lr: float) -> torch.optim.Optimizer:
-    """Return SGD without momentum and weight decay: both would move weights along protected directions."""
-    return torch.optim.SGD(list(parameters), lr=lr)

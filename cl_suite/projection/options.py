@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from cl_suite.errors import UsageError, nearest
+from cl_suite.errors import UsageError, check_choices
 from cl_suite.projection.subspaces import FIRST_RANKS
 
 NORM_MODES = ("batch", "first_task_running")
@@ -12,8 +13,14 @@ NORM_MODES = ("batch", "first_task_running")
 
 @dataclass
 class ProjectionOptions:
-    """Plain SGD: momentum and weight decay would move weights along protected directions."""
+    """Options of the bases and of training, by plain SGD.
 
+    Momentum and weight decay would move weights along protected directions, so they are no options.
+    """
+
+    optimizer: ClassVar[str] = "sgd"
+    momentum: ClassVar[float] = 0.0
+    weight_decay: ClassVar[float] = 0.0
     lr: float = 0.03  # 0.01 in the papers, for up to 200 epochs; at 0.1 the scaling matrices of TRGP learn badly
     threshold: float = 0.97  # share of the energy of a layer's inputs the basis must hold, in (0, 1]; first task
     threshold_last: float = 0.997  # and last task, evenly in between: 0.97 + 0.003 t for 10 tasks
@@ -37,10 +44,7 @@ class ProjectionOptions:
 
     def check(self, layers: list[str]) -> None:
         """Raise UsageError for a value outside its range, or a list that does not fit the network's layers."""
-        for name, known in (("first_task_rank", FIRST_RANKS), ("bn_mode", NORM_MODES)):
-            value = getattr(self, name)
-            if value not in known:
-                raise UsageError(f"strategy.{name}={value} is not known. {nearest(value, known)}")
+        check_choices(self, {"first_task_rank": FIRST_RANKS, "bn_mode": NORM_MODES})
         for name in ("threshold", "threshold_last"):
             _check_share(name, getattr(self, name))
         for value in self.layer_thresholds:

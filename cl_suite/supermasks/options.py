@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cl_suite.errors import UsageError, nearest
+from cl_suite.errors import UsageError, check_choices
 from cl_suite.objective import Classification
 from cl_suite.scenario import Scenario
 from cl_suite.supermasks.phases import SCHEDULES
@@ -59,10 +59,7 @@ LOWEST = {"knn_neighbours": 1, "knn_share": 0.0, "outputs": 0, "infer_batch": 1,
 
 def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
     """Raise UsageError for a value that is not known, or that this stream or another option rules out."""
-    for name, known in CHOICES.items():
-        value = getattr(options, name)
-        if value not in known:
-            raise UsageError(f"strategy.{name}={value} is not known. {nearest(value, known)}")
+    check_choices(options, CHOICES)
     if not isinstance(info.objective, Classification):
         raise UsageError(
             f"supermasks need one class per sample, but {info.stream} has a {info.objective.name} objective."

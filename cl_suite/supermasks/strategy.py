@@ -18,6 +18,7 @@ from cl_suite.objective import restrict
 from cl_suite.scenario import Requirement
 from cl_suite.seeding import generator_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
+from cl_suite.supermasks.held_weights import HeldWeights
 from cl_suite.supermasks.initialisation import initialise_scores, initialise_weights
 from cl_suite.supermasks.knn_transfer import mean_scores, transfer_sources
 from cl_suite.supermasks.layers import MaskedLinear, MaskRule, to_masked
@@ -140,24 +141,11 @@ class SupermaskStrategy(Strategy):
 
         Nothing else moves: the optimiser is fresh (no moments), and decay is applied to trainable weights only.
         """
-        layers = self.masked.layers
-        weights = [layer.weight.requires_grad_(True) for layer in layers]
-        held = [~free for free in trainable]
-        before = [weight.detach()[fixed] for weight, fixed in zip(weights, held, strict=True)]
-
-        def protect() -> None:
-            # A gradient of exactly zero leaves Adam, RMSProp and SGD without decay exactly where they are.
-            for weight, fixed in zip(weights, held, strict=True):
-                assert weight.grad is not None
-                if weight_decay:
-                    weight.grad.add_(weight.detach(), alpha=weight_decay)
-                weight.grad.masked_fill_(fixed, 0.0)
-
-        self.train_phase(experience, weights, phase="weights", epochs=epochs, lr=lr, adjust=protect, penalty=penalty)
-        for weight, fixed, values in zip(weights, held, before, strict=True):
-            weight.requires_grad_(False)
-            weight.grad = None
-            assert torch.equal(weight[fixed], values), "a weight moved that this task may not write"
+        held = HeldWeights([layer.weight for layer in self.masked.layers], trainable, decay=weight_decay)
+        self.train_phase(
+            experience, held.weights, phase="weights", epochs=epochs, lr=lr, adjust=held.protect, penalty=penalty
+        )
+        held.close()
 
     def end(self) -> None:
         """Close the subnetwork: from now on its bits and statistics answer."""
