@@ -12,7 +12,7 @@ _HOME = {
     "scenario": ["Requirement", "Scenario"],
     "types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
     "seeding": ["Seeds", "generator_for", "seed_for"],
-    "errors": ["CLSuiteError", "DataError", "PluginError", "RunError", "UnseenTask", "UsageError"],
+    "errors": ["CLSuiteError", "DataError", "PluginError", "RunError", "UnseenTask", "UsageError", "check_choices"],
     "data_root": ["DataRoot"],
     "stream": ["Samples", "Stream", "StreamData", "TaskData", "class_order", "hold_out", "split_by_class"],
     "image_files": [
@@ -37,7 +37,8 @@ _HOME = {
         "build_optimizer",
     ],
     "networks": ["HeadBank", "Network", "build_network"],
-    "buffer": ["Buffer", "ClassBalanced", "Reservoir", "Ring", "build_buffer"],
+    "buffer": ["Buffer", "ClassBalanced", "Exemplars", "Reservoir", "Ring", "build_buffer"],
+    "rehearsal": ["RehearsalOptions"],
     "layer_capture": ["as_vectors", "layer_inputs"],
     "supermasks.initialisation": ["initialise_scores", "initialise_weights"],
     "supermasks.layers": [
@@ -75,10 +76,10 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from cl_suite.buffer import Buffer, ClassBalanced, Reservoir, Ring, build_buffer
+    from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring, build_buffer
     from cl_suite.checks import check_strategy
     from cl_suite.data_root import DataRoot
-    from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError
+    from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices
     from cl_suite.experience import Experience
     from cl_suite.image_files import (
         CIFAR10_FILES,
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from cl_suite.projection.subspaces import InputSpace, Projector
     from cl_suite.projection.trust_region import cosine, projection_shares, trust_region
     from cl_suite.projection.trust_region_memory import TrustRegionOptions, TrustRegionProjection
+    from cl_suite.rehearsal import RehearsalOptions
     from cl_suite.scenario import Requirement, Scenario
     from cl_suite.seeding import Seeds, generator_for, seed_for
     from cl_suite.strategy import (

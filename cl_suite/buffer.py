@@ -1,4 +1,4 @@
-"""Memory of past samples: reservoir, class-balanced, ring. Bytes are counted and draws are metered."""
+"""Memory of past samples: reservoir, class-balanced, ring, exemplars. Bytes are counted and draws are metered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl_suite.errors import UsageError
 from cl_suite.metering import count_replayed
+from cl_suite.objective import Classification
 from cl_suite.types import Batch, Inputs, StreamInfo, map_inputs
 
 
@@ -29,6 +30,9 @@ class Buffer(ABC):
                 f"a buffer needs a capacity of at least 1 sample, not {capacity}. Set strategy.buffer_size."
             )
         self.capacity = capacity
+        # Storage for no more than the stream will offer; it grows if a strategy offers samples more often.
+        self._rows = min(capacity, info.planned_samples) or capacity
+        self.advice = _advice(capacity, info)  # what the user should know before the stream begins, or ""
         self.seen = 0  # samples offered so far
         self.size = 0  # samples kept
         self._info = info
@@ -60,6 +64,8 @@ class Buffer(ABC):
         if self._raw is None:
             self._raw = map_inputs(self._allocate, batch.raw)
             self._columns = {name: self._allocate(value) for name, value in columns.items()}
+        if int(slots.max()) >= self._rows:
+            self._grow(int(slots.max()) + 1)
         device = batch.targets.device
         rows = torch.from_numpy(keep).to(device)
         places = torch.from_numpy(slots[keep]).to(device)
@@ -81,14 +87,20 @@ class Buffer(ABC):
         raw, targets = self.take(positions)
         augment = self._info.train.augment if augment is None else augment
         inputs = self._info.prepare(raw, self._view_generator if augment else None)
-        extras = {k: v[positions] for k, v in self._columns.items() if k not in ("targets", "task_ids")}
-        task_ids = self.task_ids
-        return Batch(inputs, targets, raw, None if task_ids is None else task_ids[positions], extras)
+        return Batch(inputs, targets, raw, self.task_ids_at(positions), self.extras_at(positions))
 
     def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
         """Return (raw, targets) at `positions`: with this a buffer is a source for `experience.batches`."""
         assert self._raw is not None
         return map_inputs(lambda value: value[positions], self._raw), self.targets[positions]
+
+    def extras_at(self, positions: Tensor) -> dict[str, Tensor]:
+        """Return what is kept beside the samples at `positions` [B], e.g. {"logits": [B, C]}."""
+        return {k: v[positions] for k, v in self._columns.items() if k not in ("targets", "task_ids")}
+
+    def write_extra(self, name: str, positions: Tensor, values: Tensor) -> None:
+        """Replace what is kept under `name` beside the samples at `positions` [B] by `values` [B, ...]."""
+        self._columns[name][positions] = values.detach()
 
     @property
     def targets(self) -> Tensor:
@@ -99,6 +111,10 @@ class Buffer(ABC):
     def task_ids(self) -> Tensor | None:
         """[capacity] int64, or None where the scenario withholds tasks."""
         return self._columns.get("task_ids")
+
+    def task_ids_at(self, positions: Tensor) -> Tensor | None:
+        """Return the tasks [B] of the samples at `positions`, or None where the scenario withholds tasks."""
+        return None if self.task_ids is None else self.task_ids[positions]
 
     def bytes_stored(self) -> int:
         """Return the bytes of the kept samples with all that is kept beside them (not of empty slots)."""
@@ -127,6 +143,7 @@ class Buffer(ABC):
         self._view_generator.set_state(state["view_generator"])
         if state["raw"] is None:
             return
+        self._rows = max(self._rows, self.size)
         places = torch.arange(self.size, device=self._info.device)
         self._raw = map_inputs(self._allocate, state["raw"])
         _store(self._raw, places, state["raw"])
@@ -135,8 +152,20 @@ class Buffer(ABC):
             self._columns[name] = self._allocate(value)
             self._columns[name][places] = value.to(self._info.device)
 
+    def _grow(self, rows: int) -> None:
+        """Make room for `rows` samples, and for as many again if the capacity allows it."""
+        assert self._raw is not None
+        extra = min(self.capacity, 2 * rows) - self._rows
+        self._rows += extra
+
+        def longer(value: Tensor) -> Tensor:
+            return torch.cat([value, value.new_zeros((extra, *value.shape[1:]))])
+
+        self._raw = map_inputs(longer, self._raw)
+        self._columns = {name: longer(value) for name, value in self._columns.items()}
+
     def _allocate(self, like: Tensor) -> Tensor:
-        return torch.zeros((self.capacity, *like.shape[1:]), dtype=like.dtype, device=self._info.device)
+        return torch.zeros((self._rows, *like.shape[1:]), dtype=like.dtype, device=self._info.device)
 
     def _random_integers(self, high: np.ndarray) -> np.ndarray:
         """Return one integer in 0..high-1 for each entry of `high`."""
@@ -193,6 +222,37 @@ class ClassBalanced(Buffer):
             slots[position] = place
             held[place] = target
         return slots
+
+
+class Exemplars(Buffer):
+    """Samples a strategy chooses itself: `add` appends, `keep` trims. Never more than `capacity`."""
+
+    def slots(self, targets: Tensor) -> np.ndarray:
+        """Return the next free slots. Raise ValueError if there are too few."""
+        if self.size + len(targets) > self.capacity:
+            raise ValueError(f"{self.size} + {len(targets)} samples do not fit into {self.capacity}; trim with keep()")
+        return self.size + np.arange(len(targets))
+
+    def keep(self, positions: Tensor) -> None:
+        """Keep only the samples at `positions` [N], in this order."""
+        if self._raw is None:
+            return
+        positions = positions.to(self._info.device)
+        places = torch.arange(len(positions), device=self._info.device)
+        _store(self._raw, places, map_inputs(lambda value: value[positions], self._raw))
+        for column in self._columns.values():
+            column[places] = column[positions]
+        self.size = len(positions)
+
+
+def _advice(capacity: int, info: StreamInfo) -> str:
+    """Return one line where a capacity has an effect one may not expect, else ""."""
+    samples = info.planned_samples // max(1, info.train.epochs)
+    if isinstance(info.objective, Classification) and capacity < info.n_outputs:
+        return f"a memory of {capacity} samples cannot hold one of each of the {info.n_outputs} classes."
+    if 0 < samples < capacity:
+        return f"a memory of {capacity:,} samples is larger than the stream, which has {samples:,}: nothing is lost."
+    return ""
 
 
 def _last_per_slot(slots: np.ndarray) -> np.ndarray:

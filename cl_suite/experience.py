@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from cl_suite.errors import ClosedExperience, NonFiniteLoss
+from cl_suite.flops import LoopCost
 from cl_suite.metering import Meter
 from cl_suite.seeding import Seeds, generator_for
 from cl_suite.stream import Samples
-from cl_suite.types import Batch, Inputs, Prepare, TrainSettings
+from cl_suite.types import Batch, Inputs, Prepare, TrainSettings, choose_inputs
 
 READ_SECONDS = 0.3  # the loss is read from the device at most this often
 
@@ -49,6 +50,7 @@ class Hooks:
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_evaluation_point: Callable[[int, int], None] = lambda experience, step: None
     on_note: Callable[[str], None] = lambda text: None
+    on_epoch: Callable[[int, str], None] = lambda experience, phase: None
 
 
 class Experience:
@@ -94,6 +96,7 @@ class Experience:
         self._steps = 0
         self._loss: Tensor | None = None
         self._next_reading = 0.0
+        self._watchers: list[tuple[Callable[[Batch], None], Callable[[], None]]] = []
 
     def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a generator of the data seed for a purpose within this experience."""
@@ -111,33 +114,51 @@ class Experience:
         batch_size: int | None = None,
         augment: bool | None = None,
         source: Source | None = None,
+        beside: Source | None = None,
         phase: str = "",
     ) -> Iterator[Batch]:
         """Yield training batches, shuffled anew each epoch, prepared and on the device.
 
         epochs, batch_size, augment: default to the run's `train` settings
         source: draw from this (a buffer) instead of the experience's own samples; counted as replayed
+        beside: draw from this (a buffer) too, shuffled among the experience's own samples; counted as replayed
         phase:  a word for the progress display, e.g. "masks"
 
         In the task-agnostic scenario the order is the stream's and repetition is part of the stream: `epochs` is 1.
         Raise ClosedExperience after `learn` has returned, NonFiniteLoss if a reported loss is not finite.
         """
         drawn_from = self._open() if source is None else source
+        own = len(drawn_from) if source is None else 0  # positions below it are the experience's own
+        if beside is not None and len(beside):
+            drawn_from = _Joined(drawn_from, beside, self.task_id)
         size = batch_size or self.batch_size
         epochs = 1 if self._ordered and source is None else (self.epochs if epochs is None else epochs)
         augment = self._train.augment if augment is None else augment
         self._passes += 1
         order_generator = self.generator("order", self._passes)
         view_generator = self.generator("augment", self._passes, device=self._device) if augment else None
+        cost = LoopCost()
         for epoch in range(epochs):
             order = torch.arange(len(drawn_from))
             if not (self._ordered and source is None):
                 order = torch.randperm(len(drawn_from), generator=order_generator)
-            for positions in order.to(self._device).split(size):
+            fresh = (order < own).split(size)
+            for place, positions in enumerate(order.to(self._device).split(size)):
                 self._open()
-                self._hooks.meter.draw(len(positions), replayed=source is not None)
-                yield self._batch(drawn_from, positions, view_generator)
+                replayed = len(positions) - int(fresh[place].sum())
+                self._hooks.meter.draw(len(positions) - replayed)
+                self._hooks.meter.draw(replayed, replayed=True)
+                batch = self._batch(drawn_from, positions, view_generator)
+                with self._hooks.meter.step(cost, len(positions)):
+                    yield batch
+                if source is None:
+                    for seen, _ in self._watchers:
+                        seen(batch)
                 self._after_batch(epoch, epochs, phase)
+            if source is None:
+                for _, passed in self._watchers:
+                    passed()
+                self._hooks.on_epoch(self.index, phase)
         self.check_finite()
 
     def validation(self, *, batch_size: int = 500) -> Iterator[Batch]:
@@ -147,6 +168,15 @@ class Experience:
             positions = torch.arange(len(self._validation), device=self._device)
             for chunk in positions.split(batch_size):
                 yield self._batch(self._validation, chunk, None)
+
+    def watch(
+        self, *, batch: Callable[[Batch], None] = lambda batch: None, epoch: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call `batch` after each batch of own samples has been used, `epoch` after each pass over them.
+
+        For strategies that wrap another one: they see its batches without taking part in its loop.
+        """
+        self._watchers.append((batch, epoch))
 
     def report(self, loss: Tensor) -> None:
         """Tell the harness the loss of this step (a scalar on the device; it is not read at once)."""
@@ -174,6 +204,7 @@ class Experience:
         """Called by the harness when `learn` has returned: the samples are no longer to be had."""
         self._source = None
         self._validation = None
+        self._watchers = []
 
     def _open(self) -> Source:
         if self._source is None:
@@ -184,12 +215,13 @@ class Experience:
 
     def _batch(self, source: Source, positions: Tensor, generator: torch.Generator | None) -> Batch:
         raw, targets = source.take(positions)
-        task_ids = getattr(source, "task_ids", None)
-        if task_ids is not None:
-            task_ids = task_ids[positions]
-        elif self.task_id is not None:
+        task_ids_at = getattr(source, "task_ids_at", None)
+        task_ids = None if task_ids_at is None else task_ids_at(positions)
+        if task_ids_at is None and self.task_id is not None:
             task_ids = torch.full_like(targets, self.task_id) if targets.dim() == 1 else None
-        return Batch(self._prepare(raw, generator), targets, raw, task_ids)
+        extras = getattr(source, "extras_at", None)
+        kept = {} if extras is None else extras(positions)
+        return Batch(self._prepare(raw, generator), targets, raw, task_ids, kept)
 
     def _after_batch(self, epoch: int, epochs: int, phase: str) -> None:
         self._steps += 1
@@ -201,3 +233,32 @@ class Experience:
             self._next_reading = now + READ_SECONDS
             drawn = self._hooks.meter.samples_drawn
             self._hooks.on_progress(Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn))
+
+
+class _Joined:
+    """An experience's own samples, then those of another source."""
+
+    def __init__(self, own: Source, other: Source, task_id: int | None) -> None:
+        self._own, self._other, self._task_id = own, other, task_id
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._other)
+
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        """Read both and choose, so that nothing waits for the device."""
+        is_own, own, other = self._split(positions)
+        own_raw, own_targets = self._own.take(own)
+        other_raw, other_targets = self._other.take(other)
+        return choose_inputs(is_own, own_raw, other_raw), choose_inputs(is_own, own_targets, other_targets)  # type: ignore
+
+    def task_ids_at(self, positions: Tensor) -> Tensor | None:
+        """Return the task of each sample, or None where tasks are withheld."""
+        kept = getattr(self._other, "task_ids", None)
+        if self._task_id is None or kept is None:
+            return None
+        is_own, _, other = self._split(positions)
+        return torch.where(is_own, self._task_id, kept[other])
+
+    def _split(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        count = len(self._own)
+        return positions < count, positions.clamp(max=count - 1), (positions - count).clamp(min=0)

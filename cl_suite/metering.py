@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cl_suite.errors import BudgetExceeded
+from cl_suite.flops import FlopCounter, LoopCost
 
 _current: ContextVar[Meter | None] = ContextVar("cl_suite_meter", default=None)
 
@@ -24,10 +25,12 @@ class Meter:
     samples_drawn: int = 0
     samples_replayed: int = 0
     optimizer_steps: int = 0
+    training_flops: float = 0.0  # floating-point operations, see cl_suite/flops.py
     wall_seconds: float = 0.0
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     max_samples: int = 0  # 0 = no limit
+    _steps: list[FlopCounter | None] = field(default_factory=list, repr=False)  # in progress, outermost first
 
     def draw(self, count: int, *, replayed: bool = False) -> None:
         """Count `count` samples handed to a strategy. Raise BudgetExceeded beyond `max_samples`."""
@@ -39,6 +42,26 @@ class Meter:
                 f"the strategy drew {self.samples_drawn:,} samples, more than train.max_samples={self.max_samples:,}. "
                 "Raise it, or train for fewer epochs."
             )
+
+    @contextmanager
+    def step(self, loop: LoopCost, samples: int) -> Iterator[None]:
+        """Within it one step of a loop over batches is taken, on `samples` samples.
+
+        Loops may be nested (a finetuning inside a step): each step owns what is computed while it is the innermost.
+        """
+        counter = FlopCounter() if loop.is_counted() else None
+        outer = self._steps[-1] if self._steps else None
+        if outer is not None:
+            outer.active = False
+        self._steps.append(counter)
+        try:
+            with counter or nullcontext():
+                yield
+        finally:
+            self._steps.pop()
+            if outer is not None:
+                outer.active = True
+            self.training_flops += loop.add(samples, None if counter is None else counter.total)
 
     @contextmanager
     def metering(self) -> Iterator[Meter]:
@@ -66,9 +89,7 @@ class Meter:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts as plain numbers; the limit is a setting, not a count."""
-        counts = asdict(self)
-        del counts["max_samples"]
-        return counts
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("max_samples", "_steps")}
 
 
 def count_replayed(count: int) -> None:

@@ -148,8 +148,15 @@ class Presentation:
             device=device,
             task_classes=tuple(self._blocks) if within else None,
             planned_samples=samples * train.epochs,
+            planned_steps=self._planned_steps(samples),
             card=card or {},
         )
+
+    def _planned_steps(self, samples: int) -> int:
+        epochs, size = self._train.epochs, self._train.batch_size
+        if self.has_boundaries:
+            return sum(-(-len(part) // size) * epochs for part in self._training)
+        return sum(-(-(b - a) // size) for a, b in pairwise(_cuts(samples * epochs, self.n_experiences)))
 
     def _labels_shared(self, scenario: Scenario) -> bool:
         if self._data.one_head:
@@ -212,8 +219,13 @@ class Presentation:
                 owners.append(torch.full((len(part),), number))
                 positions.append(torch.randperm(len(part), generator=generator))
         owner, position = torch.cat(owners), torch.cat(positions)
-        cuts = torch.linspace(0, len(owner), self.n_experiences + 1).round().long().tolist()
+        cuts = _cuts(len(owner), self.n_experiences)
         return [_Sequence(self._training, owner[a:b], position[a:b]) for a, b in pairwise(cuts)]
+
+
+def _cuts(samples: int, segments: int) -> list[int]:
+    """Return where each of `segments` equal pieces of `samples` begins, and the end."""
+    return torch.linspace(0, samples, segments + 1).round().long().tolist()
 
 
 def _class_blocks(tasks: tuple[TaskData, ...], *, shared: bool) -> list[tuple[int, ...]]:

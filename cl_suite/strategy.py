@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -37,6 +37,14 @@ class Strategy(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod
+    def config_for(cls, options: Mapping[str, Any]) -> type:
+        """Return the schema of `strategy.<field>=...`, given the options asked for; by default `Config`.
+
+        A wrapper adds the schema of the strategy it wraps.
+        """
+        return cls.Config
 
     @classmethod
     def requirements(cls, config: Any) -> frozenset[Requirement]:
@@ -85,6 +93,10 @@ class Strategy(ABC):
     def model_parameters(self) -> int:
         """Return the number of parameters of the networks in use, for the table of costs."""
         return 0
+
+    def trained_network(self) -> nn.Module | None:
+        """Return the network that is being trained, for diagnostics of its modules; None if there is no one such."""
+        return None
 
     def expected_samples(self, info: StreamInfo) -> int:
         """Return how many samples the whole run will draw, replay included: for the time left, nothing else."""
@@ -207,6 +219,10 @@ class GradientStrategy(Strategy):
     def start(self, experience: Experience) -> None:
         """Before the first batch: open the head's new outputs; rebuild the optimiser at a known boundary."""
         self.model.heads.open(experience.classes)
+        if not self.experiences_learned:
+            for part in self.parts.values():
+                if advice := getattr(part, "advice", ""):
+                    experience.note(advice)
         if Requirement.BOUNDARIES in self.info.scenario.provides:
             self.optimizer = self.make_optimizer()
 
@@ -229,6 +245,9 @@ class GradientStrategy(Strategy):
 
     def finish(self, experience: Experience) -> None:
         """After the last batch, while the samples can still be read: importance, exemplars, bases."""
+
+    def network_changed(self, experience: Experience) -> None:
+        """After a wrapper (FPF) has trained the network further: compute anew what depends on it, e.g. class means."""
 
     def predictor(self, task_id: int | None = None) -> Predictor:
         """Return the network in evaluation mode; only the task's outputs are finite if the id is given."""
@@ -262,6 +281,10 @@ class GradientStrategy(Strategy):
             part.load_state_dict(state[name])
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
+
+    def trained_network(self) -> nn.Module:
+        """Return the network."""
+        return self.model
 
     def model_parameters(self) -> int:
         """Return the number of parameters of the network."""

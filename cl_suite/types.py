@@ -35,6 +35,13 @@ def join_inputs(parts: list[Inputs]) -> Inputs:
     return {name: torch.cat([part[name] for part in parts]) for name in first}  # type: ignore[index]
 
 
+def choose_inputs(first: Tensor, one: Inputs, other: Inputs) -> Inputs:
+    """Return the samples of `one` where `first` [B] is true, else those of `other`; both [B, ...]."""
+    if isinstance(one, Tensor):
+        return torch.where(first.view(-1, *[1] * (one.dim() - 1)), one, other)  # type: ignore[arg-type]
+    return {name: choose_inputs(first, value, other[name]) for name, value in one.items()}  # type: ignore
+
+
 def count_samples(inputs: Inputs) -> int:
     """Return B, the length of the first axis."""
     return len(inputs) if isinstance(inputs, Tensor) else len(next(iter(inputs.values())))
@@ -104,6 +111,7 @@ class StreamInfo:
     n_outputs:     size C of the global logit vector (all classes of the whole stream: shapes stay static)
     task_classes:  per task, its entries of the logit vector; only where the task is known at test
     planned_samples: samples the whole stream will hand over at the default epochs
+    planned_steps:   batches they come in
     """
 
     stream: str
@@ -118,6 +126,7 @@ class StreamInfo:
     device: torch.device
     task_classes: tuple[tuple[int, ...], ...] | None = None
     planned_samples: int = 0
+    planned_steps: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)  # public facts of the stream: source, licence, version
 
     def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, GradientStrategy, StreamInfo, UsageError, build_buffer, join_inputs
+from cl_suite import Batch, GradientStrategy, RehearsalOptions, StreamInfo, join_inputs
 
 
 class ER(GradientStrategy):
@@ -20,26 +20,20 @@ class ER(GradientStrategy):
     source = "Chaudhry et al. 2019, arXiv 1902.10486"
 
     @dataclass
-    class Config(GradientStrategy.Config):
+    class Config(RehearsalOptions, GradientStrategy.Config):
         """Options of experience replay."""
-
-        buffer_size: int = 500  # samples, whole stream
-        buffer: str = "reservoir"  # reservoir, balanced, ring
-        replay_batch: int = 0  # samples replayed per step; 0 = as many as the current batch has
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and an empty buffer."""
-        if self.config.replay_batch < 0:
-            raise UsageError(f"strategy.replay_batch={self.config.replay_batch} is a number of samples. Use 0 or more.")
         super().setup(info, build_model)
-        self.buffer = build_buffer(self.config.buffer, self.config.buffer_size, info)
+        self.buffer = self.config.build_buffer(info)
         self.parts["buffer"] = self.buffer
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean over current and replayed samples of one joint forward pass."""
         if not len(self.buffer):  # the first step has nothing to replay
             return super().loss(batch)
-        replay = self.buffer.draw(self.config.replay_batch or len(batch))
+        replay = self.buffer.draw(self.config.replayed(batch))
         task_ids = None
         if batch.task_ids is not None and replay.task_ids is not None:
             task_ids = torch.cat([batch.task_ids, replay.task_ids])
@@ -56,5 +50,4 @@ class ER(GradientStrategy):
 
     def expected_samples(self, info: StreamInfo) -> int:
         """Return fresh samples and as many replayed ones."""
-        share = self.config.replay_batch / info.train.batch_size if self.config.replay_batch else 1.0
-        return round(info.planned_samples * (1.0 + share))
+        return round(info.planned_samples * (1.0 + self.config.replay_share(info)))

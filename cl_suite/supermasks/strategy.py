@@ -67,6 +67,10 @@ class SupermaskStrategy(Strategy):
         self.network = network
         self.union = self.masked.union([])
 
+    def trained_network(self) -> nn.Module:
+        """Return the network, its weights as they are stored."""
+        return self.network
+
     def head_outputs(self, info: StreamInfo) -> int:
         """Return the output units of the head."""
         return head_rows(self.config, info)

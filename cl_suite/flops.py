@@ -1,0 +1,54 @@
+"""Floating-point operations of training, by torch's own formulas, measured on some steps and extrapolated to all.
+
+Counting every step would slow a run several times over. Steps of one pass over the data cost alike, so the first, the
+second, the fourth, ... is counted, whatever it does (replay, several losses, an old network), and stands for those that
+follow until the next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+
+class FlopCounter(TorchDispatchMode):
+    """Adds up the operations of matrix products and convolutions, forward and backward, while it is active.
+
+    A multiplication and an addition are two operations. Element-wise work is not counted, as is usual.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        self.active = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and add its cost."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None and self.active:
+            self.total += int(formula(*args, **kwargs, out_val=out))
+        return out
+
+
+class LoopCost:
+    """What a step of one loop costs per sample, by the latest step that was counted."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._per_sample = 0.0
+
+    def is_counted(self) -> bool:
+        """Whether the next step is to be counted: the first, second, fourth, eighth, ..."""
+        return (self._steps + 1) & self._steps == 0
+
+    def add(self, samples: int, counted: int | None) -> float:
+        """Return the operations of the step that has ended."""
+        self._steps += 1
+        if counted is None:
+            return self._per_sample * samples
+        self._per_sample = counted / max(1, samples)
+        return float(counted)

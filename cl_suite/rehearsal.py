@@ -1,0 +1,33 @@
+"""Options of strategies that keep samples and replay them beside the current batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cl_suite.buffer import BUFFERS, Buffer, build_buffer
+from cl_suite.errors import UsageError, check_choices
+from cl_suite.types import Batch, StreamInfo
+
+
+@dataclass
+class RehearsalOptions:
+    """How much is kept, how it is chosen, and how much of it is replayed in a step."""
+
+    buffer_size: int = 500  # samples, whole stream
+    buffer: str = "reservoir"  # reservoir, balanced, ring
+    replay_batch: int = 0  # samples replayed per step; 0 = as many as the current batch has
+
+    def build_buffer(self, info: StreamInfo, *, purpose: str = "buffer") -> Buffer:
+        """Return an empty buffer. Raise UsageError for a value outside its range."""
+        check_choices(self, {"buffer": tuple(BUFFERS)})
+        if self.replay_batch < 0:
+            raise UsageError(f"strategy.replay_batch={self.replay_batch} is a number of samples. Use 0 or more.")
+        return build_buffer(self.buffer, self.buffer_size, info, purpose=purpose)
+
+    def replayed(self, batch: Batch) -> int:
+        """Return how many samples to replay beside `batch`."""
+        return self.replay_batch or len(batch)
+
+    def replay_share(self, info: StreamInfo) -> float:
+        """Return how many samples one replay batch has for each fresh sample, for the time left."""
+        return self.replay_batch / info.train.batch_size if self.replay_batch else 1.0
