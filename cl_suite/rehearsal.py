@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cl_suite.buffer import BUFFERS, Buffer, build_buffer
-from cl_suite.errors import UsageError, check_choices
+from cl_suite.buffer import Buffer, build_buffer
+from cl_suite.errors import UsageError
 from cl_suite.types import Batch, StreamInfo
 
 
@@ -19,7 +19,6 @@ class RehearsalOptions:
 
     def build_buffer(self, info: StreamInfo, *, purpose: str = "buffer") -> Buffer:
         """Return an empty buffer. Raise UsageError for a value outside its range."""
-        check_choices(self, {"buffer": tuple(BUFFERS)})
         if self.replay_batch < 0:
             raise UsageError(f"strategy.replay_batch={self.replay_batch} is a number of samples. Use 0 or more.")
         return build_buffer(self.buffer, self.buffer_size, info, purpose=purpose)
