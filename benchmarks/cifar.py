@@ -15,6 +15,7 @@ from cl_suite import (
     Stream,
     StreamData,
     TaskData,
+    UsageError,
     class_order,
     read_cifar,
     read_pickle,
@@ -47,11 +48,17 @@ class _CIFAR(Stream):
     def cut(self, training: list[Path], test: Path, meta: Mapping[str, Any], seeds: Seeds) -> tuple[TaskData, ...]:
         """Read the verified files and return tasks of equally many classes."""
         names = meta[self.names_key]
+        order = class_order(self.config.class_order, len(names), seeds.classes)
+        first = self.config.first_classes
+        if first is not None and not 1 < first <= len(names):
+            raise UsageError(
+                f"stream.first_classes={first} is not a number of classes of {self.what}. Use 2 to {len(names)}."
+            )
         return split_by_class(
             read_cifar(training, self.labels_key),
             read_cifar([test], self.labels_key),
             n_tasks=self.config.n_tasks,
-            class_order=class_order(self.config.class_order, len(names), seeds.classes),
+            class_order=order[:first],
             class_names=names,
         )
 
@@ -85,6 +92,7 @@ class SplitCIFAR100(_CIFAR):
 
         n_tasks: int = 20  # any divisor of 100: 5, 10, 20, 50, ...
         class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
+        first_classes: int | None = None  # of the order, only so many; None = all
 
     def download(self, folder: Path) -> None:
         """Fetch and unpack through torchvision."""
@@ -143,6 +151,7 @@ class SplitCIFAR10(_CIFAR):
 
         n_tasks: int = 5  # any divisor of 10
         class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
+        first_classes: int | None = None  # of the order, only so many; None = all
 
     def download(self, folder: Path) -> None:
         """Fetch and unpack through torchvision."""

@@ -38,6 +38,8 @@ _HOME = {
     ],
     "networks": ["HeadBank", "Network", "build_network"],
     "buffer": ["Buffer", "ClassBalanced", "Exemplars", "Reservoir", "Ring", "build_buffer"],
+    "finetuning": ["Finetuning", "FinetuningOptions"],
+    "registry": ["choose_strategy"],
     "rehearsal": ["RehearsalOptions"],
     "layer_capture": ["as_vectors", "layer_inputs"],
     "supermasks.initialisation": ["initialise_scores", "initialise_weights"],
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from cl_suite.data_root import DataRoot
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices
     from cl_suite.experience import Experience
+    from cl_suite.finetuning import Finetuning, FinetuningOptions
     from cl_suite.image_files import (
         CIFAR10_FILES,
         CIFAR100_FILES,
@@ -101,6 +104,7 @@ if TYPE_CHECKING:
     from cl_suite.projection.subspaces import InputSpace, Projector
     from cl_suite.projection.trust_region import cosine, projection_shares, trust_region
     from cl_suite.projection.trust_region_memory import TrustRegionOptions, TrustRegionProjection
+    from cl_suite.registry import choose_strategy
     from cl_suite.rehearsal import RehearsalOptions
     from cl_suite.scenario import Requirement, Scenario
     from cl_suite.seeding import Seeds, generator_for, seed_for

@@ -1,6 +1,7 @@
 """Backbones by published name: inputs [B, ...] -> features [B, D].
 
-A backbone has `feature_dim` (D) and may declare `head_bias = False`: then the heads on it have no bias either.
+A backbone has `feature_dim` (D) and may declare `head_bias = False`: then the heads on it have no bias either; and
+`stages`, names of its children by stage, for reports on its modules.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class ResNet18(nn.Sequential):
             nn.ReLU(),
         ]
         channels, height, columns = width, *input_shape[1:]
+        self.stages: dict[str, tuple[str, ...]] = {}
         for out, stride in zip((width, 2 * width, 4 * width, 8 * width), (1, 2, 2, 2), strict=True):
+            self.stages[f"stage{len(self.stages) + 1}"] = (str(len(layers)), str(len(layers) + 1))
             layers += [block(channels, out, stride), block(out, out, 1)]
             channels, height, columns = out, -(-height // stride), -(-columns // stride)
         pooling = nn.AvgPool2d(self.pool) if self.pool else nn.AdaptiveAvgPool2d(1)

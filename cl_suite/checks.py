@@ -74,7 +74,7 @@ def strategy_config(chosen: Chosen, overrides: Sequence[str], *, of: str) -> Any
             raise UsageError(f"{text!r} has no effect on {of}. Give options of the strategy, as strategy.<field>=...")
     composed = compose_config(
         strategy=chosen.name,
-        strategy_config=chosen.cls.Config,
+        strategy_config=chosen.cls.config_for,
         stream="the conformance stream",
         stream_config=_NoOptions,
         scenario=Scenario.TASK_INCREMENTAL.value,

@@ -6,7 +6,7 @@ overrides. `protocol=paper` takes a whole published setting from `configs/reprod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -33,6 +33,7 @@ class ModelConfig:
     name: str = "auto"
     width: int | None = None  # channels of the first stage; None = the backbone's own
     hidden: list[int] | None = None  # units of an MLP's hidden layers; None = the backbone's own
+    future: bool = False  # whether outputs of classes still to come compete in training (the Mammoth library)
 
 
 @dataclass
@@ -75,10 +76,17 @@ class Composed:
 
 
 def compose_config(
-    *, strategy: str, strategy_config: type, stream: str, stream_config: type, scenario: str, overrides: Sequence[str]
+    *,
+    strategy: str,
+    strategy_config: Callable[[Mapping[str, Any]], type],
+    stream: str,
+    stream_config: type,
+    scenario: str,
+    overrides: Sequence[str],
 ) -> Composed:
     """Compose the configuration of one run.
 
+    strategy_config: the strategy's `config_for`: its options as asked for -> their schema
     overrides: in Hydra's syntax, e.g. ["strategy.lr=0.1", "stream.n_tasks=10", "protocol=standard"]
 
     Raise UsageError, in one line, for a key or value that does not exist, with the nearest valid ones.
@@ -88,7 +96,7 @@ def compose_config(
     layer, target = _protocol_layer(protocol, strategy, stream)
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
-    store.store(group="strategy", name="chosen", node=strategy_config)
+    store.store(group="strategy", name="chosen", node=strategy_config(_asked_for(layer, parsed)))
     store.store(group="stream", name="chosen", node=stream_config)
     store.store(group="layer", name="chosen", node=layer, package="_global_")
     defaults = ["run_schema", {"strategy": "chosen"}, {"stream": "chosen"}, {"layer": "chosen"}, "_self_"]
@@ -116,6 +124,17 @@ def resolve_scenario(overrides: Sequence[str], wanted: str | None, *, strategy: 
     if wanted is None and protocols and protocols[-1] == "paper":
         return _protocol_layer("paper", strategy, stream)[0].get("scenario")
     return wanted
+
+
+def _asked_for(layer: Mapping[str, Any], parsed: Sequence[Override]) -> dict[str, Any]:
+    """Return the strategy's options as the protocol's layer and the overrides give them, nested, unchecked."""
+    asked: Any = OmegaConf.create(dict(layer.get("strategy") or {}))
+    for override in parsed:
+        group, _, key = override.key_or_group.partition(".")
+        if group == "strategy" and key:
+            OmegaConf.update(asked, key, override.value())
+    plain: Any = OmegaConf.to_container(asked)
+    return plain
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

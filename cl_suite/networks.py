@@ -17,12 +17,14 @@ class HeadBank(nn.Module):
     """All outputs of a stream in one linear layer; outputs not opened yet answer -inf.
 
     Preallocated for the whole stream: [n_outputs, in_features]; shapes never change while training.
+    future: whether outputs not opened yet compete all the same, in training too (the Mammoth library's convention)
     """
 
     opened: Tensor  # [n_outputs] bool
 
-    def __init__(self, in_features: int, n_outputs: int, *, bias: bool = True) -> None:
+    def __init__(self, in_features: int, n_outputs: int, *, bias: bool = True, future: bool = False) -> None:
         super().__init__()
+        self.future = future
         self.linear = nn.Linear(in_features, n_outputs, bias=bias)
         self.register_buffer("opened", torch.zeros(n_outputs, dtype=torch.bool))
 
@@ -40,7 +42,11 @@ class HeadBank(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, in_features] -> logits [B, n_outputs]."""
-        return self.linear(features).masked_fill(~self.opened, -torch.inf)
+        return self.shown(self.linear(features))
+
+    def shown(self, outputs: Tensor) -> Tensor:
+        """Return outputs [B, n_outputs] of the linear layer as `forward` answers them: -inf where nothing is open."""
+        return outputs if self.future else outputs.masked_fill(~self.opened, -torch.inf)
 
 
 class Network(nn.Module):
@@ -61,12 +67,19 @@ class Network(nn.Module):
 
 
 def build_network(
-    name: str, input_shape: tuple[int, ...], n_outputs: int, *, bias: bool | None = None, **options: object
+    name: str,
+    input_shape: tuple[int, ...],
+    n_outputs: int,
+    *,
+    bias: bool | None = None,
+    future: bool = False,
+    **options: object,
 ) -> Network:
     """Return a network by backbone name; "auto" takes an MLP for vectors and grey images, conv_small for colour.
 
     input_shape: of one sample, (D,) or (C, H, W); n_outputs: of the heads
     bias:        whether the heads have a bias; None = as the backbone wishes (its `head_bias`), which is yes if unsaid
+    future:      see HeadBank
     options:     of the backbone: `hidden` (MLPs), `width` (conv_small, ResNets, alexnet)
 
     Raise UsageError for an unknown name or option, or a backbone that cannot read the input.
@@ -88,5 +101,6 @@ def build_network(
             )
     backbone = BACKBONES[name](input_shape, **given)
     bias = getattr(backbone, "head_bias", True) if bias is None else bias
-    network = Network(backbone, HeadBank(backbone.feature_dim, n_outputs, bias=bias))  # type: ignore[arg-type]
+    heads = HeadBank(backbone.feature_dim, n_outputs, bias=bias, future=future)  # type: ignore[arg-type]
+    network = Network(backbone, heads)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +81,7 @@ def plan(request: Request) -> Plan:
     scenario = _scenario(stream, wanted)
     composed = compose_config(
         strategy=strategy.name,
-        strategy_config=strategy.cls.Config,
+        strategy_config=strategy.cls.config_for,
         stream=stream.name,
         stream_config=stream.cls.Config,
         scenario=scenario.value,
@@ -145,13 +143,7 @@ def _scenario(stream: Chosen, wanted: str | None) -> Scenario:
 
 def _sources(*plugins: Chosen) -> dict[str, str]:
     """Return a digest of each plugin given as a file: an edited file is another configuration."""
-    return {f"{each.name}_source": source_digest(each.cls) for each in plugins if each.from_file}
-
-
-def source_digest(cls: type) -> str:
-    """Return 12 hex digits that change with the file a plugin comes from."""
-    source = inspect.getsourcefile(cls)
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12] if source else ""
+    return {f"{each.name}_source": each.digest for each in plugins if each.from_file}
 
 
 def _check_writable(folder: Path, results: Path) -> None:

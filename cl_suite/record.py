@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+# Options added since records were first written, at the value that is what was done before: there they do not count.
+ADDED: dict[tuple[str, str], Any] = {("model", "future"): False, ("stream", "first_classes"): None}
 Matrix = list[list[float | None]]
 
 # Where and how a run is carried out, not what it computes; the seed is in the file's name.
@@ -117,12 +119,23 @@ def config_hash(config: Mapping[str, Any], *, stream_version: str = "1") -> str:
 
     Left out, at the top level only: the keys NOT_HASHED (seed, device, places, how to resume). `seeds` counts as it
     was asked for (null = follow the run's seed), so pass it so, not resolved: then all seeds of a run share a hash.
+    An option of ADDED does not count while it is what was done before it came.
     The stream's version counts: the same options on other tasks are another configuration.
     """
-    counted = {str(key): value for key, value in config.items() if key not in NOT_HASHED}
+    counted = {str(key): value for key, value in without_added(config).items() if key not in NOT_HASHED}
     content = {"config": _plain(counted, "config", words=True), "stream_version": str(stream_version)}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def without_added(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the options of ADDED that are at the value they had before they came."""
+    kept = dict(config)
+    for (group, option), before in ADDED.items():
+        chosen = kept.get(group)
+        if isinstance(chosen, Mapping) and option in chosen and chosen[option] == before:
+            kept[group] = {key: value for key, value in chosen.items() if key != option}
+    return kept
 
 
 def slug(name: str) -> str:
@@ -136,7 +149,7 @@ def slug(name: str) -> str:
     if in_file and class_name[:1] in ("", ":"):
         stem = re.split(r"[/\\]", file)[-1]
         return f"{slug(stem + class_name)}-{digest}"
-    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or digest
+    return re.sub(r"[^A-Za-z0-9._+]+", "-", name).strip("-.") or digest
 
 
 def record_path(results: Path, *, stream: str, scenario: str, strategy: str, config_hash: str, seed: int) -> Path:

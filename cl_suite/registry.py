@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -39,6 +40,17 @@ class Chosen:
     name: str
     cls: Any
     from_file: bool = False
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that change with the file the plugin comes from."""
+        source = inspect.getsourcefile(self.cls)
+        return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12] if source else ""
+
+
+def choose_strategy(spec: str) -> Chosen:
+    """Load a strategy by its spec, as `choose` does; for strategies that wrap another one."""
+    return choose(STRATEGY, spec)
 
 
 def installed(kind: Kind) -> dict[str, EntryPoint]:

@@ -18,7 +18,7 @@ from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
 from cl_suite.harness import Harness
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
-from cl_suite.planning import Plan, source_digest
+from cl_suite.planning import Plan
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
@@ -124,7 +124,11 @@ def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch
             f"{each.stream.name} hands over dictionaries of inputs, which no backbone of cl-suite reads yet. "
             "Use a stream of images or vectors."
         )
-    options: dict[str, Any] = {"width": model.width, "hidden": None if model.hidden is None else tuple(model.hidden)}
+    options: dict[str, Any] = {
+        "future": model.future,
+        "width": model.width,
+        "hidden": None if model.hidden is None else tuple(model.hidden),
+    }
 
     def build() -> torch.nn.Module:
         return build_network(model.name, shape, info.n_outputs, **options)
@@ -150,7 +154,7 @@ def _headline(each: Plan) -> str:
 
 def _fingerprint(each: Plan) -> str:
     """Return what must be equal for a checkpoint to be continued: code, configuration, seed."""
-    versions = [__version__, torch.__version__, source_digest(each.strategy.cls)]
+    versions = [__version__, torch.__version__, each.strategy.digest]
     return " ".join([*versions, each.record_path.parent.name, each.record_path.stem])
 
 

@@ -163,7 +163,10 @@ class GradientStrategy(Strategy):
 
     learn: start -> for each batch: loss -> backward -> adjust_gradients -> step -> after_step -> finish
     parts: {name: what is saved and restored beside the network}; a subclass adds its own in `setup`
+    kept_beside_samples: names of what it keeps beside each sample in its buffer, e.g. "logits"
     """
+
+    kept_beside_samples: ClassVar[frozenset[str]] = frozenset()
 
     @dataclass
     class Config:
@@ -228,7 +231,15 @@ class GradientStrategy(Strategy):
 
     def logits(self, inputs: Inputs, task_ids: Tensor | None) -> Tensor:
         """Return [B, C]; where the task is known at test, only its own outputs are finite."""
-        outputs = self.model(inputs)
+        return self.restricted(self.model(inputs), task_ids)
+
+    def both_outputs(self, inputs: Inputs, task_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (`logits` [B, C], what the head's linear layer gives for all C outputs, none of them -inf)."""
+        outputs = self.model.heads.linear(self.model.features(inputs))
+        return self.restricted(self.model.heads.shown(outputs), task_ids), outputs
+
+    def restricted(self, outputs: Tensor, task_ids: Tensor | None) -> Tensor:
+        """Return logits [B, C] with -inf beyond each sample's own task, where the task is known at test."""
         if self.task_masks is None or task_ids is None:
             return outputs
         return restrict(outputs, self.task_masks[task_ids])

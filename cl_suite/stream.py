@@ -170,7 +170,8 @@ def split_by_class(
 ) -> tuple[TaskData, ...]:
     """Cut a labelled data set into `n_tasks` tasks of equally many classes, along `class_order`.
 
-    `train` and `test` are (inputs [N, ...], labels [N] int64); all tasks share the storage.
+    `train` and `test` are (inputs [N, ...], labels [N] int64); all tasks share the storage. Samples of classes that are
+    not in `class_order` are left out.
     Raise UsageError if `n_tasks` does not divide the number of classes.
     """
     n_classes = len(class_order)
@@ -183,7 +184,7 @@ def split_by_class(
     per_task = n_classes // n_tasks
 
     def view(inputs: Inputs, labels: Tensor, classes: Sequence[int]) -> Samples:
-        local = torch.full((max(class_order) + 1,), -1, dtype=torch.long)
+        local = torch.full((max(*class_order, int(labels.max())) + 1,), -1, dtype=torch.long)
         local[torch.tensor(classes)] = torch.arange(len(classes))
         targets = local[labels]
         index = (targets >= 0).nonzero().squeeze(1)

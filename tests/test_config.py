@@ -19,7 +19,7 @@ class Options:
 def composed(*overrides, strategy="x", stream="y", strategy_config=Options, stream_config=Options):
     return compose_config(
         strategy=strategy,
-        strategy_config=strategy_config,
+        strategy_config=lambda options: strategy_config,
         stream=stream,
         stream_config=stream_config,
         scenario="task_incremental",
@@ -56,7 +56,7 @@ def test_every_protocol_fits_every_strategy_and_stream(protocol, strategy, strea
         f"protocol={protocol}",
         strategy=strategy,
         stream=stream,
-        strategy_config=choose(STRATEGY, strategy).cls.Config,
+        strategy_config=choose(STRATEGY, strategy).cls.config_for,
         stream_config=choose(STREAM, stream).cls.Config,
     ).run
     assert run.protocol == protocol
@@ -68,11 +68,16 @@ def published():
 
 @pytest.mark.parametrize("name", [name for name in published() if not name.startswith("__")])
 def test_every_published_setting_fits_and_its_target_says_where_it_stands(name):
-    strategy = next(s for s in installed(STRATEGY) if name.startswith(f"{s}_"))
+    strategy = max((s for s in installed(STRATEGY) if name.startswith(f"{s}_")), key=len)
     stream = name.removeprefix(f"{strategy}_")
     cls, stream_cls = choose(STRATEGY, strategy).cls, choose(STREAM, stream).cls
-    settings = composed(
-        "protocol=paper", strategy=strategy, stream=stream, strategy_config=cls.Config, stream_config=stream_cls.Config
+    settings = compose_config(
+        strategy=strategy,
+        strategy_config=cls.config_for,
+        stream=stream,
+        stream_config=stream_cls.Config,
+        scenario="task_incremental",
+        overrides=["protocol=paper"],
     )
     assert not settings.target or set(settings.target) == {"metric", "value", "source"}
     scenario = resolve_scenario(["protocol=paper"], None, strategy=strategy, stream=stream)

@@ -21,7 +21,7 @@ STRATEGIES = ("gpm", "trgp", "cuber")
 def composed(strategy, stream):
     return compose_config(
         strategy=strategy,
-        strategy_config=choose(STRATEGY, strategy).cls.Config,
+        strategy_config=choose(STRATEGY, strategy).cls.config_for,
         stream=stream,
         stream_config=choose(STREAM, stream).cls.Config,
         scenario="task_incremental",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from cl_suite.record import NOT_HASHED, RunRecord
+from cl_suite.record import NOT_HASHED, RunRecord, without_added
 
 # What must be equal for two records to share a table.
 TABLE_KEY = ["stream", "stream_version", "stream_options", "scenario", "protocol"]
@@ -166,7 +166,7 @@ def _labels(records: Sequence[RunRecord]) -> dict[tuple[str, str], str]:
         shown = {
             key: value
             for key, value in flat.items()
-            if any(other.get(key) != value for other in siblings) or usual.get(key, value) != value
+            if any(other.get(key, value) != value for other in siblings) or usual.get(key, value) != value
         }
         ambiguous = len(siblings) > 1 and not shown
         labels[strategy, config] = f"config {config}" if ambiguous or len(shown) > LABEL_OPTIONS else _words(shown)
@@ -177,14 +177,14 @@ def _comparable(record: RunRecord) -> dict[str, str]:
     """Return the options that rows of one table may differ in; a plugin's file counts as `strategy.source`."""
     source = f"{record.strategy}_source"
     ignored = {*NOT_HASHED, "stream", "scenario", "protocol", source, f"{record.stream}_source"}
-    flat = flatten({key: value for key, value in record.config.items() if key not in ignored})
+    flat = flatten({key: value for key, value in without_added(record.config).items() if key not in ignored})
     return flat | ({"strategy.source": str(record.config[source])} if source in record.config else {})
 
 
 def _stream_options(record: RunRecord) -> dict[str, str]:
     """Return what makes the tasks; the digest of a plugin's file too: an edited stream is another stream."""
     source = f"{record.stream}_source"
-    flat = flatten(record.config.get("stream") or {})
+    flat = flatten(without_added(record.config).get("stream") or {})
     return flat | ({"source": str(record.config[source])} if source in record.config else {})
 
 
