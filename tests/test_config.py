@@ -16,10 +16,10 @@ class Options:
     sizes: list[int] = field(default_factory=lambda: [1, 2])
 
 
-def composed(*overrides, strategy="x", stream="y", strategy_config=Options, stream_config=Options):
+def composed(*overrides, strategy="x", stream="y", strategy_config=lambda options: Options, stream_config=Options):
     return compose_config(
         strategy=strategy,
-        strategy_config=lambda options: strategy_config,
+        strategy_config=strategy_config,
         stream=stream,
         stream_config=stream_config,
         scenario="task_incremental",
