@@ -42,8 +42,17 @@ def load_state(path: Path) -> Any:
         raise UsageError(f"{path} is damaged ({problem}). Delete it, or run with --no-resume.") from problem
 
 
-def tensor_bytes(state: Any) -> int:
-    """Return the bytes of all tensors in `state`; a storage that appears twice counts once."""
+def tensor_bytes(state: Any, *, without: Any = None) -> int:
+    """Return the bytes of all tensors in `state`; a storage that appears twice counts once.
+
+    without: state whose tensors are not counted, where they appear in `state` too
+    """
+    left_out = _storages(without)
+    return sum(size for storage, size in _storages(state).items() if storage not in left_out)
+
+
+def _storages(state: Any) -> dict[int, int]:
+    """Return {address: bytes} of the tensors in `state`."""
     seen: dict[int, int] = {}
 
     def visit(value: Any) -> None:
@@ -57,7 +66,7 @@ def tensor_bytes(state: Any) -> int:
                 visit(entry)
 
     visit(state)
-    return sum(seen.values())
+    return seen
 
 
 def _encode(value: Any, tensors: dict[str, Tensor], place: str) -> Any:

@@ -108,6 +108,7 @@ def _run_parser() -> argparse.ArgumentParser:
     _add_data_flags(parser)
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
+    parser.add_argument("--diagnostics", choices=("modules",), help="also measure how each module of the network moves")
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     parser.add_argument("--json", action="store_true", help="print the records as JSON and nothing else")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -151,6 +152,7 @@ def _run(arguments: list[str]) -> int:
                 overrides=tuple(options.overrides),
                 resume=options.resume,
                 overwrite=options.overwrite,
+                diagnostics=(options.diagnostics,) if options.diagnostics else (),
                 command=tuple(arguments),
             )
         )

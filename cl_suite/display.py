@@ -134,6 +134,7 @@ def _columns(records: Sequence[RunRecord]) -> list[tuple[str, Any, Any]]:
         ("FWT", metric("fwt"), _points),
         ("forgetting", metric("forgetting"), _points),
         ("samples", cost("samples_drawn"), _count),
+        ("FLOPs", cost("training_flops"), _flops),
         ("train", cost("train_seconds"), _seconds),
         ("total", cost("wall_seconds"), _seconds),
         ("state", cost("state_bytes"), _megabytes),
@@ -148,6 +149,10 @@ def _points(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{100 * value:+.1f}" if round(100 * value, 1) else "0.0"
+
+
+def _flops(value: float) -> str:
+    return f"{value:.1e}"
 
 
 def _count(value: float | None) -> str:

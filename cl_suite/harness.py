@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from cl_suite.checkpoint import load_state, save_state, tensor_bytes
+from cl_suite.diagnose import ModuleReport
 from cl_suite.errors import UnseenTask
 from cl_suite.experience import Hooks, Progress
 from cl_suite.metering import Meter
@@ -99,6 +100,7 @@ class Harness:
 
     checkpoint:  file for the state between experiences; None = not saved
     fingerprint: says what run a checkpoint belongs to; another one is not resumed
+    report:      follows the network's modules; None = nobody asked for it
     """
 
     def __init__(
@@ -110,12 +112,14 @@ class Harness:
         listener: Listener | None = None,
         checkpoint: Path | None = None,
         fingerprint: str = "",
+        report: ModuleReport | None = None,
     ) -> None:
         self.strategy = strategy
         self.presentation = presentation
         self.listener = listener or Silent()
         self.meter = Meter(max_samples=presentation.info.train.max_samples)
         self.results = Results()
+        self.report = report
         self._checkpoint, self._fingerprint = checkpoint, fingerprint
         device = presentation.info.device
         self._factory = ModelFactory(build_model, presentation.info.seeds.model, device)
@@ -135,7 +139,9 @@ class Harness:
                 self.listener.resumed(done)
             elif not self.results.baseline:
                 self.results.baseline = self._baseline()
-            hooks = Hooks(self.meter, self._on_progress, self._on_evaluation_point, self.listener.note)
+            if self.report is not None:
+                self.report.begin(self.strategy.trained_network(), type(self.strategy).__name__)
+            hooks = Hooks(self.meter, self._on_progress, self._on_evaluation_point, self.listener.note, self._on_epoch)
             before = self.meter.wall_seconds
             for experience in self.presentation.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
@@ -145,17 +151,45 @@ class Harness:
                 if self._two_rules():
                     self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
                 self.meter.wall_seconds = before + time.perf_counter() - started
+                if self.report is not None:
+                    self.report.observe_experience(self.strategy.trained_network())
                 self._save(experience.index + 1)
                 self.listener.row(experience.index, scores)
+            if self.report is not None:
+                self._swap_test(self.report)
         return self.results
+
+    def _swap_test(self, report: ModuleReport) -> None:
+        """Put modules back and score the tasks again; where rows of R are tasks."""
+        network = self.strategy.trained_network()
+        if network is None or not self.presentation.has_boundaries:
+            return
+        seen = self.presentation.seen_after(self.presentation.n_experiences)
+
+        def score(number: int) -> float | None:
+            task = self.presentation.tasks[number]
+            try:
+                return task.score(self._predictor(task), seen).value
+            except UnseenTask:
+                return None
+
+        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+            report.swap_test(network, score, len(self.presentation.tasks))
 
     def costs(self) -> dict[str, float]:
         """Return what a finished run cost, in the record's words."""
         costs = self.counted()
         costs["peak_memory_bytes"] = _peak_memory(self.presentation.info.device)
         costs["model_parameters"] = self.strategy.model_parameters()
-        costs["state_bytes"] = tensor_bytes(self.strategy.state_dict())
+        state, network = self.strategy.state_dict(), self.strategy.trained_network()
+        costs["state_bytes"] = tensor_bytes(state)
+        costs["memory_bytes"] = tensor_bytes(state, without=None if network is None else network.state_dict())
         return costs
+
+    def state_bytes(self) -> dict[str, int]:
+        """Return the bytes of each part of the strategy's state that has any: the network, a buffer, importances."""
+        sizes = {str(name): tensor_bytes(value) for name, value in self.strategy.state_dict().items()}
+        return {name: size for name, size in sizes.items() if size}
 
     def counted(self) -> dict[str, float]:
         """Return what was counted and timed so far; asks nothing of the strategy, which may have failed."""
@@ -211,6 +245,10 @@ class Harness:
     def _on_progress(self, progress: Progress) -> None:
         self.listener.progress(progress, self.meter)
 
+    def _on_epoch(self, experience: int, phase: str) -> None:
+        if self.report is not None:
+            self.report.observe_epoch(experience, self.strategy.trained_network())
+
     def _on_evaluation_point(self, experience: int, step: int) -> None:
         scores, _ = self._evaluate(experience + 1)
         self.results.curve.append(
@@ -237,6 +275,7 @@ class Harness:
             "baseline": self.results.baseline,
             "curve": self.results.curve,
             "meter": self.meter.state_dict(),
+            "report": None if self.report is None else self.report.state_dict(),
         }
         save_state(self._checkpoint, state)
 
@@ -250,6 +289,8 @@ class Harness:
         self._factory.built = state["models_built"]
         self.strategy.load_state_dict(state["strategy"])
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"])
+        if self.report is not None:
+            self.report.load_state_dict(state["report"], self.presentation.info.device)
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
         return state["experiences_done"]

@@ -35,6 +35,7 @@ class Request:
     overrides: tuple[str, ...] = ()
     resume: bool = True
     overwrite: bool = False
+    diagnostics: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
 

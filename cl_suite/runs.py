@@ -13,6 +13,7 @@ import torch
 
 from cl_suite import __version__
 from cl_suite.devices import set_threads
+from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
 from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
 from cl_suite.harness import Harness
@@ -39,7 +40,9 @@ def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) 
     for each in plans:
         previous = _finished(each)
         if previous is not None and not each.request.overwrite:
-            console.print(f"seed {each.request.seed}: already finished; --overwrite runs it again.")
+            lacks = [name for name in each.request.diagnostics if name not in previous.diagnostics]
+            without = f", without --diagnostics {' '.join(lacks)}" if lacks else ""
+            console.print(f"seed {each.request.seed}: already finished{without}; --overwrite runs it again.")
             outcomes.append(Outcome(previous, each.record_path))
             continue
         console.print(_headline(each))
@@ -81,6 +84,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         listener=display,
         checkpoint=each.checkpoint,
         fingerprint=_fingerprint(each),
+        report=ModuleReport() if MODULES in each.request.diagnostics else None,
     )
     error = None
     with display:
@@ -155,7 +159,7 @@ def _headline(each: Plan) -> str:
 def _fingerprint(each: Plan) -> str:
     """Return what must be equal for a checkpoint to be continued: code, configuration, seed."""
     versions = [__version__, torch.__version__, each.strategy.digest]
-    return " ".join([*versions, each.record_path.parent.name, each.record_path.stem])
+    return " ".join([*versions, each.record_path.parent.name, each.record_path.stem, *each.request.diagnostics])
 
 
 def _one_line(problem: BaseException) -> str:
@@ -203,7 +207,7 @@ def _record(
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
         model_selection=harness.strategy.model_selection() if error is None else "none",
-        diagnostics=harness.strategy.diagnostics() if error is None else {},
+        diagnostics=_diagnostics(harness) if error is None else {},
         provenance=provenance(
             each.request.command,
             torch_version=torch.__version__,
@@ -214,6 +218,15 @@ def _record(
             started=started,
         ),
     )
+
+
+def _diagnostics(harness: Harness) -> dict[str, Any]:
+    """Return the strategy's own facts, its state in parts, and what --diagnostics asked for."""
+    facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics()}
+    if harness.report is not None:
+        told = harness.report.record([task.name for task in harness.presentation.tasks])
+        facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}
+    return facts
 
 
 def _device_name(device: torch.device) -> str:

@@ -17,6 +17,8 @@ INTRODUCTION = """\
 Written by `cl-bench report` from the saved records; raw numbers in `leaderboard.csv`.
 Mean ± sample standard deviation over seeds, scores in percent; `-` = missing or not defined.
 One table for each stream, scenario and protocol: numbers of different tables are not comparable.
+Samples drawn include replay and finetuning. Training FLOPs: matrix products and convolutions, forward and backward, in
+loops over training data. Memory: what is kept beside the network in use, such as a buffer, importances, masks.
 finetune is the floor (lower bound), joint the ceiling (upper bound). Seconds and memory depend on the device.
 Selection = what chose among the states met in training; oracle looked at test data.
 """
@@ -133,6 +135,10 @@ def _seconds(value: float) -> str:
     return f"{value:,.1f}"
 
 
+def _flops(value: float) -> str:
+    return f"{value:.2e}"
+
+
 def _size(value: float) -> str:
     return f"{value / 2**20:,.1f} MiB" if value >= 2**20 else f"{value / 2**10:,.1f} KiB"
 
@@ -147,10 +153,15 @@ _COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Learning accuracy", _percent("learning_accuracy")),
     ("ACC task-aware", _percent("acc_task_aware")),
     ("Samples drawn", _mean("samples_drawn", _whole)),
+    ("Replayed", _mean("samples_replayed", _whole)),
+    ("Steps", _mean("optimizer_steps", _whole)),
+    ("Training FLOPs", _mean("training_flops", _flops)),
     ("Train seconds", _mean("train_seconds", _seconds)),
+    ("Wall seconds", _mean("wall_seconds", _seconds)),
     ("Peak memory", _mean("peak_memory_bytes", _size)),
     ("Parameters", _mean("model_parameters", _whole)),
     ("State", _mean("state_bytes", _size)),
+    ("Of it, memory", _mean("memory_bytes", _size)),
     ("Seeds", _seeds),
     ("Selection", _word("model_selection")),
     ("Device", _word("device")),

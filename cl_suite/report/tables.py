@@ -37,9 +37,11 @@ COSTS = [
     "samples_drawn",
     "samples_replayed",
     "optimizer_steps",
+    "training_flops",
     "peak_memory_bytes",
     "model_parameters",
     "state_bytes",
+    "memory_bytes",
 ]
 LABEL_OPTIONS = 4  # a row that differs in more options than this is told by its hash
 
