@@ -28,8 +28,8 @@ _HOME = {
     "prepare": ["PrepareImages", "PrepareVectors"],
     "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
+    "gradient_strategy": ["GradientStrategy"],
     "strategy": [
-        "GradientStrategy",
         "ModelPredictor",
         "Predictor",
         "PreferenceConditioned",
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices
     from cl_suite.experience import Experience
     from cl_suite.finetuning import Finetuning, FinetuningOptions
+    from cl_suite.gradient_strategy import GradientStrategy
     from cl_suite.image_files import (
         CIFAR10_FILES,
         CIFAR100_FILES,
@@ -109,7 +110,6 @@ if TYPE_CHECKING:
     from cl_suite.scenario import Requirement, Scenario
     from cl_suite.seeding import Seeds, generator_for, seed_for
     from cl_suite.strategy import (
-        GradientStrategy,
         ModelPredictor,
         Predictor,
         PreferenceConditioned,

@@ -151,8 +151,8 @@ def _points(value: float | None) -> str:
     return f"{100 * value:+.1f}" if round(100 * value, 1) else "0.0"
 
 
-def _flops(value: float) -> str:
-    return f"{value:.1e}"
+def _flops(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
 
 
 def _count(value: float | None) -> str:

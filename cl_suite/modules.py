@@ -102,7 +102,10 @@ def parse_modules(text: str, groups: Mapping[str, list[str]]) -> list[str]:
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
     """Return copies of a network's tensors by name."""
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+    return {
+        name: value.detach().clone(memory_format=torch.contiguous_format)  # so that sums do not depend on the layout
+        for name, value in network.state_dict().items()
+    }
 
 
 def parameter_count(network: nn.Module, names: Iterable[str]) -> int:

@@ -33,7 +33,12 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 # Options added since records were first written, at the value that is what was done before: there they do not count.
-ADDED: dict[tuple[str, str], Any] = {("model", "future"): False, ("stream", "first_classes"): None}
+ADDED: dict[tuple[str, str], Any] = {
+    ("model", "future"): False,
+    ("stream", "first_classes"): None,
+    ("strategy", "lr_drops"): [],
+    ("strategy", "lr_drop"): 0.1,
+}
 Matrix = list[list[float | None]]
 
 # Where and how a run is carried out, not what it computes; the seed is in the file's name.

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from cl_suite.devices import choose_device, set_threads
 from cl_suite.experience import Experience
+from cl_suite.gradient_strategy import GradientStrategy
 from cl_suite.metering import Meter
 from cl_suite.networks import Network, build_network
 from cl_suite.objective import Classification
 from cl_suite.prepare import PrepareImages
 from cl_suite.scenario import Scenario
 from cl_suite.seeding import Seeds
-from cl_suite.strategy import GradientStrategy
 from cl_suite.stream import Samples
 from cl_suite.types import StreamInfo, TrainSettings
 

@@ -12,6 +12,8 @@ from cl_suite.metering import Meter
 from cl_suite.networks import build_network
 from cl_suite.presentation import Presentation
 from cl_suite.registry import STRATEGY, STREAM, choose
+from strategies.finetune import Finetune
+from tests import image_streams as images
 
 TASKS = 3
 
@@ -253,3 +255,25 @@ def test_meter_counts_steps_only_while_open():
         optimizer.step()
     optimizer.step()
     assert meter.optimizer_steps == 1
+
+
+def test_the_rate_drops_after_the_epochs_named_and_starts_anew_with_each_experience():
+    rates = []
+
+    class Watched(Finetune):
+        def after_step(self, batch):
+            rates.append(self.optimizer.param_groups[0]["lr"])
+
+    train = TrainSettings(epochs=3, batch_size=48)
+    images.harness_of(Watched, train=train, lr=0.2, lr_drops=[1, 2], lr_drop=0.5).run()
+    assert rates == [0.2, 0.1, 0.05] * 3
+
+
+def test_outputs_of_classes_to_come_compete_only_where_asked_for():
+    network = build_network("mlp", (1, 4, 4), 6, future=True)
+    network.heads.open([0, 1])
+    plain = build_network("mlp", (1, 4, 4), 6)
+    plain.heads.open([0, 1])
+    inputs = torch.ones(2, 1, 4, 4)
+    assert network(inputs).isfinite().all()
+    assert plain(inputs).isfinite().sum(dim=1).tolist() == [2, 2]

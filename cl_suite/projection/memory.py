@@ -10,11 +10,11 @@ from torch import Tensor
 
 from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Experience
+from cl_suite.gradient_strategy import GradientStrategy
 from cl_suite.projection.layers import ProjectedNetwork
 from cl_suite.projection.options import ProjectionOptions
 from cl_suite.projection.plateau import Plateau
 from cl_suite.projection.subspaces import InputSpace, Projector
-from cl_suite.strategy import GradientStrategy
 from cl_suite.types import Batch, StreamInfo
 
 
