@@ -9,11 +9,12 @@ from torch import Tensor
 
 from cl_suite.errors import UsageError
 from cl_suite.experience import Experience
+from cl_suite.gradient_strategy import GradientStrategy
 from cl_suite.projection.memory import GradientProjection
 from cl_suite.projection.options import ProjectionOptions
 from cl_suite.projection.regimes import RegimeLog
 from cl_suite.projection.trust_region import ScaledReuse, projection_shares, trust_region
-from cl_suite.strategy import GradientStrategy, Predictor
+from cl_suite.strategy import Predictor
 from cl_suite.types import Batch, Inputs, StreamInfo
 
 
