@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -30,8 +31,17 @@ class FlopCounter(TorchDispatchMode):
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None and self.active:
-            self.total += int(formula(*args, **kwargs, out_val=out))
+            self.total += _cost(formula, func, args, kwargs, out)
         return out
+
+
+def _cost(formula: Any, func: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """Return torch's figure, but for the weight gradient of grouped convolutions, where it forgets the groups."""
+    if func._overloadpacket is not torch.ops.aten.convolution_backward or args[9] == 1:
+        return int(formula(*args, **kwargs, out_val=out))
+    groups, (inputs, weights, _) = args[9], args[10]
+    of_inputs = formula(*args[:10], [inputs, False, False], out_val=out)
+    return int(of_inputs + formula(*args[:10], [False, weights, False], out_val=out) // groups)
 
 
 class LoopCost:
