@@ -3,14 +3,49 @@
 import pytest
 
 from cl_suite import check_strategy
-from cl_suite.registry import STRATEGY, installed
+from cl_suite.registry import STRATEGY, choose, installed
+from cl_suite.scenario import Scenario
+
+LEAST_FIRST = [
+    Scenario.TASK_AGNOSTIC,
+    Scenario.CLASS_INCREMENTAL,
+    Scenario.DOMAIN_INCREMENTAL,
+    Scenario.TASK_INCREMENTAL,
+]  # by what is told
+OPTIONS = {"gdumb": ["strategy.epochs=8"]}  # of its 32; the suite trains each strategy dozens of times
+
+
+def fitting(name):
+    """Return the scenarios that a strategy does not exclude, the one that tells least first."""
+    cls = choose(STRATEGY, name).cls
+    needed = cls.requirements(cls.config_for({})())
+    return [scenario for scenario in LEAST_FIRST if needed <= scenario.provides]
+
+
+def assert_conforms(name, scenarios):
+    findings = check_strategy(name, overrides=OPTIONS.get(name, []), scenarios=scenarios)
+    assert len(findings) > 5
+    assert not [str(finding) for finding in findings if finding.failed]
 
 
 @pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
-def test_every_installed_strategy_conforms(name):
-    findings = check_strategy(name)
-    assert len(findings) > 5
-    assert not [str(finding) for finding in findings if finding.failed]
+def test_every_installed_strategy_conforms_where_it_is_told_least(name):
+    assert_conforms(name, fitting(name)[:1])
+
+
+@pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
+def test_every_installed_strategy_conforms_where_task_ids_are_told(name):
+    if len(fitting(name)) == 1:
+        pytest.skip("it is told the task above")
+    assert_conforms(name, fitting(name)[-1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
+def test_every_installed_strategy_conforms_in_the_scenarios_between(name):
+    if len(fitting(name)) < 3:
+        pytest.skip("there are none")
+    assert_conforms(name, fitting(name)[1:-1])
 
 
 @pytest.mark.parametrize("infer", ["oneshot", "binary", "min_entropy"])
