@@ -61,6 +61,7 @@ _HOME = {
     "projection.subspaces": ["InputSpace", "Projector"],
     "projection.trust_region": ["cosine", "projection_shares", "trust_region"],
     "projection.trust_region_memory": ["TrustRegionOptions", "TrustRegionProjection"],
+    "task_tensors": ["TaskTensors"],
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -130,4 +131,5 @@ if TYPE_CHECKING:
     from cl_suite.supermasks.subnetworks import MaskedNetwork, Subnetwork, pack_bits, unpack_bits
     from cl_suite.supermasks.superposition import TaskInference
     from cl_suite.supermasks.task_inference import confidences, is_new_task
+    from cl_suite.task_tensors import TaskTensors
     from cl_suite.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs

@@ -12,7 +12,11 @@ LEAST_FIRST = [
     Scenario.DOMAIN_INCREMENTAL,
     Scenario.TASK_INCREMENTAL,
 ]  # by what is told
-OPTIONS = {"gdumb": ["strategy.epochs=8"]}  # of its 32; the suite trains each strategy dozens of times
+OPTIONS = {  # the suite trains each strategy dozens of times, so fewer passes over the memory than by default
+    "gdumb": ["strategy.epochs=8"],
+    "fpf": ["strategy.fpf_epochs=3"],
+    "k_fpf": ["strategy.fpf_epochs=2", "strategy.k=4"],
+}
 
 
 def fitting(name):

@@ -20,10 +20,10 @@ def harness_of(cls=Piggyback, **options):
     return any_harness_of(cls, **{"scenario": "task_incremental", "model": "mlp", **options})
 
 
-def after_each(take, **options):
+def after_each(take, cls=Piggyback, **options):
     """Run, and return what `take(strategy)` gives after each experience, with the harness."""
     found = []
-    harness = harness_of(listener=EachExperience(lambda _: found.append(take(harness.strategy))), **options)
+    harness = harness_of(cls, listener=EachExperience(lambda _: found.append(take(harness.strategy))), **options)
     harness.run()
     return found, harness
 
@@ -204,12 +204,33 @@ def test_stored_masks_are_the_learned_ones_and_their_bits_are_counted(mask, bits
 
 
 def test_tasks_that_share_outputs_have_heads_of_their_own():
+    class Watched(Piggyback):
+        def setup(self, info, build_model):
+            super().setup(info, build_model)
+            self.heads_begun = [self.model.heads.linear.weight.detach().clone()]
+
+        def start(self, experience):
+            super().start(experience)
+            self.heads_begun.append(self.model.heads.linear.weight.detach().clone())
+
     tasks = image_stream(n_tasks=2).tasks
     swapped = [Samples(part.inputs, 1 - part.targets) for part in (tasks[0].train, tasks[0].test)]
     data = StreamData((tasks[0], TaskData("swapped", *swapped, ("a", "b"))), PrepareVectors(), one_head=True)
-    found, harness = after_each(answers, data=data, train=LONG, lr_head=0.01)
+    found, harness = after_each(answers, cls=Watched, data=data, train=LONG, lr_head=0.01)
     assert torch.equal(found[0][0], found[1][0])
     assert min(harness.results.R[1]) > 0.9
+    built, first, second = harness.strategy.heads_begun
+    assert torch.equal(built, first) and torch.equal(built, second)
+
+
+def test_a_task_is_trained_within_its_own_outputs():
+    class Watched(Piggyback):
+        def after_step(self, batch):
+            super().after_step(batch)
+            finite = self.logits(batch.inputs, None).isfinite().all(dim=0)
+            assert finite.nonzero().flatten().tolist() == [2 * self.current, 2 * self.current + 1]
+
+    after_each(answers, cls=Watched)
 
 
 @pytest.mark.parametrize("options", [{}, {"trunk": "random", "lr_mask": 0.003}])
