@@ -249,9 +249,9 @@ def _advice(capacity: int, info: StreamInfo) -> str:
     """Return one line where a capacity has an effect one may not expect, else ""."""
     samples = info.planned_samples // max(1, info.train.epochs)
     if isinstance(info.objective, Classification) and capacity < info.n_outputs:
-        return f"a memory of {capacity} samples cannot hold one of each of the {info.n_outputs} classes."
+        return f"a memory of {capacity} samples cannot hold one of each of the {info.n_outputs} classes"
     if 0 < samples < capacity:
-        return f"a memory of {capacity:,} samples is larger than the stream, which has {samples:,}: nothing is lost."
+        return f"a memory of {capacity:,} samples is larger than the stream, which has {samples:,}: nothing is lost"
     return ""
 
 

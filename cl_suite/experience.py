@@ -154,7 +154,7 @@ class Experience:
                 if source is None:
                     for seen, _ in self._watchers:
                         seen(batch)
-                self._after_batch(epoch, epochs, phase)
+                self._after_batch(epoch, epochs, phase, own=source is None)
             if source is None:
                 for _, passed in self._watchers:
                     passed()
@@ -174,7 +174,8 @@ class Experience:
     ) -> None:
         """Call `batch` after each batch of own samples has been used, `epoch` after each pass over them.
 
-        For strategies that wrap another one: they see its batches without taking part in its loop.
+        Also in passes that do not train (a Fisher information), and with the samples of `beside` among the own. For
+        strategies that wrap another one: they see its batches without taking part in its loop.
         """
         self._watchers.append((batch, epoch))
 
@@ -223,11 +224,12 @@ class Experience:
         kept = {} if extras is None else extras(positions)
         return Batch(self._prepare(raw, generator), targets, raw, task_ids, kept)
 
-    def _after_batch(self, epoch: int, epochs: int, phase: str) -> None:
-        self._steps += 1
-        every = self._train.evaluate_every
-        if every and self._steps % every == 0:
-            self._hooks.on_evaluation_point(self.index, self._steps)
+    def _after_batch(self, epoch: int, epochs: int, phase: str, *, own: bool) -> None:
+        if own:  # loops over a buffer may run inside a step of the stream, and are no place to evaluate
+            self._steps += 1
+            every = self._train.evaluate_every
+            if every and self._steps % every == 0:
+                self._hooks.on_evaluation_point(self.index, self._steps)
         now = time.monotonic()
         if now >= self._next_reading:
             self._next_reading = now + READ_SECONDS

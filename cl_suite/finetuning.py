@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from cl_suite.buffer import Buffer
 from cl_suite.errors import UsageError, check_choices
 from cl_suite.experience import Experience, Source
-from cl_suite.modules import NORMS, module_groups, parameter_count, parse_modules, preset
-from cl_suite.scenario import Scenario
+from cl_suite.modules import NORMS, module_groups, parameter_count, parse_modules, preset, snapshot
 from cl_suite.sensitivity import SCORES, ModuleChanges, select
-from cl_suite.types import Batch, Inputs
+from cl_suite.types import Batch, Inputs, StreamInfo
 
 
 @dataclass
@@ -70,14 +69,19 @@ class Finetuning:
     def __init__(
         self,
         options: FinetuningOptions,
-        scenario: Scenario,
+        info: StreamInfo,
         network: Callable[[], nn.Module],
         outputs: Callable[[Inputs, Tensor | None], tuple[Tensor, Tensor]],
     ) -> None:
         options.check()
+        if options.modules == "auto" and options.auto_experiences > info.n_experiences:
+            raise UsageError(
+                f"strategy.auto_experiences={options.auto_experiences} is more than the stream has: "
+                f"{info.n_experiences}. Use fewer."
+            )
         self._options, self._network, self._outputs = options, network, outputs
         self._groups = module_groups(network())
-        self.chosen = preset(self._groups, scenario)  # names of modules
+        self.chosen = preset(self._groups, info.scenario)  # names of modules
         if options.modules not in ("preset", "auto"):
             self.chosen = parse_modules(options.modules, self._groups)
         self.changes = ModuleChanges()
@@ -100,6 +104,9 @@ class Finetuning:
         if not self.changes.has_begun or experience.index != o.auto_experiences - 1:
             return
         self.changes.end()
+        if not self.changes.epochs:
+            experience.note("the network was not trained while modules were measured: the preset is finetuned")
+            return
         self.chosen = select(
             self.changes.scores(o.auto_score),
             self._network(),
@@ -112,15 +119,24 @@ class Finetuning:
 
     # -- finetuning -------------------------------------------------------------------------------------------------
 
-    def run(self, experience: Experience, buffer: Buffer, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Train the chosen modules on the buffer; skip if it holds less than one batch, or its whole capacity.
+    def run(
+        self,
+        experience: Experience,
+        buffer: Buffer,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        *,
+        early: bool = False,
+    ) -> None:
+        """Train the chosen modules on the buffer.
 
-        loss: (logits [B, C], targets [B]) -> [B]
+        loss:  (logits [B, C], targets [B]) -> [B]
+        early: whether more is to come: then a buffer with less than a batch is passed over, unless it is that small
         """
         o = self._options
-        if len(buffer) < min(o.fpf_batch, buffer.capacity):
+        if not len(buffer) or (early and len(buffer) < min(o.fpf_batch, buffer.capacity)):
             self.skipped += 1
             return
+        before = snapshot(self._network()) if self.changes.has_begun else {}
         source: Source = Balanced(buffer) if o.fpf_balanced else buffer
         steps = o.fpf_epochs * -(-len(source) // o.fpf_batch)
         with self._only_chosen() as trained:
@@ -137,6 +153,8 @@ class Finetuning:
                 optimizer.step()
                 experience.report(value)
         self.runs += 1
+        if before:  # what is measured is training on the stream
+            self.changes.discount(before, snapshot(self._network()))
 
     def _loss(self, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         logits, outputs = self._outputs(batch.inputs, batch.task_ids)
@@ -211,6 +229,8 @@ class Balanced:
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         targets = buffer.targets[: len(buffer)].cpu()
+        if targets.dim() > 1:
+            raise UsageError("strategy.fpf_balanced needs one class per sample. Set strategy.fpf_balanced=false.")
         places = [(targets == label).nonzero().squeeze(1) for label in targets.unique()]
         most = max(map(len, places))
         self._index = torch.cat([own.repeat(-(-most // len(own)))[:most] for own in places]).to(buffer.targets.device)

@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils.flop_counter import flop_registry
 
 
@@ -24,6 +29,16 @@ class FlopCounter(TorchDispatchMode):
         super().__init__()
         self.total = 0
         self.active = True
+
+    def stop(self) -> None:
+        """End counting, also where this is no longer the latest mode: a loop left in the middle may be closed late."""
+        modes = _get_current_dispatch_mode_stack()
+        if self not in modes:
+            return
+        above = [_pop_mode() for _ in modes[modes.index(self) + 1 :]]
+        self.__exit__(None, None, None)
+        for mode in reversed(above):
+            _push_mode(mode)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and add its cost."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -30,7 +30,7 @@ class Meter:
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     max_samples: int = 0  # 0 = no limit
-    _steps: list[FlopCounter | None] = field(default_factory=list, repr=False)  # in progress, outermost first
+    _steps: list[FlopCounter] = field(default_factory=list, repr=False)  # in progress, outermost first
 
     def draw(self, count: int, *, replayed: bool = False) -> None:
         """Count `count` samples handed to a strategy. Raise BudgetExceeded beyond `max_samples`."""
@@ -49,19 +49,25 @@ class Meter:
 
         Loops may be nested (a finetuning inside a step): each step owns what is computed while it is the innermost.
         """
-        counter = FlopCounter() if loop.is_counted() else None
-        outer = self._steps[-1] if self._steps else None
-        if outer is not None:
-            outer.active = False
+        counter = FlopCounter()
+        counted = loop.is_counted()
         self._steps.append(counter)
+        self._only_innermost_counts()
+        if counted:
+            counter.__enter__()
         try:
-            with counter or nullcontext():
-                yield
+            yield
         finally:
-            self._steps.pop()
-            if outer is not None:
-                outer.active = True
-            self.training_flops += loop.add(samples, None if counter is None else counter.total)
+            if counted:
+                counter.stop()
+            # By identity: a loop that was left in the middle may be closed after an inner one has begun.
+            self._steps = [each for each in self._steps if each is not counter]
+            self._only_innermost_counts()
+            self.training_flops += loop.add(samples, counter.total if counted else None)
+
+    def _only_innermost_counts(self) -> None:
+        for each in self._steps:
+            each.active = each is self._steps[-1]
 
     @contextmanager
     def metering(self) -> Iterator[Meter]:

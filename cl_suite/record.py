@@ -143,6 +143,15 @@ def without_added(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def with_added(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in which the options of ADDED that it lacks have the value of before they came."""
+    filled = dict(config)
+    for (group, option), before in ADDED.items():
+        if isinstance(filled.get(group), Mapping):
+            filled[group] = {option: before, **filled[group]}
+    return filled
+
+
 def slug(name: str) -> str:
     """Return a name that is safe as a folder: `avalanche/ewc` -> `avalanche-ewc`.
 

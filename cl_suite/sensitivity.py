@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cl_suite.modules import mean_change, module_groups, parameter_count, snapshot
+from cl_suite.modules import WORDS, mean_change, module_groups, parameter_count, snapshot
 
 SCORES = ("raw", "boundary", "ratio")
 
@@ -35,10 +35,18 @@ class ModuleChanges:
         self._previous = snapshot(network)
 
     def observe(self, experience: int, network: nn.Module) -> None:
-        """Note by how much each module has changed since the last call."""
+        """Note by how much each module has changed since the last call; a pass that changed nothing did not train."""
         now = snapshot(network)
-        self.epochs.append((experience, mean_change(module_groups(network), self._previous, now)))
+        change = mean_change(module_groups(network), self._previous, now)
+        if any(change.values()):
+            self.epochs.append((experience, change))
         self._previous = now
+
+    def discount(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+        """Leave the change from `before` to `after` out of what the next `observe` notes."""
+        for name, value in self._previous.items():
+            if value.is_floating_point():
+                self._previous[name] = value + (after[name] - before[name])
 
     def end(self) -> None:
         """Let go of the copy."""
@@ -88,24 +96,50 @@ def select(
     budget: float = 0.05,
     most: bool = True,
 ) -> list[str]:
-    """Return the most sensitive modules (`most=False`: the least), in the order of the network.
+    """Return the most sensitive modules, in the order of the network.
 
-    top: so many; else threshold: those with a score above it; else the highest scores whose parameters together are at
-    most the share `budget` of the network's. At least one module is returned. Running statistics have no parameters.
+    top: so many; else threshold: those with a score above it; else the highest scores as long as their parameters
+    together are at most the share `budget` of the network's. At least one module is returned. Batch norm is one module
+    here, with its running statistics: finetuned without them it would be finetuned in evaluation mode.
+    most=False: the control. Of the modules that would not be chosen the least sensitive, about as many parameters
+    (`top`: as many modules).
     """
-    ranked = sorted(scores, key=lambda name: scores[name], reverse=most)
+    units = _units(scores)
+    ranked = sorted(units, key=lambda name: units[name], reverse=True)
+    groups = module_groups(network)
+    sizes = {name: sum(parameter_count(network, groups[each]) for each in _members(name, scores)) for name in units}
+    total = sum(parameter.numel() for parameter in network.parameters())
     if top:
         chosen = ranked[:top]
     elif threshold:
-        chosen = [name for name in ranked if scores[name] > threshold]
+        chosen = [name for name in ranked if units[name] > threshold]
     else:
-        groups = module_groups(network)
-        left = budget * sum(parameter.numel() for parameter in network.parameters())
-        chosen = []
-        for name in ranked:
-            size = parameter_count(network, groups[name])
-            if size <= left:
-                chosen.append(name)
-                left -= size
+        chosen = _while_it_fits(ranked, sizes, budget * total)
     chosen = chosen or ranked[:1]
-    return [name for name in scores if name in chosen]
+    if not most:
+        others = [name for name in reversed(ranked) if name not in chosen] or ranked[-1:]
+        size = sum(sizes[name] for name in chosen)
+        chosen = others[:top] if top else _while_it_fits(others, sizes, size) or others[:1]
+    wanted = {member for name in chosen for member in _members(name, scores)}
+    return [name for name in scores if name in wanted]
+
+
+def _units(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return scores with batch norm and its running statistics as one: they have as many entries."""
+    units = {name: score for name, score in scores.items() if name != "bn_statistics"}
+    if "bn_statistics" in scores:
+        units["bn"] = (scores["bn"] + scores["bn_statistics"]) / 2
+    return units
+
+
+def _members(unit: str, scores: Mapping[str, float]) -> list[str]:
+    return [name for name in (WORDS["bn"] if unit == "bn" else (unit,)) if name in scores]
+
+
+def _while_it_fits(names: Sequence[str], sizes: Mapping[str, int], limit: float) -> list[str]:
+    chosen: list[str] = []
+    for name in names:
+        if sum(sizes[each] for each in [*chosen, name]) > limit:
+            break
+        chosen.append(name)
+    return chosen

@@ -45,7 +45,12 @@ class FPF(Strategy):
     @classmethod
     def config_for(cls, options: Mapping[str, Any]) -> type:
         """Return the schema with the base strategy's own as `base_options`."""
-        chosen = choose_strategy(options.get("base", cls.Config.base))
+        base = options.get("base", cls.Config.base)
+        if not isinstance(base, str):
+            raise UsageError(f"strategy.base={base} is not the name of a strategy. Use for example strategy.base=er.")
+        chosen = choose_strategy(base)
+        if issubclass(chosen.cls, FPF):
+            raise UsageError("fpf does not go on top of fpf. Use strategy.base=er, or another that replays.")
         schema = chosen.cls.config_for(options.get("base_options") or {})
         fields: list[tuple[str, type, Any]] = [("base_options", schema, field(default_factory=schema))]
         if chosen.from_file:  # an edited file is another configuration
@@ -66,13 +71,16 @@ class FPF(Strategy):
         c = self.config
         check_choices(c, {"when": ("end", "each")})
         self.info = info
-        self.base.setup(info, build_model)
+        try:
+            self.base.setup(info, build_model)
+        except UsageError as problem:  # its options have another name here
+            raise UsageError(str(problem).replace("strategy.", "strategy.base_options.")) from problem
         if not isinstance(self.base, GradientStrategy):
             raise UsageError(f"fpf finetunes one network, which {c.base} does not have. Use strategy.base=er.")
         self.buffer = self.memory()
         if c.kd_alpha and (c.own_buffer or "logits" not in self.base.kept_beside_samples):
             raise UsageError("strategy.kd_alpha needs logits in the base's memory. Use strategy.base=der or der++.")
-        self.finetuning = Finetuning(c, info.scenario, lambda: self.base.model, self.base.both_outputs)
+        self.finetuning = Finetuning(c, info, lambda: self.base.model, self.base.both_outputs)
         self.before: dict[str, Tensor] = {}  # the network before a finetuning that learning is to forget
 
     def memory(self) -> Buffer:
@@ -80,9 +88,15 @@ class FPF(Strategy):
         c = self.config
         if c.own_buffer < 0:
             raise UsageError(f"strategy.own_buffer={c.own_buffer} is a number of samples. Use 0 or more.")
-        if c.own_buffer:
-            return Reservoir(c.own_buffer, self.info, purpose="fpf")
         buffer = getattr(self.base, "buffer", None)
+        if c.own_buffer:
+            if buffer is not None:
+                raise UsageError(f"strategy.base={c.base} keeps a memory of its own. Leave strategy.own_buffer out.")
+            if type(self.base).predictor is not GradientStrategy.predictor:
+                raise UsageError(
+                    f"fpf cannot finetune {c.base}, which answers by more than its network. Use a base such as er."
+                )
+            return Reservoir(c.own_buffer, self.info, purpose="fpf")
         if not isinstance(buffer, Buffer):
             raise UsageError(
                 f"fpf finetunes on a memory, and strategy.base={c.base} keeps none. Add strategy.own_buffer=500 "
@@ -97,6 +111,8 @@ class FPF(Strategy):
             self.before = {}
         if self.config.own_buffer:
             experience.watch(batch=self.buffer.add)
+            if not experience.index and self.buffer.advice:
+                experience.note(self.buffer.advice)
         self.finetuning.measure(experience)
         self.base.learn(experience)
         self.finetuning.choose(experience)
@@ -117,16 +133,16 @@ class FPF(Strategy):
         own = {"fpf_buffer": self.buffer.state_dict()} if self.config.own_buffer else {}
         return {
             **self.base.state_dict(),
-            "finetuning": self.finetuning.state_dict(),
-            "before_finetuning": self.before,
+            "fpf_finetuning": self.finetuning.state_dict(),
+            "fpf_before": self.before,
             **own,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.base.load_state_dict(state)
-        self.finetuning.load_state_dict(state["finetuning"])
-        self.before = {name: value.to(self.info.device) for name, value in state["before_finetuning"].items()}
+        self.finetuning.load_state_dict(state["fpf_finetuning"])
+        self.before = {name: value.to(self.info.device) for name, value in state["fpf_before"].items()}
         if self.config.own_buffer:
             self.buffer.load_state_dict(state["fpf_buffer"])
 
@@ -136,7 +152,7 @@ class FPF(Strategy):
 
     def diagnostics(self) -> dict[str, Any]:
         """Return the base's facts, and what was finetuned and how often."""
-        return self.base.diagnostics() | {"finetuning": self.finetuning.diagnostics()}
+        return self.base.diagnostics() | {"fpf": self.finetuning.diagnostics()}
 
     def constraints(self) -> dict[str, float]:
         """Return the base's."""
@@ -155,7 +171,7 @@ class FPF(Strategy):
         c = self.config
         capacity = c.own_buffer or getattr(self.base.config, "buffer_size", 0)
         runs = info.n_experiences if c.when == "each" else 1
-        return self.base.expected_samples(info) + runs * c.fpf_epochs * capacity
+        return self.base.expected_samples(info) + runs * c.fpf_epochs * min(capacity, info.planned_samples)
 
 
 def base_options(config: Any) -> Any:

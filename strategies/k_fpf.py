@@ -44,15 +44,16 @@ class KFPF(GradientStrategy):
 
     @classmethod
     def requirements(cls, config: Any) -> frozenset[Requirement]:
-        """Boundaries only where finetunings are to fall on them."""
-        return frozenset({Requirement.BOUNDARIES}) if config.align_to_task_end else cls.requires
+        """Boundaries only where finetunings are to fall on them, or are counted by them."""
+        by_task = config.align_to_task_end or config.k_per_task
+        return frozenset({Requirement.BOUNDARIES}) if by_task else cls.requires
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network, an empty memory and the schedule. Raise UsageError for one that cannot be met."""
         super().setup(info, build_model)
         c = self.config
         self.buffer = build_buffer(c.buffer, c.buffer_size, info)
-        self.finetuning = Finetuning(c, info.scenario, lambda: self.model, self.both_outputs)
+        self.finetuning = Finetuning(c, info, lambda: self.model, self.both_outputs)
         self.parts |= {"buffer": self.buffer, "finetuning": self.finetuning}
         self.steps = 0
         self.ends_left = 0
@@ -79,7 +80,7 @@ class KFPF(GradientStrategy):
             self.buffer.add(batch)
         self.steps += 1
         if self.steps in self.schedule:
-            self.finetune()
+            self.finetune(early=True)
 
     def finish(self, experience: Experience) -> None:
         """Choose the modules when enough is measured; finetune if a finetuning is due here."""
@@ -88,10 +89,10 @@ class KFPF(GradientStrategy):
             self.finetune()
         self.experience = None
 
-    def finetune(self) -> None:
+    def finetune(self, *, early: bool = False) -> None:
         """One trigger of FPF."""
         assert self.experience is not None
-        self.finetuning.run(self.experience, self.buffer, self.info.objective.loss)
+        self.finetuning.run(self.experience, self.buffer, self.info.objective.loss, early=early)
 
     def diagnostics(self) -> dict[str, Any]:
         """Return what was finetuned and how often, and how full the memory is."""
@@ -111,7 +112,7 @@ class KFPF(GradientStrategy):
         """Return fresh samples and those of the finetunings."""
         c = self.config
         triggers = len(trigger_steps(c, info)) + len(ends_with_trigger(c, info))
-        return info.planned_samples + triggers * c.fpf_epochs * c.buffer_size
+        return info.planned_samples + triggers * c.fpf_epochs * min(c.buffer_size, info.planned_samples)
 
 
 def triggers_in_all(config: KFPF.Config, info: StreamInfo) -> int:
@@ -135,6 +136,8 @@ def trigger_steps(config: KFPF.Config, info: StreamInfo) -> frozenset[int]:
                 f"Use strategy.k=1 to {info.n_experiences}, without k_per_task or every_steps."
             )
         return frozenset()
+    if c.every_steps and c.k_per_task:
+        raise UsageError("strategy.every_steps takes the place of k. Use it without strategy.k_per_task.")
     if c.every_steps:
         if c.every_steps > steps:
             raise UsageError(f"strategy.every_steps={c.every_steps} is more than the {steps} steps of the stream.")

@@ -53,6 +53,15 @@ def test_finetuning_inside_a_step_is_not_taken_for_a_dear_step():
     assert flops == SAMPLES * (FORWARD + BACKWARD) + finetuned * (FORWARD + 2 * SECOND * OUTPUTS)
 
 
+def test_evaluation_points_are_no_training_and_fall_on_steps_of_the_stream():
+    options = {"k": 12, "buffer_size": 30, "fpf_epochs": 2, "fpf_batch": 10}
+    plain, _ = flops_of(KFPF, **options)
+    train = TrainSettings(epochs=2, batch_size=12, evaluate_every=1)
+    watched, harness = flops_of(KFPF, train=train, **options)
+    assert watched == plain
+    assert len(harness.results.curve) == 24
+
+
 def test_counting_changes_nothing(monkeypatch):
     counted = harness_of(ER).run()
     monkeypatch.setattr(LoopCost, "is_counted", lambda self: False)
@@ -77,6 +86,30 @@ def test_convolutions_are_counted_forward_and_backward():
     with FlopCounter() as counter:
         loss.backward()
     assert counter.total == 2 * forward
+
+
+def test_a_loop_left_in_the_middle_disturbs_no_other():
+    presentation = harness_of(Finetune).presentation
+    first = next(iter(presentation.experiences(experience.Hooks(meter := Meter()))))
+    layer = torch.nn.Linear(3 * 8 * 8, 5, bias=False)
+    cost = 2 * 3 * 8 * 8 * 5
+
+    def step(batch):
+        layer(batch.inputs.flatten(1))
+
+    left = first.batches(epochs=1, batch_size=24)
+    next(left)  # counted, and never finished
+    for batch in first.batches(epochs=1, batch_size=24):
+        step(batch)
+    assert meter.training_flops == 48 * cost
+    open_loop = first.batches(epochs=1, batch_size=24)
+    step(next(open_loop))
+    left.close()  # in another order than they were opened
+    open_loop.close()
+    assert meter.training_flops == 72 * cost
+    layer(torch.ones(1, 3 * 8 * 8))
+    assert meter.training_flops == 72 * cost
+    assert not torch.utils._python_dispatch._get_current_dispatch_mode_stack()
 
 
 def test_costs_survive_an_interruption(tmp_path):

@@ -61,9 +61,31 @@ def test_modules_are_chosen_by_number_threshold_or_share_of_the_parameters():
     scores = {"linear1": 3.0, "linear2": 2.0, "fc_weight": 1.0, "fc_bias": 4.0}
     assert select(scores, network, top=2) == ["linear1", "fc_bias"]
     assert select(scores, network, threshold=1.5) == ["linear1", "linear2", "fc_bias"]
-    assert select(scores, network, budget=220 / 1620) == ["linear2", "fc_bias"]
+    assert select(scores, network, budget=220 / 1620) == ["fc_bias"]  # the next, linear1, does not fit
     assert select(scores, network, budget=0.001) == ["fc_bias"]  # never none
     assert select(scores, network, top=1, most=False) == ["fc_weight"]
+    # 1310 parameters are chosen below, 310 are left, of which the control takes the least sensitive first.
+    assert select(scores, network, budget=1310 / 1620) == ["linear1", "fc_bias"]
+    assert select(scores, network, budget=1310 / 1620, most=False) == ["linear2", "fc_weight"]
+
+
+@pytest.mark.parametrize("backbone", ["conv_small", "resnet18_reduced"])
+def test_the_control_has_nothing_in_common_with_what_is_chosen(backbone):
+    network = build_network(backbone, (3, 32, 32), 10)
+    names = list(module_groups(network))
+    for start in range(len(names)):
+        scores = {name: float((place + start) % len(names)) for place, name in enumerate(names)}
+        most, least = (set(select(scores, network, most=flag)) for flag in (True, False))
+        assert most and least and not most & least
+        assert ("bn" in most) == ("bn_statistics" in most)
+
+
+def test_a_pass_that_trains_nothing_is_not_an_epoch():
+    network = build_network("mlp", (1, 8, 8), 10)
+    log = ModuleChanges()
+    log.begin(network)
+    log.observe(0, network)
+    assert log.epochs == []
 
 
 @pytest.mark.parametrize("name", sorted(installed(STRATEGY)))

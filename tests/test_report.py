@@ -312,3 +312,10 @@ def test_the_summary_of_a_run_tells_transfer_with_its_sign(tmp_path: Path) -> No
     console.print(summary_table([record]))
     words = console.file.getvalue().split()  # type: ignore[attr-defined]
     assert "+1.2" in words and "0.0" in words and "-0.0" not in words
+
+
+def test_rows_that_differ_in_an_option_added_later_are_told_apart(tmp_path: Path) -> None:
+    for options in ({"lr": 0.1}, {"lr": 0.1, "lr_drops": [1]}, {"lr": 0.2, "lr_drops": []}):
+        put(tmp_path, "er", options=options)
+    names = [row["Strategy"] for row in cells(markdown(tmp_path)) if row["Strategy"].startswith("er")]
+    assert len(set(names)) == 3 and any("lr_drops=[1]" in name for name in names)

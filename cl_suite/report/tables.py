@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from cl_suite.record import NOT_HASHED, RunRecord, without_added
+from cl_suite.record import NOT_HASHED, RunRecord, with_added, without_added
 
 # What must be equal for two records to share a table.
 TABLE_KEY = ["stream", "stream_version", "stream_options", "scenario", "protocol"]
@@ -179,7 +179,7 @@ def _comparable(record: RunRecord) -> dict[str, str]:
     """Return the options that rows of one table may differ in; a plugin's file counts as `strategy.source`."""
     source = f"{record.strategy}_source"
     ignored = {*NOT_HASHED, "stream", "scenario", "protocol", source, f"{record.stream}_source"}
-    flat = flatten({key: value for key, value in without_added(record.config).items() if key not in ignored})
+    flat = flatten({key: value for key, value in with_added(record.config).items() if key not in ignored})
     return flat | ({"strategy.source": str(record.config[source])} if source in record.config else {})
 
 
