@@ -52,7 +52,10 @@ def test_every_installed_strategy_conforms_in_the_scenarios_between(name):
     assert_conforms(name, fitting(name)[1:-1])
 
 
-@pytest.mark.parametrize("infer", ["oneshot", "binary", "min_entropy"])
+@pytest.mark.parametrize(
+    "infer",
+    ["oneshot", pytest.param("binary", marks=pytest.mark.slow), pytest.param("min_entropy", marks=pytest.mark.slow)],
+)
 def test_supsup_conforms_where_the_task_is_inferred(infer):
     findings = check_strategy("supsup", overrides=[f"strategy.infer={infer}"])
     assert any("class_incremental" in finding.name for finding in findings)
