@@ -18,10 +18,10 @@ KILLED_IN_TASK_3 = """
 import os, signal, sys
 from cl_suite import cli, experience
 after_batch = experience.Experience._after_batch
-def kill(self, *arguments):
+def kill(self, *arguments, **options):
     if self.index == 2 and self._steps == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    after_batch(self, *arguments)
+    after_batch(self, *arguments, **options)
 experience.Experience._after_batch = kill
 cli.main(sys.argv[1:])
 """
