@@ -62,6 +62,7 @@ def test_supsup_conforms_where_the_task_is_inferred(infer):
     assert not [str(finding) for finding in findings if finding.failed]
 
 
+@pytest.mark.slow
 def test_supsup_conforms_where_no_task_is_ever_told():
     options = ["strategy.allocation=uncertainty", "strategy.infer=min_entropy", "strategy.decide_every=10"]
     findings = check_strategy("supsup", overrides=options)
