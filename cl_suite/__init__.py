@@ -36,7 +36,7 @@ _HOME = {
         "Strategy",
         "build_optimizer",
     ],
-    "networks": ["HeadBank", "Network", "build_network"],
+    "networks": ["HeadBank", "Network", "build_network", "statistics_held"],
     "buffer": ["Buffer", "ClassBalanced", "Exemplars", "Reservoir", "Ring", "build_buffer"],
     "finetuning": ["Finetuning", "FinetuningOptions"],
     "registry": ["choose_strategy"],
@@ -97,7 +97,7 @@ if TYPE_CHECKING:
         read_pickle,
     )
     from cl_suite.layer_capture import as_vectors, layer_inputs
-    from cl_suite.networks import HeadBank, Network, build_network
+    from cl_suite.networks import HeadBank, Network, build_network, statistics_held
     from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.prepare import PrepareImages, PrepareVectors
     from cl_suite.projection.memory import GradientProjection

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,3 +106,15 @@ def build_network(
     heads = HeadBank(backbone.feature_dim, n_outputs, bias=bias, future=future)  # type: ignore[arg-type]
     network = Network(backbone, heads)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextmanager
+def statistics_held(norms: list[Any], hold: bool) -> Iterator[None]:
+    """Within it batch norm in training mode normalises by the batch, and its running statistics do not move."""
+    for norm in norms:
+        norm.track_running_stats = not hold
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

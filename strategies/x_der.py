@@ -22,8 +22,7 @@ and random contrast and brightness. Hinges are means over the current batch. Whe
 of one task is kept apart from the same class of another, and no output is ever in the future.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
@@ -47,6 +46,7 @@ from cl_suite import (
     join_inputs,
     map_inputs,
     restrict,
+    statistics_held,
 )
 
 
@@ -105,18 +105,6 @@ class SimplexHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, in_features] -> logits [B, C]."""
         return self.linear(features)[:, :-1] @ self.vertices.T
-
-
-@contextmanager
-def statistics_held(norms: list[Any], hold: bool) -> Iterator[None]:
-    """Within it batch norm in training mode normalises by the batch, and its running statistics do not move."""
-    for norm in norms:
-        norm.track_running_stats = not hold
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
 
 
 class XDER(GradientStrategy):
