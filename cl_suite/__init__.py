@@ -28,6 +28,7 @@ _HOME = {
     "prepare": ["PrepareImages", "PrepareVectors"],
     "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
+    "gradient_vectors": ["flat_gradient", "write_gradient"],
     "gradient_strategy": ["GradientStrategy"],
     "strategy": [
         "ModelPredictor",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from cl_suite.experience import Experience
     from cl_suite.finetuning import Finetuning, FinetuningOptions
     from cl_suite.gradient_strategy import GradientStrategy
+    from cl_suite.gradient_vectors import flat_gradient, write_gradient
     from cl_suite.image_files import (
         CIFAR10_FILES,
         CIFAR100_FILES,

@@ -7,7 +7,7 @@ The memory is filled at the end of each task, so boundaries must be known. The m
 per task; the Mammoth library inserts one single batch per task: `agem_fill` has both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +24,8 @@ from cl_suite import (
     StreamInfo,
     UsageError,
     check_choices,
+    flat_gradient,
+    write_gradient,
 )
 
 
@@ -36,19 +38,6 @@ def project(g: Tensor, g_ref: Tensor) -> Tensor:
     # Zero where nothing is violated: then g - 0 * g_ref is g, bit for bit. Also where g_ref is zero and 0/0 is NaN.
     factor = torch.where(product < 0, product / (g_ref @ g_ref), torch.zeros_like(product))
     return g - factor * g_ref
-
-
-def flatten(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
-    """Return one vector [P]; zeros for parameters without a gradient."""
-    pairs = zip(gradients, parameters, strict=True)
-    return torch.cat([(torch.zeros_like(p) if gradient is None else gradient).flatten() for gradient, p in pairs])
-
-
-def write_gradients(vector: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Write `vector` [P] into the gradients of `parameters`; one that has no gradient stays without."""
-    for piece, parameter in zip(vector.split([p.numel() for p in parameters]), parameters, strict=True):
-        if parameter.grad is not None:
-            parameter.grad.copy_(piece.view(parameter.shape))
 
 
 class AGEM(GradientStrategy):
@@ -97,12 +86,12 @@ class AGEM(GradientStrategy):
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         replay = self.buffer.draw(self.config.replayed(batch))
         gradients = torch.autograd.grad(self.loss(replay), parameters, allow_unused=True)
-        g = flatten([p.grad for p in parameters], parameters)
-        g_ref = flatten(gradients, parameters)
+        g = flat_gradient([p.grad for p in parameters], parameters)
+        g_ref = flat_gradient(gradients, parameters)
         self._cosines += F.cosine_similarity(g, g_ref, dim=0)
         self._violated += g @ g_ref < 0
         self._steps += 1
-        write_gradients(project(g, g_ref), parameters)
+        write_gradient(project(g, g_ref), parameters)
 
     def finish(self, experience: Experience) -> None:
         """Put samples of this task, drawn at random, into the memory."""

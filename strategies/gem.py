@@ -29,7 +29,9 @@ from cl_suite import (
     Requirement,
     StreamInfo,
     UsageError,
+    flat_gradient,
     map_inputs,
+    write_gradient,
 )
 
 RIDGE = 1e-3
@@ -66,19 +68,6 @@ def smallest_cosine(gram: np.ndarray) -> float:
     """Return the smallest cosine of g with some g_k, in [-1, 1]; 0 with one that is zero. `gram` as in `correction`."""
     norms = np.sqrt(np.outer(gram.diagonal()[:1], gram.diagonal()[1:]))
     return float((gram[0, 1:] / np.maximum(norms, np.finfo(np.float64).tiny)).min())
-
-
-def flatten(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
-    """Return one vector [P]; zeros for parameters without a gradient."""
-    pairs = zip(gradients, parameters, strict=True)
-    return torch.cat([(torch.zeros_like(p) if gradient is None else gradient).flatten() for gradient, p in pairs])
-
-
-def write_gradients(vector: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Write `vector` [P] into the gradients of `parameters`; one that has no gradient stays without."""
-    for piece, parameter in zip(vector.split([p.numel() for p in parameters]), parameters, strict=True):
-        if parameter.grad is not None:
-            parameter.grad.copy_(piece.view(parameter.shape))
 
 
 class GEM(GradientStrategy):
@@ -129,7 +118,7 @@ class GEM(GradientStrategy):
         if not self.memory_sizes:  # the first task is free
             return
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        gradients = [flatten([p.grad for p in parameters], parameters), *self._memory_gradients(parameters)]
+        gradients = [flat_gradient([p.grad for p in parameters], parameters), *self._memory_gradients(parameters)]
         G = torch.stack(gradients)  # [K + 1, P], the current gradient first
         # One transfer to the CPU answers whether anything is violated, and is all the dual problem needs.
         gram = (G @ G.T).cpu().double().numpy()
@@ -138,7 +127,7 @@ class GEM(GradientStrategy):
         self._cosines += smallest_cosine(gram)
         if v is not None:
             self._violated += 1
-            write_gradients(G[0] + torch.as_tensor(v, dtype=G.dtype, device=G.device) @ G[1:], parameters)
+            write_gradient(G[0] + torch.as_tensor(v, dtype=G.dtype, device=G.device) @ G[1:], parameters)
 
     def _memory_gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Return K vectors [P]: the gradient of the loss on each earlier task's memory, at the present weights."""
@@ -149,7 +138,7 @@ class GEM(GradientStrategy):
             inputs = map_inputs(lambda value, at=places: value[at], memory.inputs)
             logits = self.logits(inputs, None if memory.task_ids is None else memory.task_ids[places])
             loss = self.info.objective.loss(logits, memory.targets[places]).mean()
-            gradients.append(flatten(torch.autograd.grad(loss, parameters, allow_unused=True), parameters))
+            gradients.append(flat_gradient(torch.autograd.grad(loss, parameters, allow_unused=True), parameters))
         return gradients
 
     def finish(self, experience: Experience) -> None:
