@@ -189,7 +189,8 @@ def _draw_map(figure: Mapping[str, Any], title: str) -> Any:
         scale = {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
     down, across = _layout(len(panels))
     inches = PANEL_INCHES if len(panels) > 1 else 1.6 * PANEL_INCHES
-    canvas = _new_figure(title, max(4.8, inches * across + 1.6), inches * down + 1.0)
+    labels = 1.8 if max(map(len, columns)) > 6 else 1.0  # inches below the panels
+    canvas = _new_figure(title, max(4.8, inches * across + 1.6), inches * down + labels)
     grid = canvas.subplots(down, across, squeeze=False).flat
     ratio = len(rows) / len(columns)
     cells = max(len(rows), len(columns))
@@ -199,7 +200,7 @@ def _draw_map(figure: Mapping[str, Any], title: str) -> Any:
             axes.set_axis_off()
             continue
         mesh = axes.pcolormesh(np.ma.masked_invalid(values[place]), **scale, **edges)
-        axes.set_aspect("equal" if 0.4 <= ratio <= 2.5 else "auto")
+        axes.set_aspect("equal" if 0.7 <= ratio <= 1.4 else "auto")
         axes.invert_yaxis()
         axes.set_title(_shorten(panels[place], 28), fontsize=SMALL + 1)
         axes.tick_params(length=2, labelsize=SMALL)
