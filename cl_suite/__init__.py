@@ -63,6 +63,10 @@ _HOME = {
     "projection.trust_region": ["cosine", "projection_shares", "trust_region"],
     "projection.trust_region_memory": ["TrustRegionOptions", "TrustRegionProjection"],
     "task_tensors": ["TaskTensors"],
+    "experts.expert": ["Expert", "ExpertOptions", "entropy"],
+    "experts.memory": ["ExpertMemory"],
+    "experts.detector": ["DetectorOptions", "LossDetector"],
+    "experts.sparse": ["Pruning", "expand", "is_compact", "load_network", "stored_parameters"],
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -85,6 +89,10 @@ if TYPE_CHECKING:
     from cl_suite.data_root import DataRoot
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices
     from cl_suite.experience import Experience
+    from cl_suite.experts.detector import DetectorOptions, LossDetector
+    from cl_suite.experts.expert import Expert, ExpertOptions, entropy
+    from cl_suite.experts.memory import ExpertMemory
+    from cl_suite.experts.sparse import Pruning, expand, is_compact, load_network, stored_parameters
     from cl_suite.finetuning import Finetuning, FinetuningOptions
     from cl_suite.gradient_strategy import GradientStrategy
     from cl_suite.gradient_vectors import flat_gradient, write_gradient

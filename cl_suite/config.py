@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_suite.errors import UsageError, nearest
+from cl_suite.schedule import Schedule
 from cl_suite.types import TrainSettings
 
 PROTOCOLS = ("quick", "standard", "paper")
@@ -54,6 +55,7 @@ class RunConfig:
     seeds: SeedConfig = field(default_factory=SeedConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainSettings = field(default_factory=TrainSettings)
+    schedule: Schedule = field(default_factory=Schedule)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
 

@@ -51,6 +51,7 @@ class Hooks:
     on_evaluation_point: Callable[[int, int], None] = lambda experience, step: None
     on_note: Callable[[str], None] = lambda text: None
     on_epoch: Callable[[int, str], None] = lambda experience, phase: None
+    on_observation: Callable[[float, float | None, int, bool], None] = lambda loss, threshold, expert, shift: None
 
 
 class Experience:
@@ -184,6 +185,14 @@ class Experience:
         loss = loss.detach()
         # A running mean: one NaN stays in it for ever, so none is missed though it is read rarely.
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+
+    def observe(self, *, loss: float, expert: int, threshold: float | None = None, shift: bool = False) -> None:
+        """Tell the harness how the current batch was met; call it once for each batch of own samples, while it is used.
+
+        For strategies that find tasks themselves; what is told is compared with the hidden truth in the record.
+        loss, threshold: before training on the batch; expert: which one was trained on it; shift: a change was detected
+        """
+        self._hooks.on_observation(loss, threshold, expert, shift)
 
     def note(self, text: str) -> None:
         """Tell the user something worth knowing, in one line; say it once, not at every step."""

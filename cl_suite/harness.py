@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from cl_suite.checkpoint import load_state, save_state, tensor_bytes
+from cl_suite.detection import Observations, expert_use
 from cl_suite.diagnose import ModuleReport
 from cl_suite.errors import UnseenTask
 from cl_suite.experience import Hooks, Progress
 from cl_suite.metering import Meter
 from cl_suite.networks import Network
 from cl_suite.presentation import Presentation, Task
+from cl_suite.routing import Routing, score_routing
 from cl_suite.scenario import Requirement
 from cl_suite.seeding import seed_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy
@@ -66,13 +68,14 @@ class Results:
 
     R_task_aware: from the same logits, argmax within the task; None where R already is that
     baseline:     score of the untrained network per task
-    curve:        evaluation points inside experiences: {experience, step, samples, scores}
     """
 
     R: list[Row] = field(default_factory=list)
     R_task_aware: list[Row] | None = None
     baseline: Row = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    seen: Observations = field(default_factory=Observations.none)
+    routing: dict[str, float] = field(default_factory=dict)
 
 
 class ModelFactory:
@@ -141,7 +144,14 @@ class Harness:
                 self.results.baseline = self._baseline()
             if self.report is not None:
                 self.report.begin(self.strategy.trained_network(), type(self.strategy).__name__)
-            hooks = Hooks(self.meter, self._on_progress, self._on_evaluation_point, self.listener.note, self._on_epoch)
+            hooks = Hooks(
+                meter=self.meter,
+                on_progress=self._on_progress,
+                on_evaluation_point=self._on_evaluation_point,
+                on_note=self.listener.note,
+                on_epoch=self._on_epoch,
+                on_observation=self._on_observation,
+            )
             before = self.meter.wall_seconds
             for experience in self.presentation.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
@@ -157,6 +167,7 @@ class Harness:
                 self.listener.row(experience.index, scores)
             if self.report is not None:
                 self._swap_test(self.report)
+            self._route()
         return self.results
 
     def _swap_test(self, report: ModuleReport) -> None:
@@ -175,6 +186,15 @@ class Harness:
 
         with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
             report.swap_test(network, score, len(self.presentation.tasks))
+
+    def _route(self) -> None:
+        """Score the choice of experts, of a strategy that chooses and where tasks are hidden."""
+        if not isinstance(self.strategy, Routing) or self.presentation.has_boundaries or not self.results.seen.samples:
+            return
+        owner = expert_use(self.presentation.visits, self.results.seen)["task_of_expert"]
+        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+            everything = self.presentation.seen_after(self.presentation.n_experiences)
+            self.results.routing = score_routing(self.strategy, self.presentation.tasks, owner, everything)
 
     def costs(self) -> dict[str, float]:
         """Return what a finished run cost, in the record's words."""
@@ -249,6 +269,10 @@ class Harness:
         if self.report is not None:
             self.report.observe_epoch(experience, self.strategy.trained_network())
 
+    def _on_observation(self, loss: float, threshold: float | None, expert: int, shift: bool) -> None:
+        own = self.meter.samples_drawn - self.meter.samples_replayed
+        self.results.seen.add(own, loss, threshold, expert, shift)
+
     def _on_evaluation_point(self, experience: int, step: int) -> None:
         scores, _ = self._evaluate(experience + 1)
         self.results.curve.append(
@@ -274,6 +298,7 @@ class Harness:
             "R_task_aware": self.results.R_task_aware,
             "baseline": self.results.baseline,
             "curve": self.results.curve,
+            "seen": self.results.seen.state_dict(),
             "meter": self.meter.state_dict(),
             "report": None if self.report is None else self.report.state_dict(),
         }
@@ -286,9 +311,10 @@ class Harness:
         state = load_state(self._checkpoint)
         if state["fingerprint"] != self._fingerprint:
             return 0
+        self.strategy.load_state_dict(state["strategy"])  # may build networks, which are not counted
         self._factory.built = state["models_built"]
-        self.strategy.load_state_dict(state["strategy"])
-        self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"])
+        seen = Observations(**state["seen"])
+        self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], seen)
         if self.report is not None:
             self.report.load_state_dict(state["report"], self.presentation.info.device)
         for name, value in state["meter"].items():

@@ -117,6 +117,14 @@ def anytime_accuracy(curve: Curve) -> float | None:
     return _mean(_mean(point["scores"][: point["experience"] + 1]) for point in curve)
 
 
+def accuracy_over_time(R: Matrix, begun: Sequence[Sequence[int]]) -> float | None:
+    """Anytime accuracy where rows are times: mean over rows i of mean_{j in begun[i]} R[i,j].
+
+    begun: per row the tasks of which the stream had shown something. None if one of them is unanswered.
+    """
+    return _mean(_mean(row[task] for task in tasks) for row, tasks in zip(R, begun, strict=True))
+
+
 def min_acc(R: Matrix, curve: Curve) -> float | None:
     """Average minimum accuracy, the depth of the stability gap.
 
@@ -151,6 +159,7 @@ def summarise(
     R_task_aware: Matrix | None = None,
     *,
     rows_are_tasks: bool = True,
+    begun: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, float | None]:
     """Return the metrics of a record: {name: value, or None where it is not defined}.
 
@@ -159,6 +168,8 @@ def summarise(
     curve:          evaluation points inside experiences: {experience, step, samples, scores [T]}
     R_task_aware:   R with the argmax within the task, from the same logits; adds `*_task_aware`
     rows_are_tasks: False for a task-agnostic run, whose rows are times even where they happen to be T
+    begun:          of such a run, per row the tasks of which something had been shown: rows are points of the
+                    anytime accuracy there
     """
     _check_width(R, baseline, counts)
     tasks: Matrix = R if rows_are_tasks and R and len(R) == len(R[0]) else []
@@ -171,7 +182,7 @@ def summarise(
         "forgetting": forgetting(tasks),
         "learning_accuracy": learning_accuracy(tasks),
         "average_incremental_accuracy": average_incremental_accuracy(tasks),
-        "anytime_accuracy": anytime_accuracy(within),
+        "anytime_accuracy": anytime_accuracy(within) if begun is None else accuracy_over_time(R, begun),
         "min_acc": min_acc(tasks, within),
         "worst_case_accuracy": worst_case_accuracy(tasks, within),
     }

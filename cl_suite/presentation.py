@@ -14,10 +14,12 @@ from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Experience, Hooks, Source
 from cl_suite.objective import Objective, Score
 from cl_suite.scenario import Requirement, Scenario
+from cl_suite.schedule import HiddenOrder, Schedule, hidden_order, plan_visits
 from cl_suite.seeding import Seeds, generator_for
 from cl_suite.stream import Samples, StreamData, TaskData, hold_out
-from cl_suite.types import Inputs, Prepare, StreamInfo, TrainSettings, join_inputs
+from cl_suite.types import Inputs, Prepare, StreamInfo, TrainSettings
 
+SEGMENTS = 13  # of a stream without boundaries; the same for every stream, so that it tells nothing about tasks
 EVALUATION_BATCH = 250  # samples; a constant, so that batch-dependent predictors score alike everywhere
 
 
@@ -65,25 +67,6 @@ class Task:
         return mask.to(self.test.targets.device)
 
 
-class _Sequence:
-    """A fixed order of samples across tasks, for streams without boundaries. Tells no one where a task begins."""
-
-    def __init__(self, parts: list[Samples], owner: Tensor, position: Tensor) -> None:
-        self._parts, self._owner, self._position = parts, owner, position  # owner, position: [N] on the CPU
-
-    def __len__(self) -> int:
-        return len(self._owner)
-
-    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
-        rows = positions.cpu()
-        owners = self._owner[rows]
-        device = positions.device
-        taken = []
-        for owner in owners.unique_consecutive().tolist():
-            taken.append(self._parts[owner].take(self._position[rows[owners == owner]].to(device)))
-        return join_inputs([raw for raw, _ in taken]), torch.cat([targets for _, targets in taken])
-
-
 class Presentation:
     """Everything the harness hands to a strategy and scores it by, for one stream, scenario and seed.
 
@@ -101,6 +84,7 @@ class Presentation:
         seeds: Seeds,
         device: torch.device,
         card: dict[str, object] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         if data.one_head and scenario is Scenario.CLASS_INCREMENTAL:
             raise UsageError(
@@ -108,6 +92,12 @@ class Presentation:
                 f"Use --scenario {Scenario.DOMAIN_INCREMENTAL}, or give each task outputs of its own."
             )
         self.scenario = scenario
+        self._schedule = schedule or Schedule()
+        if self.has_boundaries and self._schedule != Schedule():
+            raise UsageError(
+                f"schedule.* lays out a stream without boundaries, but {scenario} has them. "
+                f"Use --scenario {Scenario.TASK_AGNOSTIC}."
+            )
         self._data = data.to(device)
         self._train, self._seeds, self._device = train, seeds, device
         self._blocks = _class_blocks(self._data.tasks, shared=self._labels_shared(scenario))
@@ -134,7 +124,8 @@ class Presentation:
             )
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         )
-        samples = sum(len(part) for part in self._training)
+        sizes = [len(part) for part in self._training]
+        self.visits = plan_visits(sizes, self._schedule, epochs=train.epochs)
         self.info = StreamInfo(
             stream=name,
             scenario=scenario,
@@ -147,22 +138,22 @@ class Presentation:
             seeds=seeds,
             device=device,
             task_classes=tuple(self._blocks) if within else None,
-            planned_samples=samples * train.epochs,
-            planned_steps=self._planned_steps(samples),
+            planned_samples=self.visits[-1].end,
+            planned_steps=self._planned_steps(),
             card=card or {},
         )
 
-    def _planned_steps(self, samples: int) -> int:
+    def _planned_steps(self) -> int:
         epochs, size = self._train.epochs, self._train.batch_size
         if self.has_boundaries:
             return sum(-(-len(part) // size) * epochs for part in self._training)
-        return sum(-(-(b - a) // size) for a, b in pairwise(_cuts(samples * epochs, self.n_experiences)))
+        return sum(-(-(b - a) // size) for a, b in pairwise(self._cuts()))
 
     def _labels_shared(self, scenario: Scenario) -> bool:
         if self._data.one_head:
             return True
         if scenario is Scenario.TASK_AGNOSTIC:
-            return self._data.labels == "shared"
+            return self._data.labels == "shared" or self._schedule.labels == "local"
         return scenario is Scenario.DOMAIN_INCREMENTAL
 
     @property
@@ -171,12 +162,16 @@ class Presentation:
         return Requirement.BOUNDARIES in self.scenario.provides
 
     @property
+    def blur(self) -> int:
+        """Samples around each change within which both tasks are mixed."""
+        return self._schedule.blur
+
+    @property
     def n_experiences(self) -> int:
         """Number of `learn` calls: one per task, or evenly spaced segments that tell nothing about tasks."""
         if self.has_boundaries:
             return len(self._data.tasks)
-        # One more than a multiple of the tasks: segment ends do not fall on the boundaries between tasks.
-        return self._train.segments or 3 * len(self._data.tasks) + 1
+        return self._train.segments or SEGMENTS
 
     def seen_after(self, n_experiences: int) -> frozenset[int]:
         """Return the classes that may be answered after so many experiences."""
@@ -191,10 +186,10 @@ class Presentation:
     def experiences(self, hooks: Hooks, *, start: int = 0) -> Iterator[Experience]:
         """Yield experiences from number `start` on; the harness closes each when `learn` returns."""
         tells = self.scenario.provides
-        sequence = None if self.has_boundaries else self._sequence()
+        segments = None if self.has_boundaries else self._segments()
         for index in range(start, self.n_experiences):
             knows_task = Requirement.TASK_ID_AT_TRAIN in tells
-            source: Source = self._training[index] if sequence is None else sequence[index]
+            source: Source = self._training[index] if segments is None else segments[index]
             held = self._validation[index] if self.has_boundaries else None
             yield Experience(
                 index=index,
@@ -206,26 +201,26 @@ class Presentation:
                 task_id=index if knows_task else None,
                 classes=self._blocks[index] if knows_task else None,
                 validation=held if held is not None and len(held) else None,
-                ordered=sequence is not None,
+                ordered=segments is not None,
                 hooks=hooks,
             )
 
-    def _sequence(self) -> list[_Sequence]:
-        """All tasks one after another, each repeated `epochs` times and shuffled, cut into equal segments."""
-        owners, positions = [], []
-        for number, part in enumerate(self._training):
-            generator = generator_for(self._seeds.data, "sequence", number)
-            for _ in range(self._train.epochs):
-                owners.append(torch.full((len(part),), number))
-                positions.append(torch.randperm(len(part), generator=generator))
-        owner, position = torch.cat(owners), torch.cat(positions)
-        cuts = _cuts(len(owner), self.n_experiences)
-        return [_Sequence(self._training, owner[a:b], position[a:b]) for a, b in pairwise(cuts)]
+    def begun(self, experience: int) -> list[int]:
+        """Return the tasks of which the stream has shown something by the end of an experience; for scoring only."""
+        if self.has_boundaries:
+            return list(range(experience + 1))
+        end = self._cuts()[experience + 1]
+        return sorted({visit.task for visit in self.visits if visit.start < end})
 
+    def _segments(self) -> list[HiddenOrder]:
+        """The whole stream in its hidden order, cut into equal segments."""
+        everything = hidden_order(self._training, self.visits, blur=self._schedule.blur, seeds=self._seeds)
+        return [everything.cut(start, end) for start, end in pairwise(self._cuts())]
 
-def _cuts(samples: int, segments: int) -> list[int]:
-    """Return where each of `segments` equal pieces of `samples` begins, and the end."""
-    return torch.linspace(0, samples, segments + 1).round().long().tolist()
+    def _cuts(self) -> list[int]:
+        """Return where each segment begins, and the end."""
+        ends = torch.linspace(0, self.visits[-1].end, self.n_experiences + 1, dtype=torch.float64)
+        return ends.round().long().tolist()
 
 
 def _class_blocks(tasks: tuple[TaskData, ...], *, shared: bool) -> list[tuple[int, ...]]:

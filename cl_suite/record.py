@@ -39,6 +39,8 @@ ADDED: dict[tuple[str, str], Any] = {
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
 }
+# A group of options added since, at the values that are what was done before.
+ADDED_GROUPS: dict[str, Any] = {"schedule": {"order": None, "blur": 0, "labels": "global"}}
 Matrix = list[list[float | None]]
 
 # Where and how a run is carried out, not what it computes; the seed is in the file's name.
@@ -140,12 +142,12 @@ def without_added(config: Mapping[str, Any]) -> dict[str, Any]:
         chosen = kept.get(group)
         if isinstance(chosen, Mapping) and option in chosen and chosen[option] == before:
             kept[group] = {key: value for key, value in chosen.items() if key != option}
-    return kept
+    return {key: value for key, value in kept.items() if key not in ADDED_GROUPS or value != ADDED_GROUPS[key]}
 
 
 def with_added(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration in which the options of ADDED that it lacks have the value of before they came."""
-    filled = dict(config)
+    filled = {**ADDED_GROUPS, **config} if config else {}
     for (group, option), before in ADDED.items():
         if isinstance(filled.get(group), Mapping):
             filled[group] = {option: before, **filled[group]}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cl_suite import __version__
+from cl_suite.detection import detection_figures, expert_use, shift_quality
 from cl_suite.devices import set_threads
 from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
@@ -23,6 +24,8 @@ from cl_suite.planning import Plan
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
+
+DETECTION = ("missed_shifts", "false_alarms", "detection_delay", "experts")  # of the facts those the tables show
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         seeds=each.seeds,
         device=each.device,
         card=stream.card(),
+        schedule=each.composed.run.schedule,
     )
     # The first optimiser of a process makes torch load its compiler, for seconds that are not the strategy's.
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -184,7 +188,9 @@ def _record(
             results.curve,
             R_task_aware=results.R_task_aware,
             rows_are_tasks=presentation.has_boundaries,
+            begun=None if presentation.has_boundaries else [presentation.begun(row) for row in range(len(results.R))],
         )
+        | _detection(harness)["metrics"]
         if results.R and error is None
         else {}
     )
@@ -220,9 +226,23 @@ def _record(
     )
 
 
+def _detection(harness: Harness) -> dict[str, Any]:
+    """Return {metrics, facts, figures} of a run that found its own tasks; empty ones of any other."""
+    seen, presentation = harness.results.seen, harness.presentation
+    if presentation.has_boundaries or not seen.samples:
+        return {"metrics": {}, "facts": {}, "figures": {}}
+    facts = shift_quality(presentation.visits, seen, blur=presentation.blur) | expert_use(presentation.visits, seen)
+    told = {name: float(facts[name]) for name in DETECTION if facts[name] is not None}
+    figures = detection_figures(presentation.visits, seen)
+    return {"metrics": told | harness.results.routing, "facts": {"detection": facts}, "figures": figures}
+
+
 def _diagnostics(harness: Harness) -> dict[str, Any]:
     """Return the strategy's own facts, its state in parts, and what --diagnostics asked for."""
     facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics()}
+    found = _detection(harness)
+    if found["facts"]:
+        facts |= found["facts"] | {"figures": {**facts.get("figures", {}), **found["figures"]}}
     if harness.report is not None:
         told = harness.report.record([task.name for task in harness.presentation.tasks])
         facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}

@@ -90,7 +90,7 @@ class TrainSettings:
     validation: float = 0.0  # share of the training data held out for model selection, in [0, 1)
     evaluate_every: int = 0  # steps between evaluation points inside an experience; 0 = only after each experience
     max_samples: int = 0  # samples drawn in the whole run, replay included; 0 = no limit
-    segments: int = 0  # task_agnostic: number of evenly spaced evaluation points; 0 = three per task and one more
+    segments: int = 0  # task_agnostic: number of evenly spaced evaluation points; 0 = 13, whatever the stream
 
     def check(self) -> None:
         """Raise UsageError for a value outside its range."""

@@ -126,6 +126,9 @@ def _check_lines(figure: Mapping[str, Any]) -> None:
     _require(isinstance(series, dict) and bool(series), "series is not a dictionary of lines")
     for name, values in series.items():
         _require(_is_row(values, len(x)), f"series {name!r:.40} is not {len(x)} numbers or null")
+    marks = figure.get("marks", {})
+    fine = isinstance(marks, dict) and all(isinstance(v, list) and all(map(_is_number, v)) for v in marks.values())
+    _require(fine, 'marks are not places by name, such as {"shift": [100, 200]}')
 
 
 # ---- drawing: matplotlib's object-oriented interface, no global state
@@ -246,12 +249,24 @@ def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
     canvas = _new_figure(title, 7.5, 4.2)
     axes = canvas.subplots()
     for place, (name, values) in enumerate(figure["series"].items()):
-        looks = {
+        looks: dict[str, Any] = {
             "color": COLOURS[place % len(COLOURS)],
             "marker": MARKERS[place % len(MARKERS)] if len(figure["x"]) <= 60 else None,
             "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
         }
-        axes.plot(figure["x"], np.array(values, dtype=float), label=_shorten(name, 28), ms=4, lw=1.4, **looks)
+        width = 1.4
+        if figure.get("steps"):  # whole numbers that may lie on one another: the first line is drawn broad and pale
+            looks |= {"drawstyle": "steps-post", "marker": None, "alpha": 0.35 if place == 0 else 1.0}
+            width = 6.0 if place == 0 else 1.4
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.plot(figure["x"], np.array(values, dtype=float), label=_shorten(name, 28), ms=4, lw=width, **looks)
+    for place, (name, marks) in enumerate(figure.get("marks", {}).items()):
+        # True ones reach over the whole height, the next kind only over its lower part, so that both can be seen.
+        top = 1.0 if place == 0 else 0.25
+        colour, dash = ("#888888", DASHES[1]) if place == 0 else (COLOURS[5], DASHES[0])
+        for number, mark in enumerate(marks):
+            label = _shorten(name, 28) if number == 0 else None
+            axes.axvline(mark, ymax=top, color=colour, ls=dash, lw=1.2, label=label)
     axes.set_xlabel(figure["x_label"])
     axes.set_ylabel(figure["y_label"])
     axes.grid(color="#DDDDDD", linewidth=0.6)

@@ -42,7 +42,7 @@ def table_text(table: LeaderboardTable, figures: Sequence[Figure] = ()) -> str:
     facts = [f"{table.n_tasks} tasks", f"stream version {key['stream_version']}"]
     if key["stream_options"]:
         facts.append(f"stream options {key['stream_options']}")
-    columns = [column for column in _COLUMNS if column[0] != "ACC task-aware" or _has(table, "acc_task_aware")]
+    columns = [column for column in _COLUMNS if column[0] not in _MEASURE or _has(table, _MEASURE[column[0]])]
     lines = [
         f"## {key['stream']}, {key['scenario']}, protocol {key['protocol']}",
         "",
@@ -131,6 +131,10 @@ def _whole(value: float) -> str:
     return f"{round(value):,}"
 
 
+def _one_decimal(value: float) -> str:
+    return f"{value:.1f}"
+
+
 def _seconds(value: float) -> str:
     return f"{value:,.1f}"
 
@@ -143,6 +147,26 @@ def _size(value: float) -> str:
     return f"{value / 2**20:,.1f} MiB" if value >= 2**20 else f"{value / 2**10:,.1f} KiB"
 
 
+# Columns of tables in which some row has the measure.
+_IF_TOLD: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
+    ("Anytime", _percent("anytime_accuracy")),
+    ("ACC global", _percent("acc_global")),
+    ("Selector", _percent("selector_accuracy")),
+    ("Experts", _mean("experts", _one_decimal)),
+    ("Missed shifts", _mean("missed_shifts", _one_decimal)),
+    ("False alarms", _mean("false_alarms", _one_decimal)),
+    ("Delay", _mean("detection_delay", _whole)),
+]
+_MEASURE = {
+    "ACC task-aware": "acc_task_aware",
+    "Anytime": "anytime_accuracy",
+    "ACC global": "acc_global",
+    "Selector": "selector_accuracy",
+    "Experts": "experts",
+    "Missed shifts": "missed_shifts",
+    "False alarms": "false_alarms",
+    "Delay": "detection_delay",
+}
 _WORDS = ("Strategy", "Selection", "Device")  # left-aligned
 _COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Strategy", _name),
@@ -152,6 +176,7 @@ _COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Forgetting", _percent("forgetting")),
     ("Learning accuracy", _percent("learning_accuracy")),
     ("ACC task-aware", _percent("acc_task_aware")),
+    *_IF_TOLD,
     ("Samples drawn", _mean("samples_drawn", _whole)),
     ("Replayed", _mean("samples_replayed", _whole)),
     ("Steps", _mean("optimizer_steps", _whole)),

@@ -29,6 +29,12 @@ METRICS = [
     "acc_task_aware",
     "bwt_task_aware",
     "forgetting_task_aware",
+    "acc_global",
+    "selector_accuracy",
+    "experts",
+    "missed_shifts",
+    "false_alarms",
+    "detection_delay",
 ]
 COSTS = [
     "wall_seconds",
@@ -186,7 +192,8 @@ def _comparable(record: RunRecord) -> dict[str, str]:
 def _stream_options(record: RunRecord) -> dict[str, str]:
     """Return what makes the tasks; the digest of a plugin's file too: an edited stream is another stream."""
     source = f"{record.stream}_source"
-    flat = flatten(without_added(record.config).get("stream") or {})
+    config = without_added(record.config)
+    flat = flatten(config.get("stream") or {}) | flatten({"schedule": config.get("schedule") or {}})
     return flat | ({"source": str(record.config[source])} if source in record.config else {})
 
 

@@ -1,0 +1,293 @@
+"""TAME: one small expert per task that the loss gives away, a selector between them, both pruned. No task is ever told.
+
+Zhu, Majzoubi, Jain & Choromanska 2024, "TAME: Task Agnostic Continual Learning using Multiple Experts" (CVPR Workshops,
+arXiv 2210.03869). Marked "ours" where it goes beyond the paper.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite import (
+    Batch,
+    Classification,
+    Experience,
+    Expert,
+    ExpertMemory,
+    ExpertOptions,
+    HeadBank,
+    Inputs,
+    Predictor,
+    Reservoir,
+    Strategy,
+    StreamInfo,
+    UnseenTask,
+    UsageError,
+    check_choices,
+    count_samples,
+    entropy,
+    expand,
+    is_compact,
+    map_inputs,
+    stored_parameters,
+)
+
+
+class TAME(Strategy):
+    """TAME (Zhu et al. 2024): a jump of the loss calls an old expert back or makes a new one; a selector routes."""
+
+    source = "Zhu et al. 2024, arXiv 2210.03869"
+
+    @dataclass
+    class Config(ExpertOptions):
+        """Options of TAME, beside those of its experts and their detector."""
+
+        max_experts: int = 20  # beyond it a change goes to the expert that fits best
+        accept: str = "first"  # among experts that explain a batch: first made (paper), or largest_margin
+        allow_reuse: bool = True  # False: every change makes an expert
+        reset_ewma_on_switch: bool = True  # ours; released: False, an expert called back alarms until losses fade
+        probe: str = "on_alarm"  # whom to ask: all experts at every batch (released), or only after an alarm (ours)
+        buffer: str = "global"  # uniform sample: global, per_expert, per_class (by the labels that training shows)
+        selector_memory: int = 5000  # samples
+        selector_every: int = 1  # evaluation points between trainings of the selector; 0 = only at the end (paper)
+        selector_epochs: int = 10  # passes over the memory; paper: 200
+        selector_batch: int = 128
+        selector_lr: float = 0.1
+        route: str = "selector"  # selector (paper), entropy: the expert that is surest, no selector (ours)
+
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Check the options. Raise UsageError for one out of range, or a stream whose targets are not classes."""
+        c = self.config
+        c.check_expert()
+        choices = {"accept": ("first", "largest_margin"), "probe": ("on_alarm", "all")}
+        check_choices(c, choices | {"route": ("selector", "entropy")})
+        for name in ("max_experts", "selector_epochs", "selector_batch"):
+            if getattr(c, name) < 1:
+                raise UsageError(f"strategy.{name}={getattr(c, name)} is too small. Use 1 or more.")
+        if not isinstance(info.objective, Classification):
+            raise UsageError("tame watches a classification loss, which this stream does not have. Use finetune or er.")
+        self.info, self.build_model = info, build_model
+        self.uniform = math.log(max(2, info.n_outputs))  # loss of a uniform guess
+        lags = c.stat_lag > 0 or c.squash != "sigmoid"
+        self.warmup = c.warmup if c.warmup >= 0 else (10 if lags else 0)
+        self.experts: list[Expert] = []
+        self.active = 0
+        self.switches = self.refused = 0
+        self.selector: Expert | None = None
+        self.memory = ExpertMemory(c.selector_memory, info, kind=c.buffer, max_experts=c.max_experts)
+        self.recent = self._empty_recent()
+
+    # -- learning ---------------------------------------------------------------------------------------------------
+
+    def learn(self, experience: Experience) -> None:
+        """Meet each batch with the active expert, switch where it no longer explains what comes, train."""
+        if not self.experts:
+            self._create()
+            if experience.planned_steps() * self.info.n_experiences < self.config.window:
+                experience.note(
+                    f"the stream has fewer batches than strategy.window={self.config.window}: the detector will hardly "
+                    "see a change. Use a smaller window or batch."
+                )
+        for batch in experience.batches():
+            self._meet(experience, batch)
+        last = experience.index == self.info.n_experiences - 1
+        every = self.config.selector_every
+        if last and self.config.prune_when == "end":
+            for number in range(len(self.experts)):
+                self._prune(experience, number, self.memory.of_expert(number))
+        elif last:
+            self._prune(experience, self.active, self.recent)
+        if last or (every and (experience.index + 1) % every == 0):
+            self._train_selector(experience, prune=last)
+
+    def _meet(self, experience: Experience, batch: Batch) -> None:
+        """Section 3: measure, check, switch if need be, train, remember."""
+        met, everyone = self.experts[self.active], range(len(self.experts))
+        asked = list(everyone) if self.config.probe == "all" else [self.active]
+        losses = self._losses(batch, asked)
+        for number in asked:
+            if number != self.active:
+                self.experts[number].detector.passed_over(losses[number])
+        loss, threshold = losses[self.active], met.detector.threshold
+        shift = met.detector.alarms(loss)
+        if shift:
+            losses |= self._losses(batch, [number for number in everyone if number not in losses])
+            self._switch(experience, losses)
+            if self.active not in losses:
+                losses |= self._losses(batch, [self.active])
+        expert = self.experts[self.active]
+        experience.report(expert.learn(batch))
+        expert.detector.learned(losses[self.active])
+        self.memory.add(batch, self.active)
+        self.recent.add(batch)
+        experience.observe(loss=loss, threshold=threshold, expert=self.active, shift=shift)
+
+    @torch.no_grad()
+    def _losses(self, batch: Batch, numbers: list[int]) -> dict[int, float]:
+        """Return the loss of these experts on a batch, before anything is learned from it; one wait for the device."""
+        if not numbers:
+            return {}
+        answers = [self.experts[number].answers(batch.inputs) for number in numbers]
+        values = [nn.functional.cross_entropy(each, batch.targets) for each in answers]
+        return dict(zip(numbers, torch.stack(values).tolist(), strict=True))
+
+    def _switch(self, experience: Experience, losses: dict[int, float]) -> None:
+        """Call back an expert that explains the batch, or make one; beyond `max_experts` take the best-fitting one."""
+        c, left = self.config, self.active
+        margins = {number: expert.detector.margin(losses[number]) for number, expert in enumerate(self.experts)}
+        accepting = [number for number, margin in margins.items() if margin > 0 and c.allow_reuse]
+        self.switches += 1
+        if accepting:
+            self.active = accepting[0] if c.accept == "first" else max(accepting, key=margins.__getitem__)
+        elif len(self.experts) < c.max_experts:
+            self.active = len(self.experts)
+        else:
+            if not self.refused:
+                experience.note(
+                    f"strategy.max_experts={c.max_experts} is reached: changes go to the best-fitting expert"
+                )
+            self.refused += 1
+            self.active = max(margins, key=margins.__getitem__)
+        if self.active != left:
+            if c.prune_when == "on_switch":
+                self._prune(experience, left, self.recent)
+            self.recent = self._empty_recent()
+        if self.active == len(self.experts):
+            self._create()
+        expert = self.experts[self.active]
+        if is_compact(expert.network):  # called back after it was pruned: what is gone stays gone
+            network, expert.pruning = expand(expert.network, self._fresh())
+            expert.hold(network)
+        expert.detector.activate(reset=c.reset_ewma_on_switch)
+
+    def _fresh(self) -> Any:
+        network: Any = self.build_model()
+        network.heads.open()
+        return network
+
+    def _create(self) -> None:
+        self.experts.append(Expert(self._fresh(), self.config, uniform=self.uniform, warmup=self.warmup))
+
+    def _empty_recent(self) -> Reservoir:
+        return Reservoir(self.config.prune_memory, self.info, purpose=f"prune {self.switches}")
+
+    def _prune(self, experience: Experience, number: int, source: Any) -> None:
+        """Section 7, where something is to be pruned and the expert is not pruned already."""
+        c, expert = self.config, self.experts[number]
+        if c.prune_experts and not is_compact(expert.network):
+            expert.prune(experience, source, share=c.prune_experts, lr=c.prune_lr, phase="pruning")
+
+    def _train_selector(self, experience: Experience, *, prune: bool) -> None:
+        """Section 5: a classifier from inputs to experts, anew; with one expert there is nothing to select."""
+        c = self.config
+        if len(self.experts) < 2 or c.route != "selector":
+            return
+        network = self._selector_network()
+        selector = Expert(network, c, uniform=self.uniform, warmup=0)
+        optimizer = torch.optim.SGD(network.parameters(), lr=c.selector_lr, momentum=0.9, weight_decay=5e-4)
+        batches = experience.batches(
+            source=self.memory, epochs=c.selector_epochs, batch_size=c.selector_batch, phase="selector"
+        )
+        for batch in batches:
+            experience.report(selector.train_on(batch, optimizer))
+        if prune and c.prune_selector:
+            selector.prune(
+                experience, self.memory, share=c.prune_selector, lr=0.01 * c.prune_lr, phase="pruning the selector"
+            )
+        self.selector = selector
+
+    def _selector_network(self) -> Any:
+        network: Any = self.build_model()
+        network.heads = HeadBank(network.heads.linear.in_features, self.config.max_experts).to(self.info.device)
+        network.heads.open(range(len(self.experts)))
+        return network
+
+    # -- answering --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def route(self, inputs: Inputs) -> Tensor:
+        """Return [B] int64, the expert each sample is answered by. Raise UnseenTask before the selector is trained."""
+        if len(self.experts) == 1:
+            return torch.zeros(count_samples(inputs), dtype=torch.long, device=self.info.device)
+        if self.config.route == "entropy":
+            return torch.stack([entropy(expert.answers(inputs)) for expert in self.experts]).argmin(0)
+        if self.selector is None:
+            raise UnseenTask("the selector has not been trained yet")
+        return self.selector.answers(inputs).argmax(1)
+
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """Return argmax expert[selector(x)](x); a task id is of no use. Raise UnseenTask before anything is learned."""
+        if not self.experts:
+            raise UnseenTask("nothing has been learned yet")
+        if len(self.experts) > 1 and self.config.route == "selector" and self.selector is None:
+            raise UnseenTask("the selector has not been trained yet")
+        return self._predict
+
+    @torch.no_grad()
+    def _predict(self, inputs: Inputs) -> Tensor:
+        routed = self.route(inputs)
+        answers = torch.zeros(len(routed), self.info.n_outputs, device=routed.device)
+        for number in routed.unique().tolist():
+            rows = routed == number
+            own = map_inputs(lambda value, rows=rows: value[rows], inputs)  # type: ignore[misc]
+            answers[rows] = self.experts[number].answers(own)
+        return answers
+
+    # -- kept and told ----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return experts, selector, memories and counts."""
+        return {
+            "experts": [expert.state_dict() for expert in self.experts],
+            "active": self.active,
+            "switches": self.switches,
+            "refused": self.refused,
+            "selector": None if self.selector is None else self.selector.state_dict(),
+            "memory": self.memory.state_dict(),
+            "recent": self.recent.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.experts = []
+        for each in state["experts"]:
+            self._create()
+            self.experts[-1].load_state_dict(each, self.info.device)
+        self.active, self.switches, self.refused = state["active"], state["switches"], state["refused"]
+        self.selector = None
+        if state["selector"] is not None:
+            network = self._selector_network()
+            self.selector = Expert(network, self.config, uniform=self.uniform, warmup=0)
+            self.selector.load_state_dict(state["selector"], self.info.device)
+        self.memory.load_state_dict(state["memory"])
+        self.recent = self._empty_recent()
+        self.recent.load_state_dict(state["recent"])
+
+    def model_parameters(self) -> int:
+        """Return the parameters that are stored: of experts and selector, after pruning."""
+        return sum(stored_parameters(each.network) for each in self._networks())
+
+    def _networks(self) -> list[Expert]:
+        return [*self.experts, *([] if self.selector is None else [self.selector])]
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return sizes before and after pruning and the counts of the detector."""
+        return {
+            "parameters_before_pruning": sum(each.size for each in self._networks()),
+            "parameters_after_pruning": self.model_parameters(),
+            "experts_made": len(self.experts),
+            "switches": self.switches,
+            "switches_beyond_max_experts": self.refused,
+            "memory_samples": len(self.memory) + len(self.recent),
+            "memory_bytes": self.memory.bytes_stored() + self.recent.bytes_stored(),
+        }
+
+    def expected_samples(self, info: StreamInfo) -> int:
+        """Return the stream, the selector's trainings, and a pruning; how many experts come is not known."""
+        c = self.config
+        trainings = info.n_experiences // c.selector_every if c.selector_every else 1
+        return info.planned_samples + c.selector_memory * c.selector_epochs * trainings
