@@ -72,8 +72,8 @@ class TAME(Strategy):
             raise UsageError("tame watches a classification loss, which this stream does not have. Use finetune or er.")
         self.info, self.build_model = info, build_model
         self.uniform = math.log(max(2, info.n_outputs))  # loss of a uniform guess
-        lags = c.stat_lag > 0 or c.squash != "sigmoid"
-        self.warmup = c.warmup if c.warmup >= 0 else (10 if lags else 0)
+        faithful = c.stat_lag == 0 and c.squash == "sigmoid"
+        self.warmup = c.warmup if c.warmup >= 0 else (0 if faithful else 10 + c.stat_lag)
         self.experts: list[Expert] = []
         self.active = 0
         self.switches = self.refused = 0

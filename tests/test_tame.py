@@ -1,0 +1,343 @@
+"""TAME: the detector by hand and by simulation, experts found and called back, pruning that is real, resume."""
+
+import math
+import random
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cl_suite import (
+    Batch,
+    DetectorOptions,
+    ExpertMemory,
+    LossDetector,
+    Pruning,
+    TrainSettings,
+    UnseenTask,
+    UsageError,
+    build_network,
+    expand,
+    is_compact,
+    load_network,
+    stored_parameters,
+)
+from cl_suite.detection import expert_use, shift_quality
+from cl_suite.errors import BudgetExceeded
+from strategies.tame import TAME
+
+from .hidden_streams import TRAIN, harness_of, permuted_clusters, presented
+
+FAST = {"window": 30, "lr": 0.03, "prune_experts": 0.5, "prune_lr": 0.03, "prune_epochs": 3, "prune_batch": 16}
+FAST |= {"selector_memory": 400, "selector_epochs": 8, "selector_batch": 16, "selector_lr": 0.05}
+ONE = TrainSettings(epochs=1, batch_size=16, segments=2)
+
+
+def quality(harness):
+    visits, seen = harness.presentation.visits, harness.results.seen
+    return shift_quality(visits, seen) | expert_use(visits, seen)
+
+
+# ---- the detector
+
+
+def test_threshold_is_mean_and_three_deviations_of_the_window_before_the_loss():
+    detector = LossDetector(DetectorOptions(window=3, stat_lag=0), uniform=0.7, warmup=0)
+    assert detector.threshold == pytest.approx(0.7 + 3 * 0.005)
+    for loss in (0.5, 0.4, 0.45):
+        assert not detector.alarms(loss)
+        detector.learned(loss)
+    window = [0.5, 0.4, 0.45]
+    assert detector.threshold == pytest.approx(statistics.fmean(window) + 3 * statistics.pstdev(window))
+    smoothed = 0.2 * 0.45 + 0.8 * (0.2 * 0.4 + 0.8 * 0.5)
+    assert detector.smoothed == detector.smoothed_all == pytest.approx(smoothed)
+    before = detector.threshold
+    assert detector.alarms(2.0)
+    assert detector.threshold == before  # the jump is not in the window yet
+
+
+def test_a_lag_leaves_the_newest_losses_out():
+    detector = LossDetector(DetectorOptions(window=2, stat_lag=2), uniform=0.7, warmup=0)
+    for loss in (0.5, 0.4, 9.0, 9.0):
+        detector.learned(loss)
+    assert detector.threshold == pytest.approx(0.45 + 3 * 0.05)
+
+
+def test_a_converged_expert_does_not_alarm_on_noise_below_the_floor():
+    detector = LossDetector(DetectorOptions(window=30, stat_lag=0), uniform=0.3, warmup=0)
+    for number in range(200):
+        loss = 0.3 + 0.004 * (number % 2)
+        assert not detector.alarms(loss)
+        detector.learned(loss)
+
+
+def alarms(alpha, *, jump=0.0, lag=0, seed=0, batches=500):
+    """Return the batches, from the thirtieth on, at which a detector alarms on Gaussian losses of deviation 1."""
+    generator = random.Random(seed)
+    detector = LossDetector(DetectorOptions(alpha=alpha, stat_lag=lag), uniform=10.0, warmup=0)
+    found = []
+    for number in range(batches):
+        loss = 10.0 + generator.gauss(0, 1) + (jump if number >= 400 else 0.0)
+        if detector.alarms(loss) and number > 30:
+            found.append(number)
+        detector.learned(loss)
+    return found
+
+
+def test_smoothing_prevents_false_alarms():
+    assert not any(alarms(0.2, seed=seed, batches=400) for seed in range(20))
+    assert sum(bool(alarms(1.0, seed=seed, batches=400)) for seed in range(20)) >= 5
+
+
+def test_a_jump_of_twenty_deviations_is_found_at_once_and_one_of_eight_only_with_a_lag():
+    assert all(400 <= alarms(0.2, jump=20, seed=seed)[0] <= 405 for seed in range(10))
+    assert all(400 <= alarms(0.2, jump=8, lag=10, seed=seed)[0] <= 405 for seed in range(10))
+    assert sum(not alarms(0.2, jump=8, seed=seed) for seed in range(10)) >= 5
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.0}, {"alpha": 1.5}, {"window": 1}, {"deviations": 0}, {"stat_lag": -1}, {"warmup": -2}]
+)
+def test_detector_options_out_of_range_are_refused(options):
+    with pytest.raises(UsageError, match=f"strategy.{next(iter(options))}"):
+        harness_of(TAME, **options).run()
+
+
+# ---- experts
+
+
+@pytest.mark.parametrize("probe", ["on_alarm", "all"])
+def test_as_many_experts_as_tasks_and_a_returning_task_gets_its_own_back(probe):
+    harness = harness_of(TAME, schedule={"order": [0, 1, 2, 1, 3]}, probe=probe, **FAST)
+    results = harness.run()
+    found = quality(harness)
+    assert found["experts"] == 4
+    assert (found["missed_shifts"], found["false_alarms"]) == (0, 0)
+    assert (found["returns"], found["reused"]) == (1, 1)
+    assert max(found["delays"]) <= 5 * 16
+    assert statistics.fmean(results.R[-1]) > 0.9
+    assert results.routing["acc_global"] <= statistics.fmean(results.R[-1]) + 1e-9
+
+
+def test_without_reuse_every_change_makes_an_expert():
+    harness = harness_of(TAME, schedule={"order": [0, 1, 2, 1, 3]}, allow_reuse=False, **FAST)
+    harness.run()
+    assert quality(harness)["experts"] == 5
+
+
+def test_a_stream_without_a_shift_has_one_expert_and_needs_no_selector():
+    harness = harness_of(TAME, data=permuted_clusters(n_tasks=1, count=800), **FAST)
+    results = harness.run()
+    assert len(harness.strategy.experts) == 1 and harness.strategy.selector is None
+    assert not any(results.seen.shift)
+    assert results.R[-1][0] > 0.9 and results.routing["selector_accuracy"] == 1.0
+
+
+def test_beyond_max_experts_changes_go_to_the_best_fitting_one_and_it_is_said():
+    said = []
+
+    class Listener:
+        def __getattr__(self, name):
+            return said.append if name == "note" else lambda *arguments: None
+
+    harness = harness_of(TAME, max_experts=2, listener=Listener(), **FAST)
+    harness.run()
+    assert len(harness.strategy.experts) == 2
+    assert harness.strategy.diagnostics()["switches_beyond_max_experts"] >= 1
+    assert sum("max_experts=2 is reached" in text for text in said) == 1
+
+
+def test_a_stream_shorter_than_the_window_is_said_to_be():
+    said = []
+
+    class Listener:
+        def __getattr__(self, name):
+            return said.append if name == "note" else lambda *arguments: None
+
+    harness_of(TAME, data=permuted_clusters(count=100), train=ONE, listener=Listener(), **{**FAST, "window": 200}).run()
+    assert sum("fewer batches than strategy.window=200" in text for text in said) == 1
+
+
+def test_routing_by_entropy_needs_no_selector():
+    harness = harness_of(TAME, route="entropy", **FAST)
+    results = harness.run()
+    assert harness.strategy.selector is None
+    assert statistics.fmean(results.R[-1]) > 1 / 4
+
+
+def test_a_selector_trained_only_at_the_end_leaves_earlier_rows_empty():
+    results = harness_of(TAME, selector_every=0, **FAST).run()
+    assert None in results.R[2] and None not in results.R[-1]
+
+
+def test_tame_is_above_finetuning_and_replay_where_tasks_contradict_each_other():
+    from strategies.er import ER
+    from strategies.finetune import Finetune
+
+    own = statistics.fmean(harness_of(TAME, **FAST).run().R[-1])
+    for other in (Finetune, ER):
+        assert own > statistics.fmean(harness_of(other, lr=0.03).run().R[-1])
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path):
+    course = {"order": [0, 1, 2, 1, 3]}
+    straight = harness_of(TAME, schedule=course, **FAST).run()
+    broken = harness_of(TAME, schedule=course, checkpoint=tmp_path / "state", **FAST)
+    broken.meter.max_samples = int(broken.presentation.info.planned_samples * stop / 5 * 1.2) + 3000
+    with pytest.raises(BudgetExceeded):
+        broken.run()
+    assert 0 < len(broken.results.R) < 5
+    resumed = harness_of(TAME, schedule=course, checkpoint=tmp_path / "state", **FAST).run()
+    assert resumed.R == straight.R
+    assert resumed.seen == straight.seen
+    assert resumed.routing == straight.routing
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"selector_memory": 10}, "strategy.selector_memory=10 is too small to learn 20 experts apart"),
+        ({"buffer": "ring"}, "strategy.buffer=ring is not known. Use global, per_expert, per_class."),
+        ({"max_experts": 0}, "strategy.max_experts=0 is too small"),
+        ({"prune_experts": 1.0}, "strategy.prune_experts=1.0 is not a share"),
+        ({"squash": "relu"}, "strategy.squash=relu is not known"),
+    ],
+)
+def test_options_that_cannot_be_met_are_refused(options, message):
+    with pytest.raises(UsageError) as problem:
+        harness_of(TAME, **options).run()
+    assert message in str(problem.value)
+
+
+def test_nothing_is_answered_before_anything_is_learned():
+    harness = harness_of(TAME, **FAST)
+    harness.strategy.setup(harness.presentation.info, harness._factory)
+    with pytest.raises(UnseenTask):
+        harness.strategy.predictor()
+
+
+# ---- memory
+
+
+@pytest.mark.parametrize("kind", ["global", "per_expert", "per_class"])
+def test_the_memory_keeps_inputs_experts_and_labels_together(kind):
+    info = presented().info
+    memory = ExpertMemory(40, info, kind=kind, max_experts=4)
+    for number in range(30):
+        values = torch.arange(8) + 8 * number
+        batch = Batch(values[:, None].float(), values % 4, values[:, None].float())
+        memory.add(batch, expert=int(number // 10))
+    assert len(memory) <= 40
+    everything = torch.randperm(len(memory))
+    raw, experts = memory.take(everything)
+    assert (raw[:, 0].long() // 80).equal(experts)
+    own = memory.of_expert(1)
+    raw, labels = own.take(torch.arange(len(own)))
+    assert (raw[:, 0].long() // 80 == 1).all() and (raw[:, 0].long() % 4).equal(labels)
+
+
+def test_every_sample_is_kept_with_the_same_probability():
+    from scipy.stats import chisquare
+
+    counts = np.zeros(100)
+    for seed in range(200):
+        memory = ExpertMemory(20, presented(seed=seed).info, kind="global", max_experts=2)
+        for start in range(0, 100, 10):
+            values = torch.arange(start, start + 10)
+            memory.add(Batch(values[:, None], values % 4, values[:, None]), expert=0)
+        counts[memory.take(torch.arange(len(memory)))[0][:, 0].numpy()] += 1
+    assert chisquare(counts).pvalue > 0.001
+
+
+# ---- pruning
+
+
+def conv_net(seed=0):
+    torch.manual_seed(seed)
+    network = build_network("conv_small", (3, 12, 10), 4, width=4)
+    network.heads.open()
+    return network.eval()
+
+
+def test_the_smallest_weights_of_the_whole_network_go():
+    network = conv_net()
+    weights = torch.cat(
+        [m.weight.detach().flatten() for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    )
+    pruning = Pruning.by_magnitude(network, 0.9)
+    kept = torch.cat([mask.flatten() for mask in pruning.masks.values()])
+    assert int((~kept).sum()) == round(0.9 * len(weights))
+    assert weights[kept].abs().min() >= weights[~kept].abs().max()
+
+
+def test_a_compact_network_answers_the_same_and_stores_only_what_is_kept():
+    network, inputs = conv_net(), torch.randn(5, 3, 12, 10)
+    pruning = Pruning.by_magnitude(network, 0.9)
+    pruning.apply(network)
+    others = stored_parameters(network) - sum(mask.numel() for mask in pruning.masks.values())
+    with torch.no_grad():
+        before = network(inputs)
+        pruning.compact(network)
+        torch.testing.assert_close(network(inputs), before)
+    kept = sum(int(mask.sum()) for mask in pruning.masks.values())
+    assert stored_parameters(network) == others + kept
+    assert not any("weight" in name and value.dim() > 1 for name, value in network.state_dict().items())
+    again = conv_net(seed=1)
+    load_network(again, network.state_dict(), compact=True)
+    assert is_compact(again)
+    with torch.no_grad():
+        assert again(inputs).equal(network(inputs))
+
+
+def test_an_expert_called_back_keeps_what_was_pruned_at_zero():
+    network = conv_net()
+    pruning = Pruning.by_magnitude(network, 0.9)
+    pruning.apply(network)
+    dense = {name: value.clone() for name, value in network.state_dict().items()}
+    pruning.compact(network)
+    back, kept = expand(network, conv_net(seed=1))
+    assert all(value.equal(dense[name]) for name, value in back.state_dict().items())
+    assert all(mask.equal(pruning.masks[name]) for name, mask in kept.masks.items())
+
+
+def test_pruning_shows_in_the_record_of_sizes_and_in_the_state():
+    harness = harness_of(TAME, **{**FAST, "prune_experts": 0.9, "prune_selector": 0.5})
+    harness.run()
+    facts, strategy = harness.strategy.diagnostics(), harness.strategy
+    layers = 24 * 32 + 32 * 16
+    expert = layers + 16 * 4
+    selector = layers + 16 * 20
+    biases = 5 * (32 + 16) + 4 * 4 + 20
+    assert facts["parameters_before_pruning"] == 4 * expert + selector + biases
+    kept = 4 * (expert - round(0.9 * expert)) + selector - round(0.5 * selector)
+    assert facts["parameters_after_pruning"] == strategy.model_parameters() == kept + biases
+    assert all(is_compact(each.network) for each in strategy.experts)
+
+
+def test_an_unpruned_expert_stays_dense():
+    harness = harness_of(TAME, **{**FAST, "prune_experts": 0.0, "prune_selector": 0.0})
+    harness.run()
+    assert not any(is_compact(each.network) for each in harness.strategy.experts)
+
+
+def test_pruning_at_the_end_uses_the_samples_of_the_selector():
+    harness = harness_of(TAME, prune_when="end", **FAST)
+    results = harness.run()
+    assert all(is_compact(each.network) for each in harness.strategy.experts)
+    assert statistics.fmean(results.R[-1]) > 0.85
+
+
+def test_squashed_outputs_bound_the_loss():
+    harness = harness_of(TAME, train=TRAIN, **FAST)
+    harness.run()
+    classes = harness.presentation.info.n_outputs
+    low, high = math.log(1 + (classes - 1) / math.e), math.log(1 + (classes - 1) * math.e)
+    assert all(low - 1e-6 <= loss <= high + 1e-6 for loss in harness.results.seen.loss)
+
+
+def test_its_file_keeps_to_the_size_of_the_house():
+    assert len(Path("strategies/tame.py").read_text().splitlines()) <= 320
