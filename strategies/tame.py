@@ -126,13 +126,11 @@ class TAME(Strategy):
         self.recent.add(batch)
         experience.observe(loss=loss, threshold=threshold, expert=self.active, shift=shift)
 
-    @torch.no_grad()
     def _losses(self, batch: Batch, numbers: list[int]) -> dict[int, float]:
         """Return the loss of these experts on a batch, before anything is learned from it; one wait for the device."""
         if not numbers:
             return {}
-        answers = [self.experts[number].answers(batch.inputs) for number in numbers]
-        values = [nn.functional.cross_entropy(each, batch.targets) for each in answers]
+        values = [self.experts[number].surprise(batch) for number in numbers]
         return dict(zip(numbers, torch.stack(values).tolist(), strict=True))
 
     def _switch(self, experience: Experience, losses: dict[int, float]) -> None:
@@ -160,17 +158,13 @@ class TAME(Strategy):
             self._create()
         expert = self.experts[self.active]
         if is_compact(expert.network):  # called back after it was pruned: what is gone stays gone
-            network, expert.pruning = expand(expert.network, self._fresh())
+            network, expert.pruning = expand(expert.network, self.build_model())
             expert.hold(network)
         expert.detector.activate(reset=c.reset_ewma_on_switch)
 
     def _fresh(self) -> Any:
-        network: Any = self.build_model()
-        network.heads.open()
-        return network
-
     def _create(self) -> None:
-        self.experts.append(Expert(self._fresh(), self.config, uniform=self.uniform, warmup=self.warmup))
+        self.experts.append(Expert(self.build_model(), self.config, uniform=self.uniform, warmup=self.warmup))
 
     def _empty_recent(self) -> Reservoir:
         return Reservoir(self.config.prune_memory, self.info, purpose=f"prune {self.switches}")

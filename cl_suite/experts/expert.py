@@ -20,6 +20,7 @@ SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda outputs: outputs,
     "tanh_scale": lambda outputs: 5.0 * torch.tanh(outputs / 5.0),
 }
+FLOOR = {"sigmoid": 0.0, "none": -10.0, "tanh_scale": -5.0}  # of an output, for a class that was never met
 
 
 @dataclass
@@ -78,6 +79,19 @@ class Expert:
         network = self.network
         return network.heads.shown(SQUASH[self.config.squash](network.heads.linear(network.features(inputs))))
 
+    @torch.no_grad()
+    def surprise(self, batch: Batch) -> Tensor:
+        """Return the loss on a batch in evaluation mode; a class never trained on has the lowest output there is.
+
+        In training only classes that have been met compete: with sigmoid outputs, absent ones would drive all the
+        others to 1 alike, where nothing is learned any more. (In the paper every task has all local labels.)
+        """
+        self.network.eval()
+        heads = self.network.heads
+        raw = heads.linear(self.network.features(batch.inputs))
+        outputs = SQUASH[self.config.squash](raw).masked_fill(~heads.opened, FLOOR[self.config.squash])
+        return nn.functional.cross_entropy(outputs, batch.targets)
+
     def train_on(self, batch: Batch, optimizer: torch.optim.Optimizer) -> Tensor:
         """Take one step; weights that were pruned stay zero. Return the loss."""
         self.network.train()
@@ -94,6 +108,7 @@ class Expert:
         drops = sum(self.steps >= drop for drop in self.config.lr_drop_steps)
         self.optimizer.param_groups[0]["lr"] = self.config.lr * self.config.lr_drop**drops
         self.steps += 1
+        self.network.heads.opened[batch.targets] = True
         return self.train_on(batch, self.optimizer)
 
     def prune(self, experience: Experience, source: Any, *, share: float, lr: float, phase: str) -> None:
