@@ -162,7 +162,6 @@ class TAME(Strategy):
             expert.hold(network)
         expert.detector.activate(reset=c.reset_ewma_on_switch)
 
-    def _fresh(self) -> Any:
     def _create(self) -> None:
         self.experts.append(Expert(self.build_model(), self.config, uniform=self.uniform, warmup=self.warmup))
 

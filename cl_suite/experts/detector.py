@@ -22,9 +22,7 @@ class DetectorOptions:
     deviations: float = 3.0  # how many of them above the mean is a change
     std_floor: float = 0.005  # lowest standard deviation: a converged expert must not alarm on noise (released program)
     stat_lag: int = 10  # newest losses left out of mean and deviation, so that a jump does not hide itself; paper: 0
-    warmup: int = (
-        -1
-    )  # batches of a new expert unchecked; -1: 10 more than the lag; 0 where nothing lags or is unbounded
+    warmup: int = -1  # batches of a new expert unchecked; -1: lag + 10, or 0 without lag and bounded
 
     def check_detector(self) -> None:
         """Raise UsageError for a value outside its range."""
