@@ -80,6 +80,7 @@ class TAME(Strategy):
         self.selector: Expert | None = None
         self.memory = ExpertMemory(c.selector_memory, info, kind=c.buffer, max_experts=c.max_experts)
         self.recent = self._empty_recent()
+        self.told: list[int] = []  # task ids, where the scenario tells them: only to know which have been learned
 
     # -- learning ---------------------------------------------------------------------------------------------------
 
@@ -103,6 +104,8 @@ class TAME(Strategy):
             self._prune(experience, self.active, self.recent)
         if last or (every and (experience.index + 1) % every == 0):
             self._train_selector(experience, prune=last)
+        if experience.task_id is not None and experience.task_id not in self.told:
+            self.told.append(experience.task_id)
 
     def _meet(self, experience: Experience, batch: Batch) -> None:
         """Section 3: measure, check, switch if need be, train, remember."""
@@ -213,9 +216,9 @@ class TAME(Strategy):
         return self.selector.answers(inputs).argmax(1)
 
     def predictor(self, task_id: int | None = None) -> Predictor:
-        """Return argmax expert[selector(x)](x); a task id is of no use. Raise UnseenTask before anything is learned."""
-        if not self.experts:
-            raise UnseenTask("nothing has been learned yet")
+        """Return argmax expert[selector(x)](x), whatever the task. Raise UnseenTask for one not learned yet."""
+        if not self.experts or (self.told and task_id is not None and task_id not in self.told):
+            raise UnseenTask(f"task {task_id} has not been learned" if self.told else "nothing has been learned yet")
         if len(self.experts) > 1 and self.config.route == "selector" and self.selector is None:
             raise UnseenTask("the selector has not been trained yet")
         return self._predict
@@ -239,6 +242,7 @@ class TAME(Strategy):
             "active": self.active,
             "switches": self.switches,
             "refused": self.refused,
+            "told": list(self.told),
             "selector": None if self.selector is None else self.selector.state_dict(),
             "memory": self.memory.state_dict(),
             "recent": self.recent.state_dict(),
@@ -251,7 +255,7 @@ class TAME(Strategy):
             self._create()
             self.experts[-1].load_state_dict(each, self.info.device)
         self.active, self.switches, self.refused = state["active"], state["switches"], state["refused"]
-        self.selector = None
+        self.told, self.selector = list(state["told"]), None
         if state["selector"] is not None:
             network = self._selector_network()
             self.selector = Expert(network, self.config, uniform=self.uniform, warmup=0)

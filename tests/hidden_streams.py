@@ -9,7 +9,7 @@ from cl_suite.scenario import Scenario
 from cl_suite.schedule import Schedule
 
 CLASSES = 4
-TRAIN = TrainSettings(epochs=6, batch_size=16, segments=5)
+TRAIN = TrainSettings(epochs=4, batch_size=16, segments=5)
 
 
 def permuted_clusters(*, n_tasks=4, count=400, labels="shared", names="task"):

@@ -205,13 +205,13 @@ def test_it_learns_in_every_scenario_from_a_memory_with_equally_many_samples_of_
     ("scenario", "train_at"), [(s, t) for s in ("class_incremental", "task_agnostic") for t in ("end", "each")]
 )
 def test_one_pass_over_the_stream_and_the_passes_over_the_memory_are_metered(scenario, train_at):
-    harness = harness_of(clusters(), scenario=scenario, buffer_size=30, replay_batch=16, train_at=train_at)
+    harness = harness_of(clusters(), scenario=scenario, buffer_size=24, replay_batch=16, train_at=train_at)
     harness.run()
     stored = 180 if scenario == "class_incremental" else 2 * 180  # a stream without boundaries repeats its samples
     networks = harness.strategy.networks_trained
     assert networks == (1 if train_at == "end" else harness.presentation.n_experiences)
-    assert harness.meter.samples_replayed == networks * 8 * 30
-    assert harness.meter.samples_drawn == stored + networks * 8 * 30
+    assert harness.meter.samples_replayed == networks * 8 * 24
+    assert harness.meter.samples_drawn == stored + networks * 8 * 24
     assert harness.strategy.expected_samples(harness.presentation.info) == harness.meter.samples_drawn
 
 
