@@ -66,6 +66,8 @@ _HOME = {
     "experts.expert": ["Expert", "ExpertOptions", "entropy"],
     "experts.memory": ["ExpertMemory"],
     "experts.detector": ["DetectorOptions", "LossDetector"],
+    "experts.trail": ["Trail"],
+    "experts.selector": ["Selector", "SelectorOptions"],
     "experts.sparse": ["Pruning", "expand", "is_compact", "load_network", "stored_parameters"],
     "checks": ["check_strategy"],
 }
@@ -92,7 +94,9 @@ if TYPE_CHECKING:
     from cl_suite.experts.detector import DetectorOptions, LossDetector
     from cl_suite.experts.expert import Expert, ExpertOptions, entropy
     from cl_suite.experts.memory import ExpertMemory
+    from cl_suite.experts.selector import Selector, SelectorOptions
     from cl_suite.experts.sparse import Pruning, expand, is_compact, load_network, stored_parameters
+    from cl_suite.experts.trail import Trail
     from cl_suite.finetuning import Finetuning, FinetuningOptions
     from cl_suite.gradient_strategy import GradientStrategy
     from cl_suite.gradient_vectors import flat_gradient, write_gradient

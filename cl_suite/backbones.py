@@ -185,6 +185,50 @@ class LeNetGPM(nn.Sequential):
         self.feature_dim = features
 
 
+class LeNet5(nn.Sequential):
+    """LeNet-5 with ReLU and max-pooling (TAME's net for MNIST): images below 32x32 are padded with zeros to 32x32.
+
+    conv 6@5x5, 16@5x5, each with 2x2 max-pooling; fc 120, 84. With ten outputs 61,706 parameters on grey images.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        channels, *size = input_shape
+        before = [(max(0, 32 - side) // 2, -(max(0, 32 - side) // -2)) for side in size]
+        height, columns = (max(32, side) for side in size)
+        layers: list[nn.Module] = [nn.ZeroPad2d((*before[1], *before[0]))]
+        for out in (6, 16):
+            layers += [nn.Conv2d(channels, out, 5), nn.ReLU(), nn.MaxPool2d(2)]
+            channels, height, columns = out, (height - 4) // 2, (columns - 4) // 2
+        layers.append(nn.Flatten())
+        features = channels * height * columns
+        for units in (120, 84):
+            layers += [nn.Linear(features, units), nn.ReLU()]
+            features = units
+        super().__init__(*layers)
+        self.feature_dim = features
+
+
+class VGG11(nn.Sequential):
+    """VGG-11 with batch norm and one linear layer as head (TAME's net for CIFAR): w, 2w, 4w, 4w, 8w, 8w, 8w, 8w.
+
+    3x3 convolutions with biases, five 2x2 max-poolings. The published width w is 64: 9,228,549 parameters with five
+    outputs on 32x32 colour images.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], *, width: int = 64) -> None:
+        layers: list[nn.Module] = []
+        channels, height, columns = input_shape
+        for stage in ((1,), (2,), (4, 4), (8, 8), (8, 8)):
+            for factor in stage:
+                out = factor * width
+                layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+                channels = out
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            height, columns = -(-height // 2), -(-columns // 2)
+        super().__init__(*layers, nn.Flatten())
+        self.feature_dim = channels * height * columns
+
+
 def _resnet18_reduced(input_shape: tuple[int, ...], *, width: int = 20) -> ResNet18:
     return ResNet18(input_shape, width=width)
 
@@ -195,6 +239,8 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet18_reduced": _resnet18_reduced,
     "resnet18": ResNet18,
     "alexnet": AlexNetLike,
+    "lenet5": LeNet5,
+    "vgg11": VGG11,
     "mlp_gpm": MLPGPM,
     "lenet_gpm": LeNetGPM,
     "resnet18_gpm": ResNet18GPM,

@@ -30,7 +30,8 @@ PROTOCOLS = ("quick", "standard", "paper")
 class ModelConfig:
     """The network: `model.<field>=...`. Options a backbone does not have are refused."""
 
-    # mlp, conv_small, resnet18_reduced, resnet18, alexnet, mlp_gpm, lenet_gpm, resnet18_gpm; auto: by the kind of input
+    # mlp, conv_small, resnet18_reduced, resnet18, lenet5, vgg11, alexnet, mlp_gpm, lenet_gpm, resnet18_gpm; auto: by
+    # the kind of input
     name: str = "auto"
     width: int | None = None  # channels of the first stage; None = the backbone's own
     hidden: list[int] | None = None  # units of an MLP's hidden layers; None = the backbone's own

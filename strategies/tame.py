@@ -18,13 +18,15 @@ from cl_suite import (
     Experience,
     Expert,
     ExpertMemory,
-    ExpertOptions,
-    HeadBank,
     Inputs,
     Predictor,
+    Requirement,
     Reservoir,
+    Selector,
+    SelectorOptions,
     Strategy,
     StreamInfo,
+    Trail,
     UnseenTask,
     UsageError,
     check_choices,
@@ -43,31 +45,32 @@ class TAME(Strategy):
     source = "Zhu et al. 2024, arXiv 2210.03869"
 
     @dataclass
-    class Config(ExpertOptions):
-        """Options of TAME, beside those of its experts and their detector."""
+    class Config(SelectorOptions):
+        """Options of TAME, beside those of its experts, their detector and the selector."""
 
-        max_experts: int = 20  # beyond it a change goes to the expert that fits best
         accept: str = "first"  # among experts that explain a batch: first made (paper), or largest_margin
         allow_reuse: bool = True  # False: every change makes an expert
+        detect: str = "loss"  # loss (paper), boundaries: an oracle, where the scenario tells when a task begins
+        rollback: int = 0  # ours: batches by which a change may be noticed late; costs as many copies of an expert
         reset_ewma_on_switch: bool = True  # ours; released: False, an expert called back alarms until losses fade
         probe: str = "on_alarm"  # whom to ask: all experts at every batch (released), or only after an alarm (ours)
-        buffer: str = "global"  # uniform sample: global, per_expert, per_class (by the labels that training shows)
-        selector_memory: int = 5000  # samples
-        selector_every: int = 1  # evaluation points between trainings of the selector; 0 = only at the end (paper)
-        selector_epochs: int = 10  # passes over the memory; paper: 200
-        selector_batch: int = 128
-        selector_lr: float = 0.1
-        route: str = "selector"  # selector (paper), entropy: the expert that is surest, no selector (ours)
+        route: str = "selector"  # selector (paper), entropy: the surest expert (ours), task: an oracle
+
+    @classmethod
+    def requirements(cls, config: Any) -> frozenset[Requirement]:
+        """Nothing, unless an oracle is asked for."""
+        boundaries = {Requirement.BOUNDARIES} if config.detect == "boundaries" else set()
+        ids = {Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST} if config.route == "task" else set()
+        return frozenset(boundaries | ids)
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Check the options. Raise UsageError for one out of range, or a stream whose targets are not classes."""
         c = self.config
-        c.check_expert()
+        c.check_selector()
         choices = {"accept": ("first", "largest_margin"), "probe": ("on_alarm", "all")}
-        check_choices(c, choices | {"route": ("selector", "entropy")})
-        for name in ("max_experts", "selector_epochs", "selector_batch"):
-            if getattr(c, name) < 1:
-                raise UsageError(f"strategy.{name}={getattr(c, name)} is too small. Use 1 or more.")
+        check_choices(c, choices | {"detect": ("loss", "boundaries"), "route": ("selector", "entropy", "task")})
+        if c.rollback < 0:
+            raise UsageError(f"strategy.rollback={c.rollback} is not a number of batches. Use 0 (none) or more.")
         if not isinstance(info.objective, Classification):
             raise UsageError("tame watches a classification loss, which this stream does not have. Use finetune or er.")
         self.info, self.build_model = info, build_model
@@ -77,10 +80,13 @@ class TAME(Strategy):
         self.experts: list[Expert] = []
         self.active = 0
         self.switches = self.refused = 0
-        self.selector: Expert | None = None
+        self.selector: Selector | None = None
         self.memory = ExpertMemory(c.selector_memory, info, kind=c.buffer, max_experts=c.max_experts)
         self.recent = self._empty_recent()
-        self.told: list[int] = []  # task ids, where the scenario tells them: only to know which have been learned
+        self.trail = Trail(c.rollback)
+        self.begins = False  # whether the next batch is the first after a boundary that was told
+        # {task: {expert: batches}}, where the scenario tells the task: for the oracle, and to know what was learned.
+        self.served: dict[int, dict[int, int]] = {}
 
     # -- learning ---------------------------------------------------------------------------------------------------
 
@@ -93,9 +99,12 @@ class TAME(Strategy):
                     f"the stream has fewer batches than strategy.window={self.config.window}: the detector will hardly "
                     "see a change. Use a smaller window or batch."
                 )
+        self.begins = self.config.detect == "boundaries" and experience.index > 0
         for batch in experience.batches():
             self._meet(experience, batch)
         last = experience.index == self.info.n_experiences - 1
+        if last:
+            self._keep(self.trail.flush())
         every = self.config.selector_every
         if last and self.config.prune_when == "end":
             for number in range(len(self.experts)):
@@ -104,8 +113,6 @@ class TAME(Strategy):
             self._prune(experience, self.active, self.recent)
         if last or (every and (experience.index + 1) % every == 0):
             self._train_selector(experience, prune=last)
-        if experience.task_id is not None and experience.task_id not in self.told:
-            self.told.append(experience.task_id)
 
     def _meet(self, experience: Experience, batch: Batch) -> None:
         """Section 3: measure, check, switch if need be, train, remember."""
@@ -116,18 +123,27 @@ class TAME(Strategy):
             if number != self.active:
                 self.experts[number].detector.passed_over(losses[number])
         loss, threshold = losses[self.active], met.detector.threshold
-        shift = met.detector.alarms(loss)
+        shift = self.begins or (met.detector.alarms(loss) and self.config.detect == "loss")
+        self.begins = False
         if shift:
             losses |= self._losses(batch, [number for number in everyone if number not in losses])
             self._switch(experience, losses)
             if self.active not in losses:
                 losses |= self._losses(batch, [self.active])
         expert = self.experts[self.active]
+        self._keep(self.trail.follow(expert, batch))
         experience.report(expert.learn(batch))
         expert.detector.learned(losses[self.active])
-        self.memory.add(batch, self.active)
-        self.recent.add(batch)
         experience.observe(loss=loss, threshold=threshold, expert=self.active, shift=shift)
+        if experience.task_id is not None:
+            counts = self.served.setdefault(experience.task_id, {})
+            counts[self.active] = counts.get(self.active, 0) + 1
+
+    def _keep(self, batches: list[Batch]) -> None:
+        """Offer batches of the active expert to the memories."""
+        for batch in batches:
+            self.memory.add(batch, self.active)
+            self.recent.add(batch)
 
     def _losses(self, batch: Batch, numbers: list[int]) -> dict[int, float]:
         """Return the loss of these experts on a batch, before anything is learned from it; one wait for the device."""
@@ -153,12 +169,15 @@ class TAME(Strategy):
                 )
             self.refused += 1
             self.active = max(margins, key=margins.__getitem__)
+        late: list[Batch] = []
         if self.active != left:
+            late = self.trail.undo(self.experts[left], self.info.device)
             if c.prune_when == "on_switch":
                 self._prune(experience, left, self.recent)
             self.recent = self._empty_recent()
         if self.active == len(self.experts):
             self._create()
+        self._keep(late)
         expert = self.experts[self.active]
         if is_compact(expert.network):  # called back after it was pruned: what is gone stays gone
             network, expert.pruning = expand(expert.network, self.build_model())
@@ -176,31 +195,20 @@ class TAME(Strategy):
         c, expert = self.config, self.experts[number]
         if c.prune_experts and not is_compact(expert.network):
             expert.prune(experience, source, share=c.prune_experts, lr=c.prune_lr, phase="pruning")
+            if c.remeasure and c.prune_when == "on_switch":
+                expert.remeasure(experience, source)
 
     def _train_selector(self, experience: Experience, *, prune: bool) -> None:
         """Section 5: a classifier from inputs to experts, anew; with one expert there is nothing to select."""
         c = self.config
         if len(self.experts) < 2 or c.route != "selector":
             return
-        network = self._selector_network()
-        selector = Expert(network, c, uniform=self.uniform, warmup=0)
-        optimizer = torch.optim.SGD(network.parameters(), lr=c.selector_lr, momentum=0.9, weight_decay=5e-4)
-        batches = experience.batches(
-            source=self.memory, epochs=c.selector_epochs, batch_size=c.selector_batch, phase="selector"
-        )
-        for batch in batches:
-            experience.report(selector.train_on(batch, optimizer))
-        if prune and c.prune_selector:
-            selector.prune(
-                experience, self.memory, share=c.prune_selector, lr=0.01 * c.prune_lr, phase="pruning the selector"
-            )
+        selector = self._new_selector()
+        selector.fit(experience, self.memory, prune=prune)
         self.selector = selector
 
-    def _selector_network(self) -> Any:
-        network: Any = self.build_model()
-        network.heads = HeadBank(network.heads.linear.in_features, self.config.max_experts).to(self.info.device)
-        network.heads.open(range(len(self.experts)))
-        return network
+    def _new_selector(self) -> Selector:
+        return Selector(self.build_model, self.config, experts=len(self.experts))
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -217,8 +225,13 @@ class TAME(Strategy):
 
     def predictor(self, task_id: int | None = None) -> Predictor:
         """Return argmax expert[selector(x)](x), whatever the task. Raise UnseenTask for one not learned yet."""
-        if not self.experts or (self.told and task_id is not None and task_id not in self.told):
-            raise UnseenTask(f"task {task_id} has not been learned" if self.told else "nothing has been learned yet")
+        if not self.experts or (self.served and task_id is not None and task_id not in self.served):
+            raise UnseenTask(f"task {task_id} has not been learned" if self.served else "nothing has been learned yet")
+        if self.config.route == "task":
+            if task_id is None:
+                raise UnseenTask("strategy.route=task answers for a task that is named")
+            counts = self.served[task_id]
+            return self.experts[max(counts, key=counts.__getitem__)].answers
         if len(self.experts) > 1 and self.config.route == "selector" and self.selector is None:
             raise UnseenTask("the selector has not been trained yet")
         return self._predict
@@ -242,7 +255,8 @@ class TAME(Strategy):
             "active": self.active,
             "switches": self.switches,
             "refused": self.refused,
-            "told": list(self.told),
+            "trail": self.trail.state_dict(),
+            "served": self.served,
             "selector": None if self.selector is None else self.selector.state_dict(),
             "memory": self.memory.state_dict(),
             "recent": self.recent.state_dict(),
@@ -255,10 +269,10 @@ class TAME(Strategy):
             self._create()
             self.experts[-1].load_state_dict(each, self.info.device)
         self.active, self.switches, self.refused = state["active"], state["switches"], state["refused"]
-        self.told, self.selector = list(state["told"]), None
+        self.served, self.selector = state["served"], None
+        self.trail.load_state_dict(state["trail"], self.info.device)
         if state["selector"] is not None:
-            network = self._selector_network()
-            self.selector = Expert(network, self.config, uniform=self.uniform, warmup=0)
+            self.selector = self._new_selector()
             self.selector.load_state_dict(state["selector"], self.info.device)
         self.memory.load_state_dict(state["memory"])
         self.recent = self._empty_recent()

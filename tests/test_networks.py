@@ -31,6 +31,7 @@ def weights(module):
         ("mlp_gpm", (1, 28, 28), {}, 784 * 100 + 100 * 100),
         ("lenet_gpm", (3, 32, 32), {}, 75 * 20 + 500 * 50 + 3200 * 800 + 800 * 500),
         ("resnet18_gpm", (3, 32, 32), {}, 1_090_140),
+        ("lenet5", (1, 28, 28), {}, 25 * 6 + 150 * 16 + 400 * 120 + 120 * 84),
     ],
 )
 def test_backbones_have_the_published_number_of_weights(name, shape, options, expected):
@@ -39,6 +40,22 @@ def test_backbones_have_the_published_number_of_weights(name, shape, options, ex
 
 def test_resnet18_has_the_standard_number_of_parameters():
     assert parameters(build_network("resnet18", (3, 32, 32), 10)) == 11_173_962
+
+
+def test_the_nets_of_tame_have_the_published_number_of_parameters():
+    assert parameters(build_network("lenet5", (1, 28, 28), 10)) == 61_706
+    assert parameters(build_network("vgg11", (3, 32, 32), 5)) == 9_228_549
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 28, 20), (3, 32, 32), (3, 35, 36), (1, 8, 8)])
+def test_lenet5_pads_small_images_and_takes_larger_ones(shape):
+    network = build_network("lenet5", shape, 4)
+    assert network.features(torch.zeros(2, *shape)).shape == (2, 84)
+
+
+def test_vgg11_takes_images_of_other_sizes():
+    network = build_network("vgg11", (1, 28, 28), 4, width=4).eval()
+    assert network.features(torch.zeros(2, 1, 28, 28)).shape == (2, 32)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,11 @@ class LossDetector:
             self.smoothed_all = self.smoothed
         self.losses = [*self.losses, loss][-(self._o.window + self._o.stat_lag) :]
         self.checked += 1
+
+    def restart(self, losses: Sequence[float]) -> None:
+        """Forget what was seen of another network: these are the losses from now on, their mean the smoothed one."""
+        self.losses = list(losses)[-(self._o.window + self._o.stat_lag) :]
+        self.smoothed = self.smoothed_all = statistics.fmean(self.losses)
 
     def _smooth(self, before: float | None, loss: float) -> float:
         return loss if before is None else self._o.alpha * loss + (1.0 - self._o.alpha) * before

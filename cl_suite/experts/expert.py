@@ -34,12 +34,12 @@ class ExpertOptions(DetectorOptions):
     lr_drop: float = 0.2  # by this
     squash: str = "sigmoid"  # sigmoid (paper), none, tanh_scale
     prune_experts: float = 0.98  # share of convolution and linear weights removed; 0 = keep all
-    prune_selector: float = 0.5
     prune_when: str = "on_switch"  # on_switch: when an expert is left; end: with the selector's samples
     prune_memory: int = 6000  # samples of the latest expert; emptied at each switch
     prune_epochs: int = 20  # paper: 200
     prune_batch: int = 128
     prune_lr: float = 0.1  # of the experts; the selector's is 1 % of it
+    remeasure: bool = True  # ours: after pruning the threshold is taken anew, on the pruning memory
 
     def check_expert(self) -> None:
         """Raise UsageError for a value outside its range."""
@@ -48,11 +48,12 @@ class ExpertOptions(DetectorOptions):
         for name in ("prune_epochs", "prune_batch", "prune_memory"):
             if getattr(self, name) < 1:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use 1 or more.")
-        for name in ("prune_experts", "prune_selector"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(
-                    f"strategy.{name}={getattr(self, name)} is not a share. Use 0 or more, and less than 1."
-                )
+        self.check_share("prune_experts")
+
+    def check_share(self, name: str) -> None:
+        """Raise UsageError if a share of weights to remove is none."""
+        if not 0 <= getattr(self, name) < 1:
+            raise UsageError(f"strategy.{name}={getattr(self, name)} is not a share. Use 0 or more, and less than 1.")
 
 
 class Expert:
@@ -125,6 +126,13 @@ class Expert:
         self.network.eval()
         self.pruning.compact(self.network)
         self.hold(self.network)
+
+    def remeasure(self, experience: Experience, source: Any) -> None:
+        """Take the losses it is judged by anew, on `source`: they were those of the network before pruning."""
+        batches = experience.batches(source=source, epochs=1, phase="measuring")
+        losses = [self.surprise(batch) for batch in batches]
+        if losses:
+            self.detector.restart(torch.stack(losses).tolist())
 
     def answers(self, inputs: Inputs) -> Tensor:
         """Return what it answers in evaluation mode, [B, C]."""
