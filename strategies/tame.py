@@ -156,6 +156,8 @@ class TAME(Strategy):
         """Call back an expert that explains the batch, or make one; beyond `max_experts` take the best-fitting one."""
         c, left = self.config, self.active
         margins = {number: expert.detector.margin(losses[number]) for number, expert in enumerate(self.experts)}
+        if c.detect == "boundaries":  # whatever its threshold, it is told not to be the one
+            margins.pop(left)
         accepting = [number for number, margin in margins.items() if margin > 0 and c.allow_reuse]
         self.switches += 1
         if accepting:

@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cl_suite import (
     ExpertMemory,
     LossDetector,
     Pruning,
+    Trail,
     TrainSettings,
     UnseenTask,
     UsageError,
@@ -25,13 +27,24 @@ from cl_suite import (
     load_network,
     stored_parameters,
 )
+from cl_suite.conformance import present
 from cl_suite.detection import expert_use, shift_quality
 from cl_suite.errors import BudgetExceeded
+from cl_suite.harness import Harness
+from cl_suite.scenario import Scenario
 from strategies.tame import TAME
 
 from .hidden_streams import harness_of, permuted_clusters, presented
 
-FAST = {"window": 30, "lr": 0.06, "prune_experts": 0.5, "prune_lr": 0.03, "prune_epochs": 3, "prune_batch": 16}
+FAST = {
+    "window": 30,
+    "lr": 0.03,
+    "squash": "tanh_scale",
+    "prune_experts": 0.5,
+    "prune_lr": 0.03,
+    "prune_epochs": 3,
+    "prune_batch": 16,
+}
 FAST |= {"selector_memory": 400, "selector_epochs": 8, "selector_batch": 16, "selector_lr": 0.05}
 ONE = TrainSettings(epochs=1, batch_size=16, segments=2)
 
@@ -198,7 +211,64 @@ def test_tame_keeps_what_finetuning_forgets(plain):
     from strategies.finetune import Finetune
 
     assert min(plain.results.R[-1]) > 0.9
-    assert min(harness_of(Finetune, lr=0.06).run().R[-1]) < 0.6
+    assert min(harness_of(Finetune, lr=0.03).run().R[-1]) < 0.6
+
+
+def test_a_late_change_is_undone():
+    """Until a batch is `length` old it is in no memory; going back restores weights and losses bit for bit."""
+    harness = harness_of(TAME, **FAST)
+    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy._create()
+    (expert,), trail = harness.strategy.experts, Trail(2)
+    batches = [Batch(torch.randn(8, 24), torch.arange(8) % 4, torch.full((8, 1), number)) for number in range(5)]
+    kept, weights = [], []
+    for batch in batches:
+        weights.append({name: value.clone() for name, value in expert.network.state_dict().items()})
+        kept += [int(old.raw[0]) for old in trail.follow(expert, batch)]
+        expert.learn(batch)
+    assert kept == [0, 1, 2]
+    again = Trail(2)
+    again.load_state_dict(trail.state_dict(), torch.device("cpu"))
+    for each in (trail, again):
+        assert [int(batch.raw[0]) for batch in each.undo(expert, torch.device("cpu"))] == [3, 4]
+        assert all(value.equal(weights[3][name]) for name, value in expert.network.state_dict().items())
+        assert expert.steps == 3
+        assert not each.flush()
+
+
+def test_rollback_gives_late_batches_to_the_new_expert():
+    harness = harness_of(TAME, rollback=4, data=permuted_clusters(n_tasks=2), **FAST)
+    harness.run()
+    found, memory = quality(harness), harness.strategy.memory
+    assert (found["experts"], found["missed_shifts"], found["false_alarms"]) == (2, 0, 0)
+    raw, experts = memory.take(torch.arange(len(memory)))
+    second = {tuple(row.tolist()) for row in harness.presentation._training[1].inputs}
+    owners = torch.tensor([int(tuple(row.tolist()) in second) for row in raw])
+    late = (owners == 1) & (experts == 0)  # samples of the second task under the first one's expert
+    early = (owners == 0) & (experts == 1)
+    assert not late.any() and early.sum() < 0.05 * len(memory)
+
+
+def test_an_oracle_switches_where_it_is_told_and_routes_by_the_task():
+    config = TAME.Config(detect="boundaries", route="task", allow_reuse=False, **FAST)
+    assert TAME.requirements(TAME.Config()) == frozenset()
+    assert TAME.requirements(config) <= Scenario.TASK_INCREMENTAL.provides
+    assert not TAME.requirements(config) <= Scenario.CLASS_INCREMENTAL.provides
+    shown = present(Scenario.TASK_INCREMENTAL)
+    strategy = TAME(config)
+    build = partial(build_network, "mlp", shown.info.input_shape, shown.info.n_outputs, hidden=(32,))
+    results = Harness(strategy, shown, build).run()
+    assert len(strategy.experts) == len(shown.tasks) and strategy.selector is None
+    assert min(results.R[-1]) > 0.8
+
+
+def test_a_pruned_expert_is_judged_by_its_own_losses():
+    frozen = harness_of(TAME, remeasure=False, data=permuted_clusters(n_tasks=2), **FAST)
+    anew = harness_of(TAME, data=permuted_clusters(n_tasks=2), **FAST)
+    frozen.run(), anew.run()
+    old, new = (harness.strategy.experts[0].detector for harness in (frozen, anew))
+    assert old.losses != new.losses
+    assert new.smoothed == pytest.approx(statistics.fmean(new.losses))
 
 
 @pytest.mark.parametrize("stop", [2, 4])
@@ -222,6 +292,8 @@ def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
         ({"buffer": "ring"}, "strategy.buffer=ring is not known. Use global, per_expert, per_class."),
         ({"max_experts": 0}, "strategy.max_experts=0 is too small"),
         ({"prune_experts": 1.0}, "strategy.prune_experts=1.0 is not a share"),
+        ({"rollback": -1}, "strategy.rollback=-1 is not a number of batches"),
+        ({"detect": "ids"}, "strategy.detect=ids is not known"),
         ({"squash": "relu"}, "strategy.squash=relu is not known"),
     ],
 )
@@ -349,10 +421,12 @@ def test_pruning_at_the_end_uses_the_samples_of_the_selector():
     assert statistics.fmean(results.R[-1]) > 0.85
 
 
-def test_squashed_outputs_bound_the_loss(plain):
-    classes = plain.presentation.info.n_outputs
+def test_squashed_outputs_bound_the_loss():
+    harness = harness_of(TAME, train=ONE, **{**FAST, "squash": "sigmoid"})
+    harness.run()
+    classes = harness.presentation.info.n_outputs
     low, high = math.log(1 + (classes - 1) / math.e), math.log(1 + (classes - 1) * math.e)
-    assert all(low - 1e-6 <= loss <= high + 1e-6 for loss in plain.results.seen.loss)
+    assert all(low - 1e-6 <= loss <= high + 1e-6 for loss in harness.results.seen.loss)
 
 
 def test_its_file_keeps_to_the_size_of_the_house():
