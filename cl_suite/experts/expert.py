@@ -29,7 +29,9 @@ class ExpertOptions(DetectorOptions):
 
     lr: float = 0.1  # of the experts: SGD
     momentum: float = 0.9
+    nesterov: bool = False  # paper: True; released: False
     weight_decay: float = 5e-4
+    lr_warmup: int = 0  # first steps of an expert, over which its rate rises from 0
     lr_drop_steps: list[int] = field(default_factory=list)  # steps of an expert after which its rate is multiplied
     lr_drop: float = 0.2  # by this
     squash: str = "sigmoid"  # sigmoid (paper), none, tanh_scale
@@ -49,6 +51,10 @@ class ExpertOptions(DetectorOptions):
             if getattr(self, name) < 1:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use 1 or more.")
         self.check_share("prune_experts")
+        if self.nesterov and not self.momentum:
+            raise UsageError("strategy.nesterov=true has no meaning without strategy.momentum. Use a momentum above 0.")
+        if self.lr_warmup < 0:
+            raise UsageError(f"strategy.lr_warmup={self.lr_warmup} is not a number of steps. Use 0 (none) or more.")
 
     def check_share(self, name: str) -> None:
         """Raise UsageError if a share of weights to remove is none."""
@@ -72,7 +78,11 @@ class Expert:
         self.network: Any = network
         c = self.config
         self.optimizer = torch.optim.SGD(
-            [*network.parameters()] or [torch.zeros(1)], lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay
+            [*network.parameters()] or [torch.zeros(1)],
+            lr=c.lr,
+            momentum=c.momentum,
+            nesterov=c.nesterov,
+            weight_decay=c.weight_decay,
         )
 
     def outputs(self, inputs: Inputs) -> Tensor:
@@ -107,8 +117,9 @@ class Expert:
     def learn(self, batch: Batch) -> Tensor:
         """Take one step at the rate of its own clock, which stands still while others are active."""
         drops = sum(self.steps >= drop for drop in self.config.lr_drop_steps)
-        self.optimizer.param_groups[0]["lr"] = self.config.lr * self.config.lr_drop**drops
         self.steps += 1
+        rise = min(1.0, self.steps / max(1, self.config.lr_warmup))
+        self.optimizer.param_groups[0]["lr"] = self.config.lr * rise * self.config.lr_drop**drops
         self.network.heads.opened[batch.targets] = True
         return self.train_on(batch, self.optimizer)
 
