@@ -112,7 +112,7 @@ def check_requirements(strategy: Chosen, config: Any, scenario: Scenario) -> Non
         return
     what = " and ".join(sorted(requirement.value for requirement in missing))
     fitting = [s.value for s in Scenario if needed <= s.provides]
-    others = ", ".join(_strategies_for(scenario, without=strategy.name))
+    others = " or ".join(_strategies_for(scenario, without=strategy.name))
     raise UsageError(
         f"{strategy.name} needs {what}, but {scenario} withholds it. "
         f"Use --scenario {' or '.join(fitting)}{f', or --strategy {others}' if others else ''}."
@@ -120,16 +120,23 @@ def check_requirements(strategy: Chosen, config: Any, scenario: Scenario) -> Non
 
 
 def _strategies_for(scenario: Scenario, *, without: str) -> list[str]:
-    """Return installed strategies whose defaults run in `scenario`; ones that cannot be loaded are passed over."""
-    names = []
+    """Return what runs in `scenario`: strategies as they are, in one entry, then each that does under some options.
+
+    Ones that cannot be loaded are passed over.
+    """
+    names, modes = [], []
     for name in installed(STRATEGY):
         try:
             cls = choose(STRATEGY, name).cls
         except CLSuiteError:
             continue
-        if name != without and cls.requirements(cls.Config()) <= scenario.provides:
-            names.append(name)
-    return names
+        if cls.requirements(cls.Config()) <= scenario.provides:
+            names += [name] if name != without else []
+            continue
+        for mode in cls.modes:
+            if cls.requirements(cls.Config(**mode)) <= scenario.provides:
+                modes.append(" ".join([name, *(f"strategy.{key}={value}" for key, value in mode.items())]))
+    return [*([", ".join(names)] if names else []), *modes]
 
 
 def _scenario(stream: Chosen, wanted: str | None) -> Scenario:

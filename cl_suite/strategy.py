@@ -23,10 +23,12 @@ class Strategy(ABC):
     """A continual learner: learns experiences one after another, answers with predictors.
 
     requires: what it needs from a scenario; the harness refuses a scenario that withholds it
+    modes:    options under which it needs less, e.g. ({"allocation": "uncertainty"},); named where it is refused
     Config:   its options, typed and defaulted; the Hydra schema of `strategy.<field>=...`
     """
 
     requires: ClassVar[frozenset[Requirement]] = frozenset()
+    modes: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     source: ClassVar[str] = ""  # the paper
 
     @dataclass

@@ -34,6 +34,7 @@ class SupSup(SupermaskStrategy):
 
     source = "Wortsman et al. 2020, arXiv 2006.14769"
     weights_from_seed = True
+    modes = ({"allocation": "uncertainty", "infer": "oneshot"},)
 
     @dataclass
     class Config(SupermaskStrategy.Config):

@@ -111,7 +111,8 @@ class TAME(Strategy):
                 self._prune(experience, number, self.memory.of_expert(number))
         elif last:
             self._prune(experience, self.active, self.recent)
-        if last or (every and (experience.index + 1) % every == 0):
+        unknown = self.selector is None or self.selector.experts < len(self.experts)
+        if last or (every and (unknown or (experience.index + 1) % every == 0)):
             self._train_selector(experience, prune=last)
 
     def _meet(self, experience: Experience, batch: Batch) -> None:

@@ -11,11 +11,13 @@ from cl_suite.conformance import present
 from cl_suite.detection import Observations, changes, detection_figures, expert_use, shift_quality
 from cl_suite.experience import Hooks
 from cl_suite.metrics import accuracy_over_time, summarise
+from cl_suite.planning import check_requirements
 from cl_suite.presentation import SEGMENTS, Presentation
 from cl_suite.record import config_hash
 from cl_suite.registry import STRATEGY, choose
 from cl_suite.scenario import Scenario
 from cl_suite.schedule import Schedule, Visit, hidden_order, plan_visits
+from strategies.ewc import EWC
 
 from .hidden_streams import TRAIN, harness_of, permuted_clusters, presented
 
@@ -224,3 +226,12 @@ def test_visits_of_unequal_tasks():
         Visit(0, 60, 80),
         Visit(1, 80, 140),
     ]
+
+
+def test_a_strategy_that_needs_boundaries_is_refused_with_the_names_of_those_that_do_not():
+    with pytest.raises(UsageError) as problem:
+        check_requirements(choose(STRATEGY, "ewc"), EWC.Config(), Scenario.TASK_AGNOSTIC)
+    told = str(problem.value).partition("or --strategy ")[2]
+    assert {"tame", "er", "k_fpf", "der++", "finetune"} <= set(told.partition(" or ")[0].split(", "))
+    assert "ewc" not in told
+    assert told.endswith("or supsup strategy.allocation=uncertainty strategy.infer=oneshot.")

@@ -37,7 +37,7 @@ class ExpertOptions(DetectorOptions):
     squash: str = "sigmoid"  # sigmoid (paper), none, tanh_scale
     prune_experts: float = 0.98  # share of convolution and linear weights removed; 0 = keep all
     prune_when: str = "on_switch"  # on_switch: when an expert is left; end: with the selector's samples
-    prune_memory: int = 6000  # samples of the latest expert; emptied at each switch
+    prune_memory: int = 2000  # samples of the latest expert, emptied at each switch; paper: 200 to 6000
     prune_epochs: int = 20  # paper: 200
     prune_batch: int = 128
     prune_lr: float = 0.1  # of the experts; the selector's is 1 % of it

@@ -22,7 +22,7 @@ class SelectorOptions(ExpertOptions):
     max_experts: int = 20  # beyond it a change goes to the expert that fits best
     buffer: str = "global"  # uniform sample: global, per_expert, per_class (by the labels that training shows)
     selector_memory: int = 5000  # samples
-    selector_every: int = 1  # evaluation points between trainings of the selector; 0 = only at the end (paper)
+    selector_every: int = 4  # evaluation points between its trainings, and where there is a new expert; 0: at the end
     selector_epochs: int = 10  # passes over the memory; paper: 200
     selector_batch: int = 128
     selector_lr: float = 0.1
@@ -47,6 +47,11 @@ class Selector(Expert):
         network.heads.open(range(experts))
         super().__init__(network, config, uniform=0.0, warmup=0)
         self.options = config
+
+    @property
+    def experts(self) -> int:
+        """How many experts it tells apart."""
+        return int(self.network.heads.opened.sum())
 
     def fit(self, experience: Experience, memory: ExpertMemory, *, prune: bool) -> None:
         """Train on a memory of (inputs, expert); `prune`: then remove weights, and finetune the others."""
