@@ -124,6 +124,7 @@ def expert_use(visits: Sequence[Stretch], seen: Observations) -> dict[str, Any]:
         "task_of_expert": owner,
         "returns": returns,
         "reused": reused,
+        "reuse": reused / returns if returns else None,
     }
 
 

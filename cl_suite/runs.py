@@ -25,7 +25,13 @@ from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
 
-DETECTION = ("missed_shifts", "false_alarms", "detection_delay", "experts")  # of the facts those the tables show
+DETECTION = (
+    "missed_shifts",
+    "false_alarms",
+    "detection_delay",
+    "experts",
+    "reuse",
+)  # of the facts those the tables show
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,8 @@ def test_reuse_and_the_task_of_an_expert():
     assert again["task_of_expert"] == {"0": 0, "1": 1}
     assert (again["experts"], again["tasks"], again["returns"], again["reused"]) == (2, 2, 1, 1)
     another = expert_use(VISITS, seen([], [0] * 10 + [1] * 10 + [2] * 10))
-    assert (another["returns"], another["reused"]) == (1, 0)
+    assert (another["returns"], another["reused"], another["reuse"]) == (1, 0, 0.0)
+    assert expert_use(VISITS[:2], seen([], [0] * 20))["reuse"] is None
 
 
 def test_anytime_accuracy_counts_tasks_from_when_they_begin():

@@ -32,6 +32,7 @@ METRICS = [
     "acc_global",
     "selector_accuracy",
     "experts",
+    "reuse",
     "missed_shifts",
     "false_alarms",
     "detection_delay",
