@@ -31,7 +31,7 @@ DETECTION = (
     "detection_delay",
     "experts",
     "reuse",
-)  # of the facts those the tables show
+)  # in tables
 
 
 @dataclass(frozen=True)
