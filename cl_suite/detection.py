@@ -145,7 +145,7 @@ def detection_figures(visits: Sequence[Stretch], seen: Observations) -> dict[str
             "x": x,
             "series": {
                 "loss of the active expert": [seen.loss[i] for i in kept],
-                "threshold": [seen.threshold[i] for i in kept],
+                "threshold of the smoothed loss": [seen.threshold[i] for i in kept],
             },
             "marks": {name: places for name, places in at.items() if places},
         },
