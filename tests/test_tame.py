@@ -271,6 +271,17 @@ def test_a_pruned_expert_is_judged_by_its_own_losses():
     assert new.smoothed == pytest.approx(statistics.fmean(new.losses))
 
 
+def test_the_rate_of_an_expert_rises_and_drops_by_its_own_clock():
+    harness = harness_of(TAME, **{**FAST, "lr": 0.1, "lr_warmup": 2, "lr_drop_steps": [3], "lr_drop": 0.5})
+    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy._create()
+    (expert,), rates = harness.strategy.experts, []
+    for _ in range(5):
+        expert.learn(Batch(torch.randn(8, 24), torch.arange(8) % 4, torch.zeros(8, 1)))
+        rates.append(expert.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.05, 0.05])
+
+
 @pytest.mark.parametrize("stop", [2, 4])
 def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
     straight = course.results
@@ -292,6 +303,8 @@ def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
         ({"buffer": "ring"}, "strategy.buffer=ring is not known. Use global, per_expert, per_class."),
         ({"max_experts": 0}, "strategy.max_experts=0 is too small"),
         ({"prune_experts": 1.0}, "strategy.prune_experts=1.0 is not a share"),
+        ({"nesterov": True, "momentum": 0.0}, "strategy.nesterov=true has no meaning without strategy.momentum"),
+        ({"lr_warmup": -1}, "strategy.lr_warmup=-1 is not a number of steps"),
         ({"rollback": -1}, "strategy.rollback=-1 is not a number of batches"),
         ({"detect": "ids"}, "strategy.detect=ids is not known"),
         ({"squash": "relu"}, "strategy.squash=relu is not known"),
