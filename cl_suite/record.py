@@ -38,6 +38,7 @@ ADDED: dict[tuple[str, str], Any] = {
     ("stream", "first_classes"): None,
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
+    ("strategy", "judge"): "smoothed",
 }
 # A group of options added since, at the values that are what was done before.
 ADDED_GROUPS: dict[str, Any] = {"schedule": {"order": None, "blur": 0, "labels": "global"}}

@@ -49,6 +49,7 @@ class TAME(Strategy):
         """Options of TAME, beside those of its experts, their detector and the selector."""
 
         accept: str = "first"  # among experts that explain a batch: first made (paper), or largest_margin
+        judge: str = "smoothed"  # what must be below an expert's threshold to call it back: smoothed loss (paper), loss
         allow_reuse: bool = True  # False: every change makes an expert
         detect: str = "loss"  # loss (paper), boundaries: an oracle, where the scenario tells when a task begins
         rollback: int = 0  # ours: batches by which a change may be noticed late; costs as many copies of an expert
@@ -67,7 +68,7 @@ class TAME(Strategy):
         """Check the options. Raise UsageError for one out of range, or a stream whose targets are not classes."""
         c = self.config
         c.check_selector()
-        choices = {"accept": ("first", "largest_margin"), "probe": ("on_alarm", "all")}
+        choices = {"accept": ("first", "largest_margin"), "probe": ("on_alarm", "all"), "judge": ("smoothed", "loss")}
         check_choices(c, choices | {"detect": ("loss", "boundaries"), "route": ("selector", "entropy", "task")})
         if c.rollback < 0:
             raise UsageError(f"strategy.rollback={c.rollback} is not a number of batches. Use 0 (none) or more.")
@@ -156,7 +157,11 @@ class TAME(Strategy):
     def _switch(self, experience: Experience, losses: dict[int, float]) -> None:
         """Call back an expert that explains the batch, or make one; beyond `max_experts` take the best-fitting one."""
         c, left = self.config, self.active
-        margins = {number: expert.detector.margin(losses[number]) for number, expert in enumerate(self.experts)}
+        smoothed = c.judge == "smoothed"
+        margins = {
+            number: expert.detector.margin(losses[number], smoothed=smoothed)
+            for number, expert in enumerate(self.experts)
+        }
         if c.detect == "boundaries":  # whatever its threshold, it is told not to be the one
             margins.pop(left)
         accepting = [number for number, margin in margins.items() if margin > 0 and c.allow_reuse]

@@ -130,6 +130,15 @@ def test_a_jump_of_twenty_deviations_is_found_at_once_and_one_of_eight_only_with
     assert sum(not alarms(0.2, jump=8, seed=seed) for seed in range(10)) >= 5
 
 
+def test_a_single_loss_weighs_little_in_the_smoothed_one_that_calls_an_expert_back():
+    detector = LossDetector(DetectorOptions(stat_lag=0), uniform=0.5, warmup=0)
+    for number in range(50):
+        detector.learned(0.3 if number % 2 else 0.5)
+    assert detector.threshold < 0.8
+    assert detector.margin(1.0) > 0 > detector.margin(1.0, smoothed=False)
+    assert detector.margin(0.45, smoothed=False) > 0
+
+
 @pytest.mark.parametrize(
     "options", [{"alpha": 0.0}, {"alpha": 1.5}, {"window": 1}, {"deviations": 0}, {"stat_lag": -1}, {"warmup": -2}]
 )

@@ -67,9 +67,9 @@ class LossDetector:
         """Take the loss of a batch this expert is not active in."""
         self.smoothed_all = self._smooth(self.smoothed_all, loss)
 
-    def margin(self, loss: float) -> float:
-        """Return how far below its threshold the smoothed loss would be, in units of loss; negative: not accepted."""
-        return self.threshold - self._smooth(self.smoothed, loss)
+    def margin(self, loss: float, *, smoothed: bool = True) -> float:
+        """Return how far below its threshold the loss, smoothed if so, would be; negative: it does not explain it."""
+        return self.threshold - (self._smooth(self.smoothed, loss) if smoothed else loss)
 
     def activate(self, *, reset: bool) -> None:
         """Become the active expert; `reset`: forget the high losses of the time between."""
