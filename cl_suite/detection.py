@@ -6,7 +6,7 @@ Pure functions of what a run observed; nothing here is told to a strategy. Never
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, Protocol
@@ -126,6 +126,15 @@ def expert_use(visits: Sequence[Stretch], seen: Observations) -> dict[str, Any]:
         "reused": reused,
         "reuse": reused / returns if returns else None,
     }
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """Say in a line how well shifts were found, for facts of `shift_quality` and `expert_use`."""
+    found = facts["true_shifts"] - facts["missed_shifts"]
+    return (
+        f"{found} of {facts['true_shifts']} shifts found, {facts['false_alarms']} false alarms; "
+        f"experts used: {facts['experts']}, tasks: {facts['tasks']}"
+    )
 
 
 def detection_figures(visits: Sequence[Stretch], seen: Observations) -> dict[str, Any]:

@@ -126,6 +126,9 @@ class Presentation:
         )
         sizes = [len(part) for part in self._training]
         self.visits = plan_visits(sizes, self._schedule, epochs=train.epochs)
+        if not self.has_boundaries and self.n_experiences > self.visits[-1].end:
+            n, samples = self.n_experiences, self.visits[-1].end
+            raise UsageError(f"train.segments={n} is too many for a stream of {samples} samples. Use fewer.")
         self.info = StreamInfo(
             stream=name,
             scenario=scenario,
@@ -210,7 +213,7 @@ class Presentation:
         if self.has_boundaries:
             return list(range(experience + 1))
         end = self._cuts()[experience + 1]
-        return sorted({visit.task for visit in self.visits if visit.start < end})
+        return sorted({visit.task for visit in self.visits if visit.start - self.blur / 2 < end})
 
     def _segments(self) -> list[HiddenOrder]:
         """The whole stream in its hidden order, cut into equal segments."""

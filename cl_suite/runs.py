@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cl_suite import __version__
-from cl_suite.detection import detection_figures, expert_use, shift_quality
+from cl_suite.detection import detection_figures, expert_use, in_words, shift_quality
 from cl_suite.devices import set_threads
 from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
@@ -100,6 +100,8 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     with display:
         try:
             harness.run(resume=each.request.resume)
+            if told := _detection(harness)["facts"].get("detection"):
+                display.note(in_words(told))
         except UsageError:
             raise
         except Exception as problem:  # a stranger's method may raise anything; it is recorded as a failed run

@@ -164,19 +164,20 @@ class TAME(Strategy):
         }
         if c.detect == "boundaries":  # whatever its threshold, it is told not to be the one
             margins.pop(left)
-        accepting = [number for number, margin in margins.items() if margin > 0 and c.allow_reuse]
+        trained = [number for number, expert in enumerate(self.experts) if expert.steps]  # one undone has none
+        accepting = [number for number in trained if margins.get(number, 0) > 0 and c.allow_reuse]
         self.switches += 1
         if accepting:
             self.active = accepting[0] if c.accept == "first" else max(accepting, key=margins.__getitem__)
-        elif len(self.experts) < c.max_experts:
-            self.active = len(self.experts)
+        elif len(trained) < c.max_experts:
+            self.active = next((n for n, each in enumerate(self.experts) if not each.steps), len(self.experts))
         else:
             if not self.refused:
                 experience.note(
                     f"strategy.max_experts={c.max_experts} is reached: changes go to the best-fitting expert"
                 )
             self.refused += 1
-            self.active = max(margins, key=margins.__getitem__)
+            self.active = max(margins, key=margins.__getitem__, default=left)
         late: list[Batch] = []
         if self.active != left:
             late = self.trail.undo(self.experts[left], self.info.device)
@@ -190,6 +191,8 @@ class TAME(Strategy):
         if is_compact(expert.network):  # called back after it was pruned: what is gone stays gone
             network, expert.pruning = expand(expert.network, self.build_model())
             expert.hold(network)
+        for batch in late:
+            expert.network.heads.opened[batch.targets] = True
         expert.detector.activate(reset=c.reset_ewma_on_switch)
 
     def _create(self) -> None:
@@ -199,9 +202,9 @@ class TAME(Strategy):
         return Reservoir(self.config.prune_memory, self.info, purpose=f"prune {self.switches}")
 
     def _prune(self, experience: Experience, number: int, source: Any) -> None:
-        """Section 7, where something is to be pruned and the expert is not pruned already."""
+        """Section 7, where something is to go, has not gone yet, and there are samples to finetune on."""
         c, expert = self.config, self.experts[number]
-        if c.prune_experts and not is_compact(expert.network):
+        if c.prune_experts and expert.steps and len(source) and not is_compact(expert.network):
             expert.prune(experience, source, share=c.prune_experts, lr=c.prune_lr, phase="pruning")
             if c.remeasure and c.prune_when == "on_switch":
                 expert.remeasure(experience, source)
@@ -211,12 +214,16 @@ class TAME(Strategy):
         c = self.config
         if len(self.experts) < 2 or c.route != "selector":
             return
-        selector = self._new_selector()
+        known = self.memory.experts()
+        if not known:
+            return
+        selector = self._new_selector(len(self.experts))
+        selector.network.heads.open(known)
         selector.fit(experience, self.memory, prune=prune)
         self.selector = selector
 
-    def _new_selector(self) -> Selector:
-        return Selector(self.build_model, self.config, experts=len(self.experts))
+    def _new_selector(self, outputs: int) -> Selector:
+        return Selector(self.build_model, self.config, outputs=outputs)
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -280,7 +287,7 @@ class TAME(Strategy):
         self.served, self.selector = state["served"], None
         self.trail.load_state_dict(state["trail"], self.info.device)
         if state["selector"] is not None:
-            self.selector = self._new_selector()
+            self.selector = self._new_selector(len(state["selector"]["network"]["heads.opened"]))
             self.selector.load_state_dict(state["selector"], self.info.device)
         self.memory.load_state_dict(state["memory"])
         self.recent = self._empty_recent()

@@ -28,7 +28,7 @@ from cl_suite import (
     stored_parameters,
 )
 from cl_suite.conformance import present
-from cl_suite.detection import expert_use, shift_quality
+from cl_suite.detection import expert_use, in_words, shift_quality
 from cl_suite.errors import BudgetExceeded
 from cl_suite.harness import Harness
 from cl_suite.scenario import Scenario
@@ -258,6 +258,68 @@ def test_rollback_gives_late_batches_to_the_new_expert():
     assert not late.any() and early.sum() < 0.05 * len(memory)
 
 
+@pytest.mark.parametrize("when", ["on_switch", "end"])
+def test_going_back_further_than_a_change_is_late_does_no_harm_where_labels_are_new(when):
+    data = permuted_clusters(n_tasks=2, labels="disjoint")
+    harness = harness_of(TAME, rollback=12, data=data, prune_when=when, **FAST)
+    results = harness.run()
+    assert quality(harness)["experts"] == 2
+    assert statistics.fmean(results.R[-1]) > 0.8
+
+
+def test_experts_left_before_any_batch_is_their_own_do_no_harm():
+    nervous = {"rollback": 40, "warmup": 0, "deviations": 0.1, "std_floor": 0.0, "alpha": 1.0}
+    harness = harness_of(TAME, data=permuted_clusters(n_tasks=2), **nervous, **FAST)
+    harness.run()
+    empty = [expert for expert in harness.strategy.experts if not expert.steps]
+    assert not any(is_compact(expert.network) for expert in empty)
+
+
+def test_going_back_resumes_bitwise_where_tasks_are_told(tmp_path):
+    def made(**options):
+        shown = present(Scenario.TASK_INCREMENTAL)
+        build = partial(build_network, "mlp", shown.info.input_shape, shown.info.n_outputs, hidden=(32,))
+        config = TAME.Config(detect="boundaries", route="task", allow_reuse=False, rollback=6, **FAST)
+        return Harness(TAME(config), shown, build, **options)
+
+    straight = made().run()
+    broken = made(checkpoint=tmp_path / "state")
+    broken.meter.max_samples = 900
+    with pytest.raises(BudgetExceeded):
+        broken.run()
+    assert 0 < len(broken.results.R) < 3
+    assert made(checkpoint=tmp_path / "state").run().R == straight.R
+
+
+def test_one_expert_that_is_told_of_boundaries_goes_on():
+    shown = present(Scenario.CLASS_INCREMENTAL)
+    build = partial(build_network, "mlp", shown.info.input_shape, shown.info.n_outputs, hidden=(32,))
+    strategy = TAME(TAME.Config(detect="boundaries", max_experts=1, **FAST))
+    Harness(strategy, shown, build).run()
+    assert len(strategy.experts) == 1 and strategy.refused == 2
+
+
+def test_the_largest_margin_is_in_deviations():
+    steady, noisy = (LossDetector(DetectorOptions(stat_lag=0), uniform=0.3, warmup=0) for _ in range(2))
+    for number in range(50):
+        steady.learned(0.30)
+        noisy.learned(0.1 if number % 2 else 0.7)
+    assert noisy.threshold - 0.3 > steady.threshold - 0.3  # in units of loss the noisy one is further
+    assert steady.margin(0.1, smoothed=False) > noisy.margin(0.1, smoothed=False)
+
+
+def test_a_blurred_stream_has_as_many_experts_as_tasks():
+    harness = harness_of(TAME, data=permuted_clusters(n_tasks=2), schedule={"blur": 100}, **FAST)
+    harness.run()
+    assert quality(harness)["experts"] == 2
+
+
+def test_shifts_shorter_than_the_window_are_missed_and_the_account_says_so():
+    harness = harness_of(TAME, **{**FAST, "window": 400})
+    harness.run()
+    assert in_words(quality(harness)) == "0 of 3 shifts found, 0 false alarms; experts used: 1, tasks: 4"
+
+
 def test_an_oracle_switches_where_it_is_told_and_routes_by_the_task():
     config = TAME.Config(detect="boundaries", route="task", allow_reuse=False, **FAST)
     assert TAME.requirements(TAME.Config()) == frozenset()
@@ -314,6 +376,13 @@ def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
         ({"prune_experts": 1.0}, "strategy.prune_experts=1.0 is not a share"),
         ({"nesterov": True, "momentum": 0.0}, "strategy.nesterov=true has no meaning without strategy.momentum"),
         ({"lr_warmup": -1}, "strategy.lr_warmup=-1 is not a number of steps"),
+        ({"lr": -1.0}, "strategy.lr=-1.0 is not possible"),
+        ({"momentum": -1.0}, "strategy.momentum=-1.0 is not possible"),
+        ({"weight_decay": -1.0}, "strategy.weight_decay=-1.0 is not possible"),
+        ({"selector_lr": 0.0}, "strategy.selector_lr=0.0 is not possible"),
+        ({"selector_every": -1}, "strategy.selector_every=-1 is too small"),
+        ({"lr_drop": -1.0}, "strategy.lr_drop=-1.0 is not possible"),
+        ({"std_floor": math.nan}, "strategy.std_floor must be 0 or more"),
         ({"rollback": -1}, "strategy.rollback=-1 is not a number of batches"),
         ({"detect": "ids"}, "strategy.detect=ids is not known"),
         ({"squash": "relu"}, "strategy.squash=relu is not known"),
@@ -422,8 +491,8 @@ def test_pruning_shows_in_the_record_of_sizes_and_in_the_state():
     facts, strategy = harness.strategy.diagnostics(), harness.strategy
     layers = 24 * 32 + 32 * 16
     expert = layers + 16 * 4
-    selector = layers + 16 * 20
-    biases = 5 * (32 + 16) + 4 * 4 + 20
+    selector = layers + 16 * 4
+    biases = 5 * (32 + 16) + 4 * 4 + 4
     assert facts["parameters_before_pruning"] == 4 * expert + selector + biases
     kept = 4 * (expert - round(0.9 * expert)) + selector - round(0.5 * selector)
     assert facts["parameters_after_pruning"] == strategy.model_parameters() == kept + biases

@@ -16,8 +16,9 @@ from cl_suite.presentation import SEGMENTS, Presentation
 from cl_suite.record import config_hash
 from cl_suite.registry import STRATEGY, choose
 from cl_suite.scenario import Scenario
-from cl_suite.schedule import Schedule, Visit, hidden_order, plan_visits
+from cl_suite.schedule import HiddenOrder, Schedule, Visit, hidden_order, plan_visits
 from strategies.ewc import EWC
+from strategies.finetune import Finetune
 
 from .hidden_streams import TRAIN, harness_of, permuted_clusters, presented
 
@@ -107,43 +108,63 @@ def test_records_of_before_schedules_keep_their_hash():
     assert config_hash(old) != config_hash(old | {"schedule": {"order": [1, 0], "blur": 0, "labels": "global"}})
 
 
+class Scrambled(Presentation):
+    """The same samples in the same order; everything that is hidden is renumbered, renamed or wrong."""
+
+    RENUMBERED = (2, 0, 3, 1)
+
+    def _segments(self):
+        back = [self.RENUMBERED.index(number) for number in range(4)]
+        self.visits, wrong = self.right, self.visits
+        segments = super()._segments()
+        self.visits = wrong
+        renumber = torch.tensor(self.RENUMBERED)
+        return [HiddenOrder([s._parts[i] for i in back], renumber[s._owner], s._position) for s in segments]
+
+    def begun(self, experience):
+        return [0]
+
+
+def scrambled(presentation):
+    """Return the presentation with other names and numbers of tasks, and wrong visits."""
+    p = presentation
+    tasks = tuple(dataclasses.replace(task, name=f"x{9 - i}") for i, task in enumerate(p._data.tasks))
+    data = dataclasses.replace(p._data, tasks=tasks)
+    other = Scrambled("permuted clusters", data, p.scenario, train=TRAIN, seeds=p._seeds, device=p._device)
+    other.right = other.visits
+    other.visits = [dataclasses.replace(v, task=(v.task * 3 + 1) % 4, start=0) for v in other.visits]
+    return other
+
+
+class Cheat(Finetune):
+    """Looks behind the curtain: takes the hidden number of the task for a learning rate."""
+
+    def learn(self, experience):
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.01 * (1 + int(experience._source._owner[0]))
+        super().learn(experience)
+
+
+def scores(cls, *, scramble):
+    harness = harness_of(cls)
+    if scramble:
+        harness.presentation = scrambled(harness.presentation)
+    return harness.run().R
+
+
 @pytest.mark.parametrize("name", ["tame", "er", "finetune"])
 def test_scrambled_hidden_metadata_changes_no_score(name):
-    """What a strategy is not told cannot matter: other names and numbers of the tasks, the same samples in order."""
+    cls = choose(STRATEGY, name).cls
+    assert scores(cls, scramble=True) == scores(cls, scramble=False)
 
-    class Scrambled(Presentation):
-        def begun(self, experience):
-            return [0]
 
-    def scores(kind):
-        harness = harness_of(choose(STRATEGY, name).cls)
-        p = harness.presentation
-        if kind is Scrambled:
-            data = dataclasses.replace(
-                p._data, tasks=tuple(dataclasses.replace(t, name=f"x{9 - i}") for i, t in enumerate(p._data.tasks))
-            )
-            harness.presentation = Scrambled(
-                "permuted clusters", data, p.scenario, train=TRAIN, seeds=p._seeds, device=p._device
-            )
-            # The truth that detection is judged by, shuffled: reports change, scores must not.
-            harness.presentation.visits = [
-                dataclasses.replace(visit, task=(visit.task * 3 + 1) % 4) for visit in harness.presentation.visits
-            ]
-            hidden = harness.presentation
-            original = hidden._segments
-            straight = [Visit(number, v.start, v.end) for number, v in enumerate(hidden.visits)]
+def test_scrambling_would_give_a_cheat_away():
+    assert scores(Cheat, scramble=True) != scores(Cheat, scramble=False)
 
-            def segments():
-                hidden.visits, kept = straight, hidden.visits
-                try:
-                    return original()
-                finally:
-                    hidden.visits = kept
 
-            hidden._segments = segments
-        return harness.run().R
-
-    assert scores(Scrambled) == scores(Presentation)
+def test_more_segments_than_samples_are_refused():
+    with pytest.raises(UsageError, match=r"train.segments=2000 is too many for a stream of 1600 samples"):
+        presented(train=TrainSettings(epochs=1, segments=2000))
 
 
 def test_nothing_handed_over_names_a_task():

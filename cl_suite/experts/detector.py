@@ -31,8 +31,8 @@ class DetectorOptions:
             raise UsageError(f"strategy.alpha={self.alpha} is not a weight. Use more than 0, and at most 1.")
         if self.window < 2:
             raise UsageError(f"strategy.window={self.window} has no deviation. Use 2 or more losses.")
-        if self.deviations <= 0 or self.std_floor < 0:
-            raise UsageError("strategy.deviations must be above 0, strategy.std_floor 0 or more.")
+        if not 0 < self.deviations < math.inf or not 0 <= self.std_floor < math.inf:
+            raise UsageError("strategy.deviations must be above 0 and strategy.std_floor must be 0 or more.")
         if self.stat_lag < 0 or self.warmup < -1:
             raise UsageError("strategy.stat_lag must be 0 or more, strategy.warmup -1 (automatic) or more.")
 
@@ -55,8 +55,12 @@ class LossDetector:
     @property
     def threshold(self) -> float:
         """Mean + deviations * max(std, floor) of the window as it stands; frozen while the expert is inactive."""
+        mean, deviation = self._statistics()
+        return mean + self._o.deviations * deviation
+
+    def _statistics(self) -> tuple[float, float]:
         kept = self.losses[: max(1, len(self.losses) - self._o.stat_lag)][-self._o.window :]
-        return statistics.fmean(kept) + self._o.deviations * max(statistics.pstdev(kept), self._o.std_floor)
+        return statistics.fmean(kept), max(statistics.pstdev(kept), self._o.std_floor)
 
     def alarms(self, loss: float) -> bool:
         """Take the loss of the next batch; return whether the active expert no longer explains what comes."""
@@ -68,8 +72,9 @@ class LossDetector:
         self.smoothed_all = self._smooth(self.smoothed_all, loss)
 
     def margin(self, loss: float, *, smoothed: bool = True) -> float:
-        """Return how far below its threshold the loss, smoothed if so, would be; negative: it does not explain it."""
-        return self.threshold - (self._smooth(self.smoothed, loss) if smoothed else loss)
+        """Return by how many deviations the loss, smoothed if so, is below the threshold; negative: not explained."""
+        distance = self.threshold - (self._smooth(self.smoothed, loss) if smoothed else loss)
+        return distance / (self._statistics()[1] or 1.0)
 
     def activate(self, *, reset: bool) -> None:
         """Become the active expert; `reset`: forget the high losses of the time between."""
@@ -85,9 +90,13 @@ class LossDetector:
         self.checked += 1
 
     def restart(self, losses: Sequence[float]) -> None:
-        """Forget what was seen of another network: these are the losses from now on, their mean the smoothed one."""
-        self.losses = list(losses)[-(self._o.window + self._o.stat_lag) :]
-        self.smoothed = self.smoothed_all = statistics.fmean(self.losses)
+        """Forget what was seen of another network: these are the losses from now on, their mean the smoothed one.
+
+        None of them hides a jump, so the lag, whose place their mean takes, leaves none of them out.
+        """
+        kept = list(losses)[-self._o.window :]
+        self.smoothed = self.smoothed_all = mean = statistics.fmean(kept)
+        self.losses = kept + [mean] * self._o.stat_lag
 
     def _smooth(self, before: float | None, loss: float) -> float:
         return loss if before is None else self._o.alpha * loss + (1.0 - self._o.alpha) * before

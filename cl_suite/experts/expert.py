@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,10 +52,21 @@ class ExpertOptions(DetectorOptions):
             if getattr(self, name) < 1:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use 1 or more.")
         self.check_share("prune_experts")
+        for name in ("lr", "prune_lr", "lr_drop"):
+            self.check_positive(name)
+        if not 0 <= self.momentum < 1:
+            raise UsageError(f"strategy.momentum={self.momentum} is not possible. Use 0 or more, and less than 1.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"strategy.weight_decay={self.weight_decay} is not possible. Use 0 or more.")
         if self.nesterov and not self.momentum:
             raise UsageError("strategy.nesterov=true has no meaning without strategy.momentum. Use a momentum above 0.")
         if self.lr_warmup < 0:
             raise UsageError(f"strategy.lr_warmup={self.lr_warmup} is not a number of steps. Use 0 (none) or more.")
+
+    def check_positive(self, name: str) -> None:
+        """Raise UsageError if a rate is none."""
+        if not 0 < getattr(self, name) < math.inf:
+            raise UsageError(f"strategy.{name}={getattr(self, name)} is not possible. Use a number above 0.")
 
     def check_share(self, name: str) -> None:
         """Raise UsageError if a share of weights to remove is none."""
@@ -126,16 +138,21 @@ class Expert:
     def prune(self, experience: Experience, source: Any, *, share: float, lr: float, phase: str) -> None:
         """Remove weights by magnitude, finetune the others on `source`, and keep only what is left."""
         c = self.config
-        self.pruning = self.pruning or Pruning.by_magnitude(self.network, share)
+        if self.pruning is None:
+            with torch.no_grad():  # outputs never used are the first to go
+                self.network.heads.linear.weight[~self.network.heads.opened] = 0.0
+            self.pruning = Pruning.by_magnitude(self.network, share)
         self.pruning.apply(self.network)
         optimizer = torch.optim.SGD(self.network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [c.prune_epochs // 2, c.prune_epochs * 3 // 4])
+        half = max(1, c.prune_epochs // 2)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [half, max(half + 1, c.prune_epochs * 3 // 4)])
         for _ in range(c.prune_epochs if len(source) else 0):
             for batch in experience.batches(source=source, epochs=1, batch_size=c.prune_batch, phase=phase):
                 experience.report(self.train_on(batch, optimizer))
             schedule.step()
         self.network.eval()
         self.pruning.compact(self.network)
+        self.pruning = None
         self.hold(self.network)
 
     def remeasure(self, experience: Experience, source: Any) -> None:

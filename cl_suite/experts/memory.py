@@ -31,9 +31,11 @@ class ExpertMemory:
             raise UsageError(f"strategy.buffer={kind} is not known. Use {', '.join(PARTS)}.")
         parts = PARTS[kind](info, max_experts)
         if capacity < max(parts, max_experts):
+            what = f"to learn {max_experts} experts apart" if parts <= max_experts else f"for {parts} labels"
+            hint = "fewer strategy.max_experts" if parts <= max_experts else "strategy.buffer=global"
             raise UsageError(
-                f"strategy.selector_memory={capacity} is too small to learn {max_experts} experts apart. "
-                f"Use {max(parts, max_experts)} samples or more, or fewer strategy.max_experts."
+                f"strategy.selector_memory={capacity} is too small {what}. "
+                f"Use {max(parts, max_experts)} samples or more, or {hint}."
             )
         self._info, self._kind, self._each = info, kind, capacity // parts
         self._parts: dict[int, Reservoir] = {}
@@ -51,6 +53,11 @@ class ExpertMemory:
         for label in batch.targets.unique().tolist():
             rows = batch.targets == label
             self._part(label).add(_rows(batch, rows), **{name: value[rows] for name, value in kept.items()})
+
+    def experts(self) -> list[int]:
+        """Return the experts there are samples of."""
+        everything = torch.arange(len(self), device=self._info.device)
+        return self.take(everything)[1].unique().tolist() if len(self) else []
 
     def of_expert(self, expert: int) -> Positions:
         """Return the samples of one expert with their labels, as a source for `experience.batches`."""

@@ -31,20 +31,20 @@ class SelectorOptions(ExpertOptions):
     def check_selector(self) -> None:
         """Raise UsageError for a value outside its range."""
         self.check_expert()
-        for name in ("max_experts", "selector_epochs", "selector_batch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use 1 or more.")
+        for name, low in (("max_experts", 1), ("selector_epochs", 1), ("selector_batch", 1), ("selector_every", 0)):
+            if getattr(self, name) < low:
+                raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use {low} or more.")
+        self.check_positive("selector_lr")
         self.check_share("prune_selector")
 
 
 class Selector(Expert):
-    """A network with one output per expert, of which `experts` are in use."""
+    """A network with one output per expert; open those it has samples of."""
 
-    def __init__(self, build_model: Callable[[], Any], config: SelectorOptions, *, experts: int) -> None:
+    def __init__(self, build_model: Callable[[], Any], config: SelectorOptions, *, outputs: int) -> None:
         network = build_model()
         linear = network.heads.linear
-        network.heads = HeadBank(linear.in_features, config.max_experts).to(linear.weight.device)
-        network.heads.open(range(experts))
+        network.heads = HeadBank(linear.in_features, outputs).to(linear.weight.device)
         super().__init__(network, config, uniform=0.0, warmup=0)
         self.options = config
 

@@ -49,13 +49,14 @@ class Trail:
 
     def state_dict(self) -> dict[str, Any]:
         """Return batches and copies."""
-        batches = [{"inputs": b.inputs, "raw": b.raw, "targets": b.targets} for b in self._batches]
+        names = ("inputs", "targets", "raw", "task_ids")
+        batches = [{name: getattr(batch, name) for name in names} for batch in self._batches]
         return {"batches": batches, "copies": list(self._copies)}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore what `state_dict` returned."""
         there = _changed(state["batches"], lambda tensor: tensor.to(device))
-        self._batches = deque(Batch(b["inputs"], b["targets"], b["raw"]) for b in there)
+        self._batches = deque(Batch(**each) for each in there)
         self._copies = deque(state["copies"])
 
 
