@@ -45,7 +45,7 @@ FAST = {
     "prune_epochs": 3,
     "prune_batch": 16,
 }
-FAST |= {"selector_memory": 400, "selector_epochs": 8, "selector_batch": 16, "selector_lr": 0.05}
+FAST |= {"selector_memory": 200, "selector_epochs": 6, "selector_batch": 16, "selector_lr": 0.05}
 ONE = TrainSettings(epochs=1, batch_size=16, segments=2)
 
 
@@ -150,7 +150,7 @@ def test_detector_options_out_of_range_are_refused(options):
 # ---- experts
 
 
-@pytest.mark.parametrize("probe", ["on_alarm", "all"])
+@pytest.mark.parametrize("probe", ["on_alarm", pytest.param("all", marks=pytest.mark.slow)])
 def test_as_many_experts_as_tasks_and_a_returning_task_gets_its_own_back(probe, course):
     harness = course
     if probe == "all":
@@ -165,6 +165,7 @@ def test_as_many_experts_as_tasks_and_a_returning_task_gets_its_own_back(probe, 
     assert results.routing["acc_global"] <= statistics.fmean(results.R[-1]) + 1e-9
 
 
+@pytest.mark.slow
 def test_without_reuse_every_change_makes_an_expert():
     harness = harness_of(TAME, schedule=COURSE, allow_reuse=False, **FAST)
     harness.run()
@@ -204,6 +205,7 @@ def test_a_stream_shorter_than_the_window_is_said_to_be():
     assert sum("fewer batches than strategy.window=200" in text for text in said) == 1
 
 
+@pytest.mark.slow
 def test_routing_by_entropy_needs_no_selector():
     harness = harness_of(TAME, route="entropy", **FAST)
     results = harness.run()
@@ -353,7 +355,7 @@ def test_the_rate_of_an_expert_rises_and_drops_by_its_own_clock():
     assert rates == pytest.approx([0.05, 0.1, 0.1, 0.05, 0.05])
 
 
-@pytest.mark.parametrize("stop", [2, 4])
+@pytest.mark.parametrize("stop", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
     straight = course.results
     broken = harness_of(TAME, schedule=COURSE, checkpoint=tmp_path / "state", **FAST)
