@@ -259,7 +259,7 @@ def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
             looks |= {"drawstyle": "steps-post", "marker": None, "alpha": 0.35 if place == 0 else 1.0}
             width = 6.0 if place == 0 else 1.4
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.plot(figure["x"], np.array(values, dtype=float), label=_shorten(name, 28), ms=4, lw=width, **looks)
+        axes.plot(figure["x"], np.array(values, dtype=float), label=_shorten(name, 32), ms=4, lw=width, **looks)
     for place, (name, marks) in enumerate(figure.get("marks", {}).items()):
         # True ones reach over the whole height, the next kind only over its lower part, so that both can be seen.
         top = 1.0 if place == 0 else 0.25
