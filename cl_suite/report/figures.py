@@ -267,8 +267,6 @@ def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
         for number, mark in enumerate(marks):
             label = _shorten(name, 28) if number == 0 else None
             axes.axvline(mark, ymax=top, color=colour, ls=dash, lw=1.2, label=label)
-    if max(figure["x"], default=0) >= 10_000:  # labels so long that the usual number of them would touch
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_xlabel(figure["x_label"])
     axes.set_ylabel(figure["y_label"])
     axes.grid(color="#DDDDDD", linewidth=0.6)
@@ -276,7 +274,8 @@ def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if all(isinstance(value, int) for value in figure["x"]):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        long = max(figure["x"], default=0) >= 10_000  # labels of which the usual number would touch
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if long else "auto", integer=True))
     handles, labels = axes.get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
     return canvas
