@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from cl_suite.checkpoint import load_state, save_state, tensor_bytes
-from cl_suite.detection import Observations, expert_use
+from cl_suite.detection import Observations, expert_use, in_words, shift_quality
 from cl_suite.diagnose import ModuleReport
 from cl_suite.errors import UnseenTask
 from cl_suite.experience import Hooks, Progress
+from cl_suite.listener import Listener, Row, Silent
 from cl_suite.metering import Meter
 from cl_suite.networks import Network
 from cl_suite.presentation import Presentation, Task
@@ -27,40 +28,6 @@ from cl_suite.scenario import Requirement
 from cl_suite.seeding import seed_for
 from cl_suite.strategy import ModelPredictor, Predictor, Strategy
 
-Row = list[float | None]
-
-
-class Listener(Protocol):
-    """Follows a run; the display is one."""
-
-    def resumed(self, experiences_done: int) -> None:
-        """Say that a run goes on after so many experiences."""
-
-    def progress(self, progress: Progress, meter: Meter) -> None:
-        """Receive a reading of the training loop, at most a few times a second."""
-
-    def note(self, text: str) -> None:
-        """Receive a line that the strategy wants to be read."""
-
-    def row(self, experience: int, scores: Row) -> None:
-        """Receive a row of R."""
-
-
-class Silent:
-    """A listener that says nothing."""
-
-    def resumed(self, experiences_done: int) -> None:
-        """Say nothing."""
-
-    def progress(self, progress: Progress, meter: Meter) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-    def row(self, experience: int, scores: Row) -> None:
-        """Say nothing."""
-
 
 @dataclass
 class Results:
@@ -68,6 +35,8 @@ class Results:
 
     R_task_aware: from the same logits, argmax within the task; None where R already is that
     baseline:     score of the untrained network per task
+    seen, detection, routing: of a strategy that finds tasks, where they are hidden: its account, the account beside the
+                  truth, and how well it chooses experts
     """
 
     R: list[Row] = field(default_factory=list)
@@ -75,6 +44,7 @@ class Results:
     baseline: Row = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     seen: Observations = field(default_factory=Observations.none)
+    detection: dict[str, Any] = field(default_factory=dict)
     routing: dict[str, float] = field(default_factory=dict)
 
 
@@ -167,7 +137,7 @@ class Harness:
                 self.listener.row(experience.index, scores)
             if self.report is not None:
                 self._swap_test(self.report)
-            self._route()
+            self._judge_detection()
         return self.results
 
     def _swap_test(self, report: ModuleReport) -> None:
@@ -187,14 +157,19 @@ class Harness:
         with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
             report.swap_test(network, score, len(self.presentation.tasks))
 
-    def _route(self) -> None:
-        """Score the choice of experts, of a strategy that chooses and where tasks are hidden."""
-        if not isinstance(self.strategy, Routing) or self.presentation.has_boundaries or not self.results.seen.samples:
+    def _judge_detection(self) -> None:
+        """Hold what a strategy told of tasks it found against the hidden truth, and score its choice of experts."""
+        shown, seen = self.presentation, self.results.seen
+        if shown.has_boundaries or not seen.samples:
             return
-        owner = expert_use(self.presentation.visits, self.results.seen)["task_of_expert"]
+        facts = shift_quality(shown.visits, seen, blur=shown.blur) | expert_use(shown.visits, seen)
+        self.results.detection = facts
+        self.listener.note(in_words(facts))
+        if not isinstance(self.strategy, Routing):
+            return
         with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-            everything = self.presentation.seen_after(self.presentation.n_experiences)
-            self.results.routing = score_routing(self.strategy, self.presentation.tasks, owner, everything)
+            everything = shown.seen_after(shown.n_experiences)
+            self.results.routing = score_routing(self.strategy, shown.tasks, facts["task_of_expert"], everything)
 
     def costs(self) -> dict[str, float]:
         """Return what a finished run cost, in the record's words."""

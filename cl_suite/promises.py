@@ -29,7 +29,8 @@ from cl_suite.conformance import (
 )
 from cl_suite.errors import UnseenTask, UsageError
 from cl_suite.experience import Experience, Hooks
-from cl_suite.harness import Harness, Silent
+from cl_suite.harness import Harness
+from cl_suite.listener import Silent
 from cl_suite.networks import build_network
 from cl_suite.planning import check_requirements
 from cl_suite.presentation import Presentation

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cl_suite import __version__
-from cl_suite.detection import detection_figures, expert_use, in_words, shift_quality
+from cl_suite.detection import detection_figures
 from cl_suite.devices import set_threads
 from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
@@ -100,8 +100,6 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     with display:
         try:
             harness.run(resume=each.request.resume)
-            if told := _detection(harness)["facts"].get("detection"):
-                display.note(in_words(told))
         except UsageError:
             raise
         except Exception as problem:  # a stranger's method may raise anything; it is recorded as a failed run
@@ -198,7 +196,7 @@ def _record(
             rows_are_tasks=presentation.has_boundaries,
             begun=None if presentation.has_boundaries else [presentation.begun(row) for row in range(len(results.R))],
         )
-        | _detection(harness)["metrics"]
+        | _found(harness)
         if results.R and error is None
         else {}
     )
@@ -234,23 +232,18 @@ def _record(
     )
 
 
-def _detection(harness: Harness) -> dict[str, Any]:
-    """Return {metrics, facts, figures} of a run that found its own tasks; empty ones of any other."""
-    seen, presentation = harness.results.seen, harness.presentation
-    if presentation.has_boundaries or not seen.samples:
-        return {"metrics": {}, "facts": {}, "figures": {}}
-    facts = shift_quality(presentation.visits, seen, blur=presentation.blur) | expert_use(presentation.visits, seen)
-    told = {name: float(facts[name]) for name in DETECTION if facts[name] is not None}
-    figures = detection_figures(presentation.visits, seen)
-    return {"metrics": told | harness.results.routing, "facts": {"detection": facts}, "figures": figures}
+def _found(harness: Harness) -> dict[str, float | None]:
+    """Return the metrics of a run that found its own tasks; none of any other."""
+    facts = harness.results.detection
+    return {name: float(facts[name]) for name in DETECTION if facts.get(name) is not None} | harness.results.routing
 
 
 def _diagnostics(harness: Harness) -> dict[str, Any]:
     """Return the strategy's own facts, its state in parts, and what --diagnostics asked for."""
     facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics()}
-    found = _detection(harness)
-    if found["facts"]:
-        facts |= found["facts"] | {"figures": {**facts.get("figures", {}), **found["figures"]}}
+    if harness.results.detection:
+        figures = detection_figures(harness.presentation.visits, harness.results.seen)
+        facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}
     if harness.report is not None:
         told = harness.report.record([task.name for task in harness.presentation.tasks])
         facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}

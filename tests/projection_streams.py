@@ -3,7 +3,8 @@
 import torch
 
 from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, TrainSettings, generator_for
-from cl_suite.harness import Harness, Silent
+from cl_suite.harness import Harness
+from cl_suite.listener import Silent
 from cl_suite.networks import build_network
 from cl_suite.presentation import Presentation
 from cl_suite.scenario import Scenario

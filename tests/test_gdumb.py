@@ -17,7 +17,8 @@ from cl_suite import (
     build_network,
     generator_for,
 )
-from cl_suite.harness import Harness, Silent
+from cl_suite.harness import Harness
+from cl_suite.listener import Silent
 from cl_suite.presentation import Presentation
 from cl_suite.scenario import Scenario
 from strategies.gdumb import GDumb, cut_box, learning_rate, paste

@@ -73,8 +73,9 @@ class LossDetector:
 
     def margin(self, loss: float, *, smoothed: bool = True) -> float:
         """Return by how many deviations the loss, smoothed if so, is below the threshold; negative: not explained."""
-        distance = self.threshold - (self._smooth(self.smoothed, loss) if smoothed else loss)
-        return distance / (self._statistics()[1] or 1.0)
+        mean, deviation = self._statistics()
+        distance = mean + self._o.deviations * deviation - (self._smooth(self.smoothed, loss) if smoothed else loss)
+        return distance / (deviation or 1.0)
 
     def activate(self, *, reset: bool) -> None:
         """Become the active expert; `reset`: forget the high losses of the time between."""

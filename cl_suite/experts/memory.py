@@ -56,14 +56,16 @@ class ExpertMemory:
 
     def experts(self) -> list[int]:
         """Return the experts there are samples of."""
-        everything = torch.arange(len(self), device=self._info.device)
-        return self.take(everything)[1].unique().tolist() if len(self) else []
+        return self._owners().unique().tolist()
 
     def of_expert(self, expert: int) -> Positions:
         """Return the samples of one expert with their labels, as a source for `experience.batches`."""
+        return Positions(self, (self._owners() == expert).nonzero().squeeze(1))
+
+    def _owners(self) -> Tensor:
+        """The expert of every sample, [N]."""
         everything = torch.arange(len(self), device=self._info.device)
-        experts = self.take(everything)[1] if len(self) else everything
-        return Positions(self, everything[experts == expert])
+        return self.take(everything)[1] if len(self) else everything
 
     def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
         """Return (raw inputs [B, ...], experts [B])."""
