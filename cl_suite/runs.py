@@ -235,7 +235,10 @@ def _record(
 def _found(harness: Harness) -> dict[str, float | None]:
     """Return the metrics of a run that found its own tasks; none of any other."""
     facts = harness.results.detection
-    return {name: float(facts[name]) for name in DETECTION if facts.get(name) is not None} | harness.results.routing
+    return {
+        **{name: float(facts[name]) for name in DETECTION if facts.get(name) is not None},
+        **harness.results.routing,
+    }
 
 
 def _diagnostics(harness: Harness) -> dict[str, Any]:
