@@ -63,7 +63,7 @@ _HOME = {
     "projection.trust_region": ["cosine", "projection_shares", "trust_region"],
     "projection.trust_region_memory": ["TrustRegionOptions", "TrustRegionProjection"],
     "task_tensors": ["TaskTensors"],
-    "experts.expert": ["Expert", "ExpertOptions", "entropy"],
+    "experts.expert": ["Expert", "ExpertOptions", "entropy", "routed_answers"],
     "experts.memory": ["ExpertMemory"],
     "experts.detector": ["DetectorOptions", "LossDetector"],
     "experts.trail": ["Trail"],
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices
     from cl_suite.experience import Experience
     from cl_suite.experts.detector import DetectorOptions, LossDetector
-    from cl_suite.experts.expert import Expert, ExpertOptions, entropy
+    from cl_suite.experts.expert import Expert, ExpertOptions, entropy, routed_answers
     from cl_suite.experts.memory import ExpertMemory
     from cl_suite.experts.selector import Selector, SelectorOptions
     from cl_suite.experts.sparse import Pruning, expand, is_compact, load_network, stored_parameters

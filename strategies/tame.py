@@ -34,7 +34,7 @@ from cl_suite import (
     entropy,
     expand,
     is_compact,
-    map_inputs,
+    routed_answers,
     stored_parameters,
 )
 
@@ -50,6 +50,7 @@ class TAME(Strategy):
 
         accept: str = "first"  # among experts that explain a batch: first made (paper), or largest_margin
         judge: str = "smoothed"  # what must be below an expert's threshold to call it back: smoothed loss (paper), loss
+        confirm: bool = True  # ours: judge on the batch after the alarm, as the first may be of two tasks; paper: False
         allow_reuse: bool = True  # False: every change makes an expert
         detect: str = "loss"  # loss (paper), boundaries: an oracle, where the scenario tells when a task begins
         rollback: int = 0  # ours: batches by which a change may be noticed late; costs as many copies of an expert
@@ -125,16 +126,23 @@ class TAME(Strategy):
             if number != self.active:
                 self.experts[number].detector.passed_over(losses[number])
         loss, threshold = losses[self.active], met.detector.threshold
-        shift = self.begins or (met.detector.alarms(loss) and self.config.detect == "loss")
+        alarm = met.detector.alarms(loss) and self.config.detect == "loss"
+        held = self.trail.release()
+        if alarm and self.config.confirm and not held:
+            self.trail.hold(batch)  # not learned yet: whose it is shows with the next
+            experience.observe(loss=loss, threshold=threshold, expert=self.active)
+            return
+        shift = self.begins or alarm or bool(held)
         self.begins = False
         if shift:
             losses |= self._losses(batch, [number for number in everyone if number not in losses])
-            self._switch(experience, losses)
+            shift = self._switch(experience, losses, stay=bool(held))
             if self.active not in losses:
                 losses |= self._losses(batch, [self.active])
         expert = self.experts[self.active]
-        self._keep(self.trail.follow(expert, batch))
-        experience.report(expert.learn(batch))
+        for each in [*held, batch]:
+            self._keep(self.trail.follow(expert, each))
+            experience.report(expert.learn(each))
         expert.detector.learned(losses[self.active])
         experience.observe(loss=loss, threshold=threshold, expert=self.active, shift=shift)
         if experience.task_id is not None:
@@ -154,14 +162,17 @@ class TAME(Strategy):
         values = [self.experts[number].surprise(batch) for number in numbers]
         return dict(zip(numbers, torch.stack(values).tolist(), strict=True))
 
-    def _switch(self, experience: Experience, losses: dict[int, float]) -> None:
-        """Call back an expert that explains the batch, or make one; beyond `max_experts` take the best-fitting one."""
+    def _switch(self, experience: Experience, losses: dict[int, float], *, stay: bool) -> bool:
+        """Call back an expert that explains the batch, or make one; beyond `max_experts` take the best-fitting one.
+
+        Return whether that is a change; with `stay` it is none if the active expert explains the batch after all.
+        """
         c, left = self.config, self.active
         smoothed = c.judge == "smoothed"
-        margins = {
-            number: expert.detector.margin(losses[number], smoothed=smoothed)
-            for number, expert in enumerate(self.experts)
-        }
+        margins = {n: each.detector.margin(losses[n], smoothed=smoothed) for n, each in enumerate(self.experts)}
+        if stay and margins[left] > 0:
+            self.experts[left].detector.activate(reset=True)
+            return False
         if c.detect == "boundaries":  # whatever its threshold, it is told not to be the one
             margins.pop(left)
         trained = [number for number, expert in enumerate(self.experts) if expert.steps]  # one undone has none
@@ -173,9 +184,7 @@ class TAME(Strategy):
             self.active = next((n for n, each in enumerate(self.experts) if not each.steps), len(self.experts))
         else:
             if not self.refused:
-                experience.note(
-                    f"strategy.max_experts={c.max_experts} is reached: changes go to the best-fitting expert"
-                )
+                experience.note(f"strategy.max_experts={c.max_experts} reached: changes go to the best-fitting expert")
             self.refused += 1
             self.active = max(margins, key=margins.__getitem__, default=left)
         late: list[Batch] = []
@@ -194,6 +203,7 @@ class TAME(Strategy):
         for batch in late:
             expert.network.heads.opened[batch.targets] = True
         expert.detector.activate(reset=c.reset_ewma_on_switch)
+        return True
 
     def _create(self) -> None:
         self.experts.append(Expert(self.build_model(), self.config, uniform=self.uniform, warmup=self.warmup))
@@ -253,13 +263,7 @@ class TAME(Strategy):
 
     @torch.no_grad()
     def _predict(self, inputs: Inputs) -> Tensor:
-        routed = self.route(inputs)
-        answers = torch.zeros(len(routed), self.info.n_outputs, device=routed.device)
-        for number in routed.unique().tolist():
-            rows = routed == number
-            own = map_inputs(lambda value, rows=rows: value[rows], inputs)  # type: ignore[misc]
-            answers[rows] = self.experts[number].answers(own)
-        return answers
+        return routed_answers(self.experts, self.route(inputs), inputs, outputs=self.info.n_outputs)
 
     # -- kept and told ----------------------------------------------------------------------------------------------
 
@@ -267,9 +271,7 @@ class TAME(Strategy):
         """Return experts, selector, memories and counts."""
         return {
             "experts": [expert.state_dict() for expert in self.experts],
-            "active": self.active,
-            "switches": self.switches,
-            "refused": self.refused,
+            "counts": (self.active, self.switches, self.refused),
             "trail": self.trail.state_dict(),
             "served": self.served,
             "selector": None if self.selector is None else self.selector.state_dict(),
@@ -283,7 +285,7 @@ class TAME(Strategy):
         for each in state["experts"]:
             self._create()
             self.experts[-1].load_state_dict(each, self.info.device)
-        self.active, self.switches, self.refused = state["active"], state["switches"], state["refused"]
+        self.active, self.switches, self.refused = state["counts"]
         self.served, self.selector = state["served"], None
         self.trail.load_state_dict(state["trail"], self.info.device)
         if state["selector"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from cl_suite.errors import UsageError, check_choices
 from cl_suite.experience import Experience
 from cl_suite.experts.detector import DetectorOptions, LossDetector
 from cl_suite.experts.sparse import Pruning, is_compact, load_network, stored_parameters
-from cl_suite.types import Batch, Inputs
+from cl_suite.types import Batch, Inputs, map_inputs
 
 SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,  # then the loss is bounded: no spike of early training passes for a new task
@@ -195,3 +195,13 @@ def entropy(outputs: Tensor) -> Tensor:
     """[B, C] logits -> [B] entropy of their softmax."""
     logs = outputs.log_softmax(1)
     return -(logs.exp() * logs.masked_fill(logs.isinf(), 0.0)).sum(1)
+
+
+def routed_answers(experts: Sequence[Expert], routed: Tensor, inputs: Inputs, *, outputs: int) -> Tensor:
+    """Return [B, outputs], each sample answered by the expert that routed, [B] int64, names."""
+    answers = torch.zeros(len(routed), outputs, device=routed.device)
+    for number in routed.unique().tolist():
+        rows = routed == number
+        own = map_inputs(lambda value, rows=rows: value[rows], inputs)  # type: ignore[misc]
+        answers[rows] = experts[number].answers(own)
+    return answers
