@@ -84,8 +84,7 @@ class TAME(Strategy):
         self.switches = self.refused = 0
         self.selector: Selector | None = None
         self.memory = ExpertMemory(c.selector_memory, info, kind=c.buffer, max_experts=c.max_experts)
-        self.recent = self._empty_recent()
-        self.trail = Trail(c.rollback)
+        self.recent, self.trail = self._empty_recent(), Trail(c.rollback)
         self.begins = False  # whether the next batch is the first after a boundary that was told
         # {task: {expert: batches}}, where the scenario tells the task: for the oracle, and to know what was learned.
         self.served: dict[int, dict[int, int]] = {}

@@ -186,7 +186,7 @@ def trained_on_one_task():
     harness = harness_of(TAME, data=permuted_clusters(n_tasks=1), **{**FAST, "prune_experts": 0.0})
     harness.run()
     own, other = (
-        [Batch(task.train.inputs[i : i + 16], task.train.targets[i : i + 16], None) for i in range(0, 160, 16)]
+        [Batch(x, y, x) for x, y in zip(task.train.inputs.split(16), task.train.targets.split(16), strict=True)]
         for task in data.tasks
     )
     return harness.strategy, own, other
@@ -207,9 +207,8 @@ def test_one_odd_batch_is_no_new_task_and_is_learned_once_that_is_known():
 def test_an_alarm_is_judged_on_the_next_batch_also_after_a_resume(kept):
     """The first batch of a change may be of two tasks: judged on it, the expert of neither would know it."""
     strategy, own, other = trained_on_one_task()
-    half = Batch(
-        torch.cat([own[0].inputs[:8], other[0].inputs[8:]]), torch.cat([own[0].targets[:8], other[0].targets[8:]]), None
-    )
+    inputs = torch.cat([own[0].inputs[:8], other[0].inputs[8:]])
+    half = Batch(inputs, torch.cat([own[0].targets[:8], other[0].targets[8:]]), inputs)
     watched = Watched()
     strategy._meet(watched, half)
     if kept:
