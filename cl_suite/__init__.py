@@ -33,7 +33,6 @@ _HOME = {
     "strategy": [
         "ModelPredictor",
         "Predictor",
-        "PreferenceConditioned",
         "Strategy",
         "build_optimizer",
     ],
@@ -69,6 +68,9 @@ _HOME = {
     "experts.trail": ["Trail"],
     "experts.selector": ["Selector", "SelectorOptions"],
     "experts.sparse": ["Pruning", "expand", "is_compact", "load_network", "stored_parameters"],
+    "bayes.mean_field": ["MeanField", "Parameters", "convex_combination", "divergence", "wasserstein"],
+    "bayes.variational": ["VariationalOptions", "fit_posterior"],
+    "preferences.protocols": ["PreferenceConditioned", "PreferenceSampled", "PreferenceTrained", "check_preference"],
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -86,6 +88,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from cl_suite.bayes.mean_field import MeanField, Parameters, convex_combination, divergence, wasserstein
+    from cl_suite.bayes.variational import VariationalOptions, fit_posterior
     from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring, build_buffer
     from cl_suite.checks import check_strategy
     from cl_suite.data_root import DataRoot
@@ -113,6 +117,12 @@ if TYPE_CHECKING:
     from cl_suite.layer_capture import as_vectors, layer_inputs
     from cl_suite.networks import HeadBank, Network, build_network, statistics_held
     from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
+    from cl_suite.preferences.protocols import (
+        PreferenceConditioned,
+        PreferenceSampled,
+        PreferenceTrained,
+        check_preference,
+    )
     from cl_suite.prepare import PrepareImages, PrepareVectors
     from cl_suite.projection.memory import GradientProjection
     from cl_suite.projection.options import ProjectionOptions
@@ -127,7 +137,6 @@ if TYPE_CHECKING:
     from cl_suite.strategy import (
         ModelPredictor,
         Predictor,
-        PreferenceConditioned,
         Strategy,
         build_optimizer,
     )

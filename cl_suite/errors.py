@@ -44,12 +44,12 @@ class UnseenTask(CLSuiteError):
     """A strategy has no answer for a task (yet). The harness records null, never 0."""
 
 
-def check_choices(options: object, choices: Mapping[str, Sequence[str]]) -> None:
-    """Raise UsageError, naming the nearest that are known, if an option of a strategy is none of its `choices`."""
+def check_choices(options: object, choices: Mapping[str, Sequence[str]], *, group: str = "strategy") -> None:
+    """Raise UsageError, naming the nearest that are known, if an option of a group is none of its `choices`."""
     for name, known in choices.items():
         value = getattr(options, name)
         if value not in known:
-            raise UsageError(f"strategy.{name}={value} is not known. {nearest(value, known)}")
+            raise UsageError(f"{group}.{name}={value} is not known. {nearest(value, known)}")
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:

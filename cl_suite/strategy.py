@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -101,15 +101,6 @@ class Strategy(ABC):
     def expected_samples(self, info: StreamInfo) -> int:
         """Return how many samples the whole run will draw, replay included: for the time left, nothing else."""
         return info.planned_samples
-
-
-@runtime_checkable
-class PreferenceConditioned(Protocol):
-    """A strategy that answers for any trade-off between the tasks it has learned (IBCL)."""
-
-    def predictor_for(self, preference: Sequence[float]) -> Predictor:
-        """Return the predictor for `preference`: one weight in [0, 1] per task learned, summing to 1."""
-        ...
 
 
 class ModelPredictor:

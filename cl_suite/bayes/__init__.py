@@ -1,0 +1,1 @@
+"""Distributions over the parameters of a network: mean-field Gaussians, and training them by variational inference."""
