@@ -49,7 +49,7 @@ class TAME(Strategy):
         """Options of TAME, beside those of its experts, their detector and the selector."""
 
         accept: str = "first"  # among experts that explain a batch: first made (paper), or largest_margin
-        judge: str = "smoothed"  # what must be below an expert's threshold to call it back: smoothed loss (paper), loss
+        judge: str = "loss"  # what must be below an expert's threshold to call it back: loss (ours), smoothed (paper)
         confirm: bool = True  # ours: judge on the batch after the alarm, as the first may be of two tasks; paper: False
         allow_reuse: bool = True  # False: every change makes an expert
         detect: str = "loss"  # loss (paper), boundaries: an oracle, where the scenario tells when a task begins
