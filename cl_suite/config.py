@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_suite.errors import UsageError, nearest
+from cl_suite.feature_networks import OFF, FeatureOptions
 from cl_suite.schedule import Schedule
 from cl_suite.types import TrainSettings
 
@@ -57,6 +58,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainSettings = field(default_factory=TrainSettings)
     schedule: Schedule = field(default_factory=Schedule)
+    features: FeatureOptions = field(default_factory=FeatureOptions)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
 
@@ -97,6 +99,8 @@ def compose_config(
     parsed = _parse(overrides)
     protocol = next((str(o.value()) for o in reversed(parsed) if o.key_or_group == "protocol"), RunConfig.protocol)
     layer, target = _protocol_layer(protocol, strategy, stream)
+    if any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
+        layer = {key: value for key, value in layer.items() if key != "model"}  # a network for the stream's images
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="strategy", name="chosen", node=strategy_config(_asked_for(layer, parsed)))
@@ -117,6 +121,7 @@ def compose_config(
         final = compose("root", list(overrides))
     run: Any = OmegaConf.to_object(final)
     run.train.check()
+    run.features.check()
     plain: Any = OmegaConf.to_container(final, resolve=True)
     return Composed(run=run, plain=plain, target=target)
 

@@ -13,6 +13,7 @@ from cl_suite.config import Composed, compose_config, resolve_scenario
 from cl_suite.data_root import DataRoot
 from cl_suite.devices import choose_device
 from cl_suite.errors import CLSuiteError, PluginError, UsageError, nearest
+from cl_suite.feature_networks import pinned
 from cl_suite.presentation import check_scenario
 from cl_suite.record import config_hash, record_path
 from cl_suite.registry import STRATEGY, STREAM, Chosen, choose, installed
@@ -89,7 +90,7 @@ def plan(request: Request) -> Plan:
         overrides=request.overrides,
     )
     check_requirements(strategy, composed.run.strategy, scenario)
-    plain = composed.plain | _sources(strategy, stream)
+    plain = pinned(composed.plain) | _sources(strategy, stream)
     path = record_path(
         request.results,
         stream=stream.name,

@@ -41,7 +41,10 @@ ADDED: dict[tuple[str, str], Any] = {
     ("strategy", "judge"): "smoothed",
 }
 # A group of options added since, at the values that are what was done before.
-ADDED_GROUPS: dict[str, Any] = {"schedule": {"order": None, "blur": 0, "labels": "global"}}
+ADDED_GROUPS: dict[str, Any] = {
+    "schedule": {"order": None, "blur": 0, "labels": "global"},
+    "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
+}
 Matrix = list[list[float | None]]
 
 # Where and how a run is carried out, not what it computes; the seed is in the file's name.

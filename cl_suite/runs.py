@@ -17,6 +17,7 @@ from cl_suite.devices import set_threads
 from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
 from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
+from cl_suite.features import as_features, on_card
 from cl_suite.harness import Harness
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
@@ -68,15 +69,25 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     started = datetime.now(UTC)
     threads = set_threads(each.request.threads)
     stream = each.stream.cls(each.composed.run.stream)
-    data = stream.load(each.request.data_root, each.seeds)
+    train = each.composed.run.train
+    data, features = as_features(
+        stream.load(each.request.data_root, each.seeds),
+        each.composed.run.features,
+        root=each.request.data_root,
+        seeds=each.seeds,
+        device=each.device,
+        validation=train.validation,
+    )
+    if features:
+        console.print(f"{features['dimensions']} features of {features['network']}, in {features['seconds']:.0f} s.")
     presentation = Presentation(
         each.stream.name,
         data,
         each.scenario,
-        train=each.composed.run.train,
+        train=train,
         seeds=each.seeds,
         device=each.device,
-        card=stream.card(),
+        card=stream.card() | on_card(features),
         schedule=each.composed.run.schedule,
     )
     # The first optimiser of a process makes torch load its compiler, for seconds that are not the strategy's.
@@ -107,12 +118,12 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
                 traceback.print_exc()
             error = _one_line(problem)
     try:
-        record = _record(each, harness, error, data.checksums, started, threads)
+        record = _record(each, harness, error, data.checksums, started, threads, features)
         parse_record(record.to_json())  # what is written can be read again
     except Exception as problem:  # e.g. diagnostics that JSON cannot keep: the run failed, and says so
         if error is not None:
             raise
-        record = _record(each, harness, _one_line(problem), data.checksums, started, threads)
+        record = _record(each, harness, _one_line(problem), data.checksums, started, threads, features)
     path = save_record(record, each.record_path)
     if record.status == "complete":
         each.checkpoint.unlink(missing_ok=True)
@@ -182,7 +193,13 @@ def _one_line(problem: BaseException) -> str:
 
 
 def _record(
-    each: Plan, harness: Harness, error: str | None, checksums: Mapping[str, str], started: datetime, threads: int
+    each: Plan,
+    harness: Harness,
+    error: str | None,
+    checksums: Mapping[str, str],
+    started: datetime,
+    threads: int,
+    features: Mapping[str, Any],
 ) -> RunRecord:
     results, presentation = harness.results, harness.presentation
     counts = harness.test_samples()
@@ -219,7 +236,7 @@ def _record(
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
         model_selection=harness.strategy.model_selection() if error is None else "none",
-        diagnostics=_diagnostics(harness) if error is None else {},
+        diagnostics=_diagnostics(harness, features) if error is None else {},
         provenance=provenance(
             each.request.command,
             torch_version=torch.__version__,
@@ -241,9 +258,11 @@ def _found(harness: Harness) -> dict[str, float | None]:
     }
 
 
-def _diagnostics(harness: Harness) -> dict[str, Any]:
-    """Return the strategy's own facts, its state in parts, and what --diagnostics asked for."""
+def _diagnostics(harness: Harness, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the strategy's own facts, its state in parts, the features in use, and what --diagnostics asked for."""
     facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics()}
+    if features:
+        facts["features"] = dict(features)
     if harness.results.detection:
         figures = detection_figures(harness.presentation.visits, harness.results.seen)
         facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}

@@ -194,7 +194,8 @@ def _stream_options(record: RunRecord) -> dict[str, str]:
     """Return what makes the tasks; the digest of a plugin's file too: an edited stream is another stream."""
     source = f"{record.stream}_source"
     config = without_added(record.config)
-    flat = flatten(config.get("stream") or {}) | flatten({"schedule": config.get("schedule") or {}})
+    flat = flatten(config.get("stream") or {})
+    flat |= flatten({group: config.get(group) or {} for group in ("schedule", "features")})
     return flat | ({"source": str(record.config[source])} if source in record.config else {})
 
 

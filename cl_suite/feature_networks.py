@@ -1,0 +1,233 @@
+"""The networks behind `features.*`: trained on task 0, random, from torchvision, or from a file; then frozen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite.backbones import BACKBONES
+from cl_suite.data_root import DataRoot
+from cl_suite.errors import DataError, UsageError, nearest
+from cl_suite.feature_weights import fill, published_network, sha256_of
+from cl_suite.networks import Network, build_network
+from cl_suite.prepare import PrepareImages
+from cl_suite.seeding import Seeds, generator_for, seed_for
+from cl_suite.stream import Samples, StreamData, hold_out
+from cl_suite.types import Inputs
+
+OFF = "none"
+FIRST_TASK, RANDOM, TORCHVISION = "first_task", "random", "torchvision:"
+PUBLISHED = ("resnet18", "resnet34", "resnet50")  # of torchvision, with its first ImageNet weights
+SUFFIXES = (".pt", ".pth", ".safetensors")
+BATCH = 64  # samples, in training on the first task
+HALF = (0.5, 0.5, 0.5)  # mean and deviation that IBCL's program gives torchvision's network
+
+
+@dataclass
+class FeatureOptions:
+    """Frozen features in place of images: `features.<field>=...`. Filled in by Hydra."""
+
+    network: str = OFF  # none: images stay images; a backbone (see model.name), or with torchvision:<name> that name
+    # first_task: trained on task 0 alone; random: as initialised (both from seeds.model);
+    # torchvision:resnet18: on ImageNet; or a file of the backbone's state_dict, .pt, .pth or .safetensors
+    weights: str = FIRST_TASK
+    epochs: int = 10  # passes over the training data of task 0; first_task alone
+    lr: float = 0.001  # step size of Adam; first_task alone
+
+    @property
+    def is_on(self) -> bool:
+        """Whether images are replaced."""
+        return self.network != OFF
+
+    @property
+    def file(self) -> Path | None:
+        """The file of weights, if they come from one."""
+        named = self.weights in (FIRST_TASK, RANDOM) or self.weights.startswith(TORCHVISION)
+        return None if named else Path(self.weights).expanduser()
+
+    def check(self) -> None:
+        """Raise UsageError for options that name nothing that is, or that would have no effect."""
+        if not self.is_on:
+            if self != FeatureOptions():
+                raise UsageError("features.* has no effect without a network. Set features.network, e.g. conv_small.")
+            return
+        published = self.weights.removeprefix(TORCHVISION)
+        if published != self.weights and published not in PUBLISHED:
+            raise UsageError(f"features.weights={self.weights} is not offered. {nearest(published, PUBLISHED)}")
+        if published in PUBLISHED and self.network != published:
+            raise UsageError(
+                f"features.weights={self.weights} is another network than features.network={self.network}. "
+                f"Set features.network={published}."
+            )
+        if self.network not in BACKBONES and published not in PUBLISHED:
+            raise UsageError(f"features.network={self.network} is not a backbone. {nearest(self.network, BACKBONES)}")
+        if self.file is not None and self.file.suffix not in SUFFIXES:
+            raise UsageError(
+                f"features.weights={self.weights} is not known. Use {FIRST_TASK}, {RANDOM}, {TORCHVISION}resnet18, "
+                f"or a file ending in {', '.join(SUFFIXES)}."
+            )
+        if self.file is not None and not self.file.is_file():
+            raise DataError(f"features.weights={self.weights} is not a file. Give the path of a state_dict.")
+        if self.epochs < 1:
+            raise UsageError(
+                f"features.epochs={self.epochs} is too small. Use 1 or more, or features.weights={RANDOM}."
+            )
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"features.lr={self.lr} is not a step size. Use a positive number, e.g. 0.001.")
+
+
+def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in which a file of weights stands by name and digest, not by its place on this machine.
+
+    So an edited file is another configuration, and a moved one is not.
+    """
+    options = config.get("features")
+    if not isinstance(options, Mapping) or options["network"] == OFF:
+        return dict(config)
+    file = FeatureOptions(**options).file
+    if file is None:
+        return dict(config)
+    return {**config, "features": {**options, "weights": f"{file.name} sha256:{sha256_of(file)[:12]}"}}
+
+
+@dataclass(frozen=True)
+class FrozenNetwork:
+    """What turns stored images into features.
+
+    network: [B, C, H, W] prepared -> [B, D], in evaluation mode, without gradients
+    prepare: images as stored -> what the network reads
+    facts:   for the record: where the weights come from
+    """
+
+    network: nn.Module
+    prepare: Callable[[Inputs], Inputs]
+    facts: Mapping[str, Any]
+
+    @torch.no_grad()
+    def encode(self, raw: Inputs) -> Tensor:
+        """[B, C, H, W] as stored, on the network's device -> features [B, D] float32; nothing is augmented."""
+        return self.network(self.prepare(raw)).float()
+
+
+def frozen_network(
+    options: FeatureOptions, data: StreamData, *, root: DataRoot, seeds: Seeds, device: torch.device, validation: float
+) -> FrozenNetwork:
+    """Return the network that `options` ask for, on `device`; nothing is drawn from the global generators.
+
+    validation: share of the first task's training data that it must not be trained on, as `train.validation`
+
+    Raise UsageError where the stream's samples are not what it reads, DataError where weights are absent or do not fit.
+    """
+    shape = data.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 3:
+        raise UsageError(
+            f"features.network={options.network} reads images [C, H, W], but this stream's samples are of shape "
+            f"{shape}. Set features.network={OFF}, or take a stream of images."
+        )
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_for(seeds.model, "features"))
+        if options.weights.startswith(TORCHVISION):
+            network, facts = published_network(options.network, root)
+            prepare = _pixels(options, data)
+        else:
+            network, facts = _ours(options, data, shape, seeds, device, validation)
+            prepare = data.prepare
+    return FrozenNetwork(network.to(device).eval().requires_grad_(False), prepare, facts)
+
+
+def _ours(
+    options: FeatureOptions,
+    data: StreamData,
+    shape: tuple[int, ...],
+    seeds: Seeds,
+    device: torch.device,
+    validation: float,
+) -> tuple[nn.Module, dict[str, Any]]:
+    targets = data.tasks[0].train.targets
+    n_outputs = len(data.tasks[0].classes) if targets.dim() == 1 else targets.shape[1]
+    try:
+        network = build_network(options.network, shape, n_outputs)
+    except (RuntimeError, ValueError, ZeroDivisionError) as problem:
+        raise UsageError(
+            f"features.network={options.network} cannot read images of shape {shape}. Use conv_small or resnet18."
+        ) from problem
+    if any(getattr(module, "track_running_stats", True) is False for module in network.modules()):
+        raise UsageError(
+            f"features.network={options.network} normalises each batch by itself, so that a sample has no features of "
+            "its own. Use resnet18_reduced or conv_small."
+        )
+    network.heads.open()
+    facts: dict[str, Any] = {}
+    if options.weights == FIRST_TASK:
+        kept, _ = hold_out(data.tasks[0].train, validation, generator_for(seeds.data, "validation", 0))
+        accuracy = _train(network.to(device), kept, data, options, seeds)
+        facts["trained_on"] = {
+            "task": data.tasks[0].name,
+            "samples": len(kept),
+            "epochs": options.epochs,
+            "lr": options.lr,
+            "training_accuracy": accuracy,
+        }
+    elif options.file is not None:
+        fill(network.backbone, options.file, options.network)
+        facts["sha256"] = sha256_of(options.file)
+    return network.backbone, facts
+
+
+def _train(network: Network, samples: Samples, data: StreamData, options: FeatureOptions, seeds: Seeds) -> float:
+    """Train by Adam on the samples as they are, not augmented; return the accuracy on them, in evaluation mode."""
+    device = next(network.parameters()).device
+    optimizer = torch.optim.Adam(network.parameters(), lr=options.lr)
+    pieces = -(-len(samples) // BATCH)
+
+    def batch(positions: Tensor) -> tuple[Inputs, Tensor]:
+        raw, targets = samples.take(positions)
+        assert isinstance(raw, Tensor)  # images, as `frozen_network` has seen
+        return data.prepare(raw.to(device)), targets.to(device)
+
+    network.train()
+    for epoch in range(options.epochs):
+        generator = generator_for(seeds.model, "features", "order", epoch)
+        # Pieces of nearly one size: batch norm cannot learn from a last batch of one sample.
+        for positions in torch.randperm(len(samples), generator=generator).tensor_split(pieces):
+            inputs, targets = batch(positions)
+            loss = data.objective.loss(network(inputs), targets).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    network.eval()
+    correct = torch.zeros((), device=device)
+    with torch.no_grad():
+        for positions in torch.arange(len(samples)).tensor_split(pieces):
+            inputs, targets = batch(positions)
+            outputs = network(inputs)
+            visible = torch.ones(outputs.shape[1], dtype=torch.bool, device=device)
+            correct += data.objective.correct(outputs, targets, visible).sum()
+    return correct.item() / len(samples)
+
+
+def _pixels(options: FeatureOptions, data: StreamData) -> Callable[[Inputs], Inputs]:
+    """Return what makes three channels of pixel values and normalises them as IBCL does, without resizing."""
+    if not isinstance(data.prepare, PrepareImages):
+        raise UsageError(
+            f"features.weights={options.weights} reads pixel values, but this stream normalises its images itself. "
+            f"Use features.weights={FIRST_TASK}."
+        )
+    return partial(_coloured, PrepareImages(mean=HALF, std=HALF))
+
+
+def _coloured(prepare: PrepareImages, raw: Inputs) -> Tensor:
+    assert isinstance(raw, Tensor)
+    return prepare(raw.expand(-1, 3, -1, -1))
+
+
+def facts_of(options: FeatureOptions) -> dict[str, Any]:
+    """Return the options as they may stand in a record: a file by its name alone."""
+    return {"network": options.network, "weights": options.weights if options.file is None else options.file.name}

@@ -1,0 +1,106 @@
+"""Frozen features of an image stream: each image goes once through one frozen network, and the stream is of vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_suite.data_root import DataRoot
+from cl_suite.errors import UsageError
+from cl_suite.feature_networks import FeatureOptions, FrozenNetwork, facts_of, frozen_network
+from cl_suite.prepare import PrepareVectors
+from cl_suite.seeding import Seeds
+from cl_suite.stream import Samples, StreamData
+from cl_suite.types import Inputs, count_samples, map_inputs
+
+BATCH = 250  # images at a time; a constant, so that features do not depend on the run
+
+
+def as_features(
+    data: StreamData,
+    options: FeatureOptions,
+    *,
+    root: DataRoot,
+    seeds: Seeds,
+    device: torch.device,
+    validation: float = 0.0,
+) -> tuple[StreamData, dict[str, Any]]:
+    """Return (the stream with vectors [D] float32 in place of its images, what was used); (data, {}) if off.
+
+    Images are prepared as the stream does, not augmented, after the task's own transform; storage that tasks share is
+    gone through once, and of it only what some task uses. The vectors are kept in memory: 4 D bytes a sample.
+
+    root:       where downloaded weights are kept
+    device:     where the network works; the features come back to where the images are
+    validation: share of task 0 a network trained on it must not see, as `train.validation`
+
+    Raise UsageError or DataError as `frozen_network`, and UsageError for features that are not finite.
+    """
+    if not options.is_on:
+        return data, {}
+    started = time.perf_counter()
+    # Deterministic algorithms, so that a run which goes on from its checkpoint sees the same features on a GPU too.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        frozen = frozen_network(options, data, root=root, seeds=seeds, device=device, validation=validation)
+        parts = [part for task in data.tasks for part in (task.train, task.test)]
+        encoded = _encoded(parts, frozen, device)
+    stores = {id(part.inputs): part.inputs for part in encoded if isinstance(part.inputs, Tensor)}.values()
+    if not all(bool(store.isfinite().all()) for store in stores):
+        raise UsageError(
+            f"features.network={options.network} gave numbers that are not finite. Lower features.lr, or use others."
+        )
+    tasks = tuple(
+        dataclasses.replace(task, train=train, test=test)
+        for task, train, test in zip(data.tasks, encoded[::2], encoded[1::2], strict=True)
+    )
+    facts = {
+        **facts_of(options),
+        **frozen.facts,
+        "dimensions": next(iter(stores)).shape[1],
+        "samples": sum(len(store) for store in stores),
+        "bytes": sum(store.nbytes for store in stores),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return dataclasses.replace(data, tasks=tasks, prepare=PrepareVectors()), facts
+
+
+def on_card(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the stream's card may tell of features: nothing of where a task ends."""
+    return {"features": {name: facts[name] for name in ("network", "weights", "dimensions")}} if facts else {}
+
+
+def _encoded(parts: list[Samples], frozen: FrozenNetwork, device: torch.device) -> list[Samples]:
+    """Return the parts on features; those that share storage and transform share what is made of it."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number, part in enumerate(parts):
+        groups.setdefault((id(part.inputs), id(part.transform)), []).append(number)
+    made: dict[int, Samples] = {}
+    for members in groups.values():
+        first = parts[members[0]]
+        used = torch.zeros(count_samples(first.inputs), dtype=torch.bool)
+        for number in members:
+            index = parts[number].index
+            used[slice(None) if index is None else index] = True
+        rows = used.nonzero().squeeze(1)
+        features = _features(Samples(first.inputs, rows, rows, first.transform), frozen, device)
+        place = used.cumsum(0) - 1  # [M] where a stored row now lies
+        for number in members:
+            index = parts[number].index
+            made[number] = Samples(features, parts[number].targets, None if index is None else place[index])
+    return [made[number] for number in range(len(parts))]
+
+
+def _features(samples: Samples, frozen: FrozenNetwork, device: torch.device) -> Tensor:
+    """Return [N, D] float32, where the samples are."""
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device)
+
+    def encode(raw: Inputs) -> Tensor:
+        return frozen.encode(map_inputs(move, raw)).cpu()
+
+    return torch.cat([encode(raw) for raw, _ in samples.chunks(BATCH)])
