@@ -108,6 +108,7 @@ def _run_parser() -> argparse.ArgumentParser:
     _add_data_flags(parser)
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
+    parser.add_argument("--evaluate", choices=("preferences",), help="also ask for trade-offs between the tasks")
     parser.add_argument("--diagnostics", choices=("modules",), help="also measure how each module of the network moves")
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     parser.add_argument("--json", action="store_true", help="print the records as JSON and nothing else")
@@ -138,6 +139,7 @@ def _run(arguments: list[str]) -> int:
     from cl_suite.runs import run_all
     from cl_suite.terminal import report_interruption, report_results
 
+    evaluated = ["preferences.evaluate=true"] if options.evaluate else []
     plans = [
         plan(
             Request(
@@ -149,7 +151,7 @@ def _run(arguments: list[str]) -> int:
                 threads=options.threads,
                 results=options.results,
                 data_root=_data_root(options),
-                overrides=tuple(options.overrides),
+                overrides=(*options.overrides, *evaluated),
                 resume=options.resume,
                 overwrite=options.overwrite,
                 diagnostics=(options.diagnostics,) if options.diagnostics else (),

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_suite.errors import UsageError, nearest
 from cl_suite.feature_networks import OFF, FeatureOptions
+from cl_suite.preferences.settings import PreferenceSettings
 from cl_suite.schedule import Schedule
 from cl_suite.types import TrainSettings
 
@@ -59,6 +60,7 @@ class RunConfig:
     train: TrainSettings = field(default_factory=TrainSettings)
     schedule: Schedule = field(default_factory=Schedule)
     features: FeatureOptions = field(default_factory=FeatureOptions)
+    preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
 

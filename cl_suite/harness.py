@@ -22,6 +22,7 @@ from cl_suite.experience import Hooks, Progress
 from cl_suite.listener import Listener, Row, Silent
 from cl_suite.metering import Meter
 from cl_suite.networks import Network
+from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation, Task
 from cl_suite.routing import Routing, score_routing
 from cl_suite.scenario import Requirement
@@ -74,6 +75,7 @@ class Harness:
     checkpoint:  file for the state between experiences; None = not saved
     fingerprint: says what run a checkpoint belongs to; another one is not resumed
     report:      follows the network's modules; None = nobody asked for it
+    preferences: asks for trade-offs after each experience; None = nobody asked for it
     """
 
     def __init__(
@@ -86,13 +88,14 @@ class Harness:
         checkpoint: Path | None = None,
         fingerprint: str = "",
         report: ModuleReport | None = None,
+        preferences: PreferenceEvaluation | None = None,
     ) -> None:
         self.strategy = strategy
         self.presentation = presentation
         self.listener = listener or Silent()
         self.meter = Meter(max_samples=presentation.info.train.max_samples)
         self.results = Results()
-        self.report = report
+        self.report, self.preferences = report, preferences
         self._checkpoint, self._fingerprint = checkpoint, fingerprint
         device = presentation.info.device
         self._factory = ModelFactory(build_model, presentation.info.seeds.model, device)
@@ -125,11 +128,14 @@ class Harness:
             before = self.meter.wall_seconds
             for experience in self.presentation.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
+                if self.preferences is not None:
+                    self.preferences.announce(experience.index, self.meter)
                 self._learn(experience)
                 scores, task_aware = self._evaluate(experience.index + 1)
                 self.results.R.append(scores)
                 if self._two_rules():
                     self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
+                self._ask_preferences(experience.index)
                 self.meter.wall_seconds = before + time.perf_counter() - started
                 if self.report is not None:
                     self.report.observe_experience(self.strategy.trained_network())
@@ -139,6 +145,11 @@ class Harness:
                 self._swap_test(self.report)
             self._judge_detection()
         return self.results
+
+    def _ask_preferences(self, experience: int) -> None:
+        if self.preferences is not None:
+            with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+                self.preferences.observe(experience, self.meter)
 
     def _swap_test(self, report: ModuleReport) -> None:
         """Put modules back and score the tasks again; where rows of R are tasks."""
@@ -276,6 +287,7 @@ class Harness:
             "seen": self.results.seen.state_dict(),
             "meter": self.meter.state_dict(),
             "report": None if self.report is None else self.report.state_dict(),
+            "preferences": None if self.preferences is None else self.preferences.state_dict(),
         }
         save_state(self._checkpoint, state)
 
@@ -292,6 +304,8 @@ class Harness:
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], seen)
         if self.report is not None:
             self.report.load_state_dict(state["report"], self.presentation.info.device)
+        if self.preferences is not None:
+            self.preferences.load_state_dict(state["preferences"])
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
         return state["experiences_done"]

@@ -14,6 +14,8 @@ from cl_suite.data_root import DataRoot
 from cl_suite.devices import choose_device
 from cl_suite.errors import CLSuiteError, PluginError, UsageError, nearest
 from cl_suite.feature_networks import pinned
+from cl_suite.preferences.protocols import PreferenceConditioned
+from cl_suite.preferences.settings import PreferenceSettings
 from cl_suite.presentation import check_scenario
 from cl_suite.record import config_hash, record_path
 from cl_suite.registry import STRATEGY, STREAM, Chosen, choose, installed
@@ -90,6 +92,7 @@ def plan(request: Request) -> Plan:
         overrides=request.overrides,
     )
     check_requirements(strategy, composed.run.strategy, scenario)
+    check_preferences(strategy, composed.run.preferences, scenario)
     plain = pinned(composed.plain) | _sources(strategy, stream)
     path = record_path(
         request.results,
@@ -118,6 +121,31 @@ def check_requirements(strategy: Chosen, config: Any, scenario: Scenario) -> Non
         f"{strategy.name} needs {what}, but {scenario} withholds it. "
         f"Use --scenario {' or '.join(fitting)}{f', or --strategy {others}' if others else ''}."
     )
+
+
+def check_preferences(strategy: Chosen, settings: PreferenceSettings, scenario: Scenario) -> None:
+    """Refuse to ask for trade-offs where the strategy cannot answer or no tasks are told apart."""
+    settings.check()
+    if not settings.evaluate:
+        return
+    if Requirement.BOUNDARIES not in scenario.provides:
+        raise UsageError(
+            f"--evaluate preferences asks for trade-offs between tasks, and {scenario} does not say where one ends. "
+            f"Use --scenario {Scenario.DOMAIN_INCREMENTAL}."
+        )
+    if not issubclass(strategy.cls, PreferenceConditioned):
+        can = [name for name in installed(STRATEGY) if _answers_preferences(name)]
+        raise UsageError(
+            f"--evaluate preferences asks for predictor_for(preference), which {strategy.name} does not have. "
+            f"Use --strategy {', '.join(can)}."
+        )
+
+
+def _answers_preferences(name: str) -> bool:
+    try:
+        return issubclass(choose(STRATEGY, name).cls, PreferenceConditioned)
+    except CLSuiteError:
+        return False
 
 
 def _strategies_for(scenario: Scenario, *, without: str) -> list[str]:

@@ -176,6 +176,10 @@ class Presentation:
             return len(self._data.tasks)
         return self._train.segments or SEGMENTS
 
+    def training_samples(self, experience: int) -> int:
+        """Return how many training samples an experience with boundaries has."""
+        return len(self._training[experience])
+
     def seen_after(self, n_experiences: int) -> frozenset[int]:
         """Return the classes that may be answered after so many experiences."""
         if not self.has_boundaries:

@@ -44,6 +44,7 @@ ADDED: dict[tuple[str, str], Any] = {
 ADDED_GROUPS: dict[str, Any] = {
     "schedule": {"order": None, "blur": 0, "labels": "global"},
     "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
+    "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
 }
 Matrix = list[list[float | None]]
 

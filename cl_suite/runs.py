@@ -22,6 +22,7 @@ from cl_suite.harness import Harness
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
 from cl_suite.planning import Plan
+from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
@@ -98,6 +99,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         n_experiences=presentation.n_experiences,
         expected_samples=expected,
     )
+    wanted = each.composed.run.preferences
     harness = Harness(
         strategy,
         presentation,
@@ -106,6 +108,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         checkpoint=each.checkpoint,
         fingerprint=_fingerprint(each),
         report=ModuleReport() if MODULES in each.request.diagnostics else None,
+        preferences=PreferenceEvaluation(wanted, strategy, presentation) if wanted.evaluate else None,
     )
     error = None
     with display:
@@ -214,6 +217,7 @@ def _record(
             begun=None if presentation.has_boundaries else [presentation.begun(row) for row in range(len(results.R))],
         )
         | _found(harness)
+        | ({} if harness.preferences is None else harness.preferences.metrics())
         if results.R and error is None
         else {}
     )
@@ -266,6 +270,8 @@ def _diagnostics(harness: Harness, features: Mapping[str, Any]) -> dict[str, Any
     if harness.results.detection:
         figures = detection_figures(harness.presentation.visits, harness.results.seen)
         facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}
+    if harness.preferences is not None:
+        facts["preferences"] = harness.preferences.record()
     if harness.report is not None:
         told = harness.report.record([task.name for task in harness.presentation.tasks])
         facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}

@@ -38,7 +38,7 @@ class PreferenceTrained(PreferenceConditioned, Protocol):
     """One that must know the preferences before it learns, as it trains a model for each."""
 
     def announce(self, preferences: Sequence[tuple[float, ...]]) -> None:
-        """Hear, before each `learn`, the preferences that will be asked for after it: over its task and earlier ones."""
+        """Hear, before each `learn`, the preferences that will be asked for after it, over all tasks up to its own."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Figures that strategies leave in their records, `diagnostics["figures"]`, drawn as PNG. Never imports torch.
 
-docs/records.md describes the two kinds, "map" (heat maps side by side) and "lines".
+docs/records.md describes the kinds, "map" (heat maps side by side), "lines" and "curves" (each line with its own x).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ FOLDER = "figures"  # below the output folder
 KEYS = {
     "map": ("title", "row_label", "column_label", "panels", "rows", "columns", "values"),
     "lines": ("title", "x_label", "y_label", "x", "series"),
+    "curves": ("title", "x_label", "y_label", "series"),
 }
 LIMIT = 1e300  # of a number: matplotlib's own limits are not far above
 MOST_PANELS = 100
@@ -49,7 +50,7 @@ def draw_figures(records: Sequence[RunRecord], output: Path) -> tuple[list[Figur
             file = f"{FOLDER}/{'_'.join(map(slug, parts))}.png"
             try:
                 _require(file not in drawn, "another figure has the same file name")
-                image = _draw(figure, where)
+                image = draw_figure(figure, where)
             except Exception as problem:  # whatever a stranger's figure does, it is reported in one line
                 reason = str(problem) if isinstance(problem, _Malformed) else f"{type(problem).__name__}: {problem}"
                 notes.append(f"figure {name!r} of {where}: {' '.join(reason.split())}")
@@ -76,8 +77,8 @@ def _require(condition: bool, reason: str) -> None:
         raise _Malformed(reason)
 
 
-def _draw(figure: Any, where: str) -> bytes:
-    """Check a figure and return it as PNG; matplotlib is imported only here and below."""
+def draw_figure(figure: Any, where: str) -> bytes:
+    """Return a figure as PNG; matplotlib is imported only here and below. Raise ValueError if it is malformed."""
     _require(isinstance(figure, dict), "not a dictionary")
     kind = figure.get("kind")
     _require(isinstance(kind, str) and kind in KEYS, f"kind is {kind!r:.40}, not {' or '.join(KEYS)}")
@@ -85,7 +86,11 @@ def _draw(figure: Any, where: str) -> bytes:
         _require(key in figure, f"{key} is missing")
         if key.endswith(("title", "label")):
             _require(isinstance(figure[key], str), f"{key} is not text")
-    check, draw = {"map": (_check_map, _draw_map), "lines": (_check_lines, _draw_lines)}[kind]
+    check, draw = {
+        "map": (_check_map, _draw_map),
+        "lines": (_check_lines, _draw_lines),
+        "curves": (_check_curves, _draw_curves),
+    }[kind]
     check(figure)
     return _png(lambda: draw(figure, f"{figure['title']}\n{where}"))
 
@@ -129,6 +134,15 @@ def _check_lines(figure: Mapping[str, Any]) -> None:
     marks = figure.get("marks", {})
     fine = isinstance(marks, dict) and all(isinstance(v, list) and all(map(_is_number, v)) for v in marks.values())
     _require(fine, 'marks are not places by name, such as {"shift": [100, 200]}')
+
+
+def _check_curves(figure: Mapping[str, Any]) -> None:
+    series = figure["series"]
+    _require(isinstance(series, dict) and bool(series), "series is not a dictionary of curves")
+    for name, points in series.items():
+        fine = isinstance(points, list) and bool(points)
+        fine = fine and all(_is_row(point, 2) and None not in point for point in points)
+        _require(fine, f"series {name!r:.40} is not a list of [x, y]")
 
 
 # ---- drawing: matplotlib's object-oriented interface, no global state
@@ -267,15 +281,35 @@ def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
         for number, mark in enumerate(marks):
             label = _shorten(name, 28) if number == 0 else None
             axes.axvline(mark, ymax=top, color=colour, ls=dash, lw=1.2, label=label)
+    _finish_lines(canvas, axes, figure)
+    if all(isinstance(value, int) for value in figure["x"]):
+        long = max(figure["x"], default=0) >= 10_000  # labels of which the usual number would touch
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if long else "auto", integer=True))
+    return canvas
+
+
+def _draw_curves(figure: Mapping[str, Any], title: str) -> Any:
+    canvas = _new_figure(title, 7.5, 4.6)
+    axes = canvas.subplots()
+    for place, (name, points) in enumerate(figure["series"].items()):
+        x, y = zip(*points, strict=True)
+        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        dash = DASHES[place // len(COLOURS) % len(DASHES)]
+        axes.plot(x, y, label=_shorten(name, 32), ms=4, lw=1.2, alpha=0.85, linestyle=dash, **look)
+    for side in "xy":
+        if figure.get(f"log_{side}"):
+            getattr(axes, f"set_{side}scale")("log")
+    _finish_lines(canvas, axes, figure)
+    return canvas
+
+
+def _finish_lines(canvas: Any, axes: Any, figure: Mapping[str, Any]) -> None:
+    """Labels, a pale grid, no box, and the legend outside."""
     axes.set_xlabel(figure["x_label"])
     axes.set_ylabel(figure["y_label"])
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if all(isinstance(value, int) for value in figure["x"]):
-        long = max(figure["x"], default=0) >= 10_000  # labels of which the usual number would touch
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if long else "auto", integer=True))
     handles, labels = axes.get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
-    return canvas

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cl_suite.report.figures import Figure
@@ -27,17 +27,37 @@ TASK_AWARE = (
     "It is not a task-incremental result."
 )
 
+PREFERENCES = (
+    "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
+    "average model drawn for a preference, mean over preferences; per task: accuracies, each counted by how much a "
+    "preference wants the task. Hypervolume and distance to the front of preference_joint (one model for each "
+    "preference, trained on the samples of all tasks): of the curve between the first two tasks. Passes: over the last "
+    "task's samples, in units of train.epochs."
+)
 
-def leaderboard(tables: Sequence[LeaderboardTable], notes: Sequence[str], figures: Sequence[Figure] = ()) -> str:
-    """Return the whole page; `notes` name the record files and figures that do not count."""
-    parts = [INTRODUCTION, *(table_text(table, figures) for table in tables)]
+
+def leaderboard(
+    tables: Sequence[LeaderboardTable],
+    notes: Sequence[str],
+    figures: Sequence[Figure] = (),
+    own: Sequence[Mapping[str, str]] = (),
+) -> str:
+    """Return the whole page; `notes` name the record files and figures that do not count.
+
+    own: per table {name: file} of its own figures
+    """
+    of_tables = own or [{} for _ in tables]
+    parts = [INTRODUCTION, *(table_text(table, figures, more) for table, more in zip(tables, of_tables, strict=True))]
     if notes:
         parts.append("## Left out\n\n" + "".join(f"- {_escape(note)}\n" for note in notes))
     return "\n".join(parts)
 
 
-def table_text(table: LeaderboardTable, figures: Sequence[Figure] = ()) -> str:
-    """Return one table with its heading, its facts, links to those of `figures` that belong to it, its failed runs."""
+def table_text(table: LeaderboardTable, figures: Sequence[Figure] = (), own: Mapping[str, str] | None = None) -> str:
+    """Return one table with its heading, its facts, links to those of `figures` that belong to it, its failed runs.
+
+    own: {name: file} of figures of the whole table
+    """
     key = table.key
     facts = [f"{table.n_tasks} tasks", f"stream version {key['stream_version']}"]
     if key["stream_options"]:
@@ -54,12 +74,27 @@ def table_text(table: LeaderboardTable, figures: Sequence[Figure] = ()) -> str:
     ]
     if _has(table, "acc_task_aware"):
         lines += ["", TASK_AWARE]
-    links = _links(table, figures)
+    if _has(table, "preference_mean"):
+        lines += ["", *_preference_lines(table)]
+    links = [f"[{name}]({file})" for name, file in (own or {}).items()] + _links(table, figures)
     if links:
         lines += ["", f"Figures: {', '.join(links)}"]
     if table.failed:
         lines += ["", f"Failed runs: {_escape('; '.join(table.failed))}"]
     return "\n".join(lines) + "\n"
+
+
+def _preference_lines(table: LeaderboardTable) -> list[str]:
+    """Return the table of trade-offs, the best preference-weighted score first."""
+    asked = table.rows[table.rows["preference_mean_mean"].notna()]
+    rows = asked.sort_values(["preference_mean_mean", "strategy", "config_hash"], ascending=[False, True, True])
+    return [
+        PREFERENCES,
+        "",
+        _line(name for name, _ in _PREFERENCE_COLUMNS),
+        _line("---" if name in _WORDS else "---:" for name, _ in _PREFERENCE_COLUMNS),
+        *(_line(cell(row) for _, cell in _PREFERENCE_COLUMNS) for row in rows.to_dict("records")),
+    ]
 
 
 def _links(table: LeaderboardTable, figures: Sequence[Figure]) -> list[str]:
@@ -169,6 +204,21 @@ _MEASURE = {
     "False alarms": "false_alarms",
     "Delay": "detection_delay",
 }
+_PREFERENCE_COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
+    ("Strategy", _name),
+    ("Weighted, best", _percent("preference_best")),
+    ("Weighted, mean", _percent("preference_mean")),
+    ("Per task, mean", _percent("preference_average")),
+    ("Per task, highest", _percent("preference_peak")),
+    ("BWT", _percent("preference_bwt", sign=True)),
+    ("Hypervolume", _percent("preference_hypervolume")),
+    ("Distance", _percent("preference_front_distance")),
+    ("Asked", _mean("preferences_asked", _whole)),
+    ("Passes", _mean("preference_trainings", _one_decimal)),
+    ("Seconds", _mean("preference_seconds", _seconds)),
+    ("State", _mean("state_bytes", _size)),
+    ("Seeds", _seeds),
+]
 _WORDS = ("Strategy", "Selection", "Device")  # left-aligned
 _COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Strategy", _name),

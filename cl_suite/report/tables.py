@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from cl_suite.record import NOT_HASHED, RunRecord, with_added, without_added
+from cl_suite.report.preferences import front_distances, preference_figures
 
 # What must be equal for two records to share a table.
 TABLE_KEY = ["stream", "stream_version", "stream_options", "scenario", "protocol"]
@@ -36,6 +37,16 @@ METRICS = [
     "missed_shifts",
     "false_alarms",
     "detection_delay",
+    "preference_best",
+    "preference_mean",
+    "preference_average",
+    "preference_peak",
+    "preference_bwt",
+    "preference_hypervolume",
+    "preference_front_distance",
+    "preference_trainings",
+    "preferences_asked",
+    "preference_seconds",
 ]
 COSTS = [
     "wall_seconds",
@@ -61,26 +72,36 @@ class LeaderboardTable:
             configuration (the options that set it apart), config_hash, n_seeds, seeds, model_selection, device, and
             for every measure m: m_mean, m_std (over seeds, n-1), m_count (seeds that have it); NaN where missing
     failed: one line per failed run
+    figures: {name: figure of the whole table, as in docs/records.md}
     """
 
     key: dict[str, str]  # of TABLE_KEY
     n_tasks: int
     rows: pd.DataFrame
     failed: list[str]
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def build_tables(records: Sequence[RunRecord]) -> list[LeaderboardTable]:
     """Return the tables, sorted by stream, version, stream options, scenario and protocol."""
     measures = _measures(records)
-    frame = pd.DataFrame([_row(record, number, measures) for number, record in enumerate(records)])
+    keys = [_table_key(record) for record in records]
+    derived: list[dict[str, float]] = [{} for _ in records]  # from other records of the same table
+    for each in set(keys):
+        together = [number for number, key in enumerate(keys) if key == each]
+        for number, more in zip(together, front_distances([records[n] for n in together]), strict=True):
+            derived[number] = more
+    frame = pd.DataFrame([_row(record, number, measures, derived[number]) for number, record in enumerate(records)])
     tables = []
     for values, group in frame.groupby(TABLE_KEY, sort=True):
         members = [records[number] for number in group["number"]]
         complete = group[group["status"] == "complete"]
-        rows = _summarise(complete, measures, _labels(members))
+        labels = _labels(members)
+        rows = _summarise(complete, measures, labels)
         failed = [_failure(record) for record in members if record.status == "failed"]
         n_tasks = max(len(record.test_samples) for record in members)
-        tables.append(LeaderboardTable(dict(zip(TABLE_KEY, map(str, values), strict=True)), n_tasks, rows, failed))
+        named = dict(zip(TABLE_KEY, map(str, values), strict=True))
+        tables.append(LeaderboardTable(named, n_tasks, rows, failed, preference_figures(members, labels)))
     return tables
 
 
@@ -109,15 +130,17 @@ def _measures(records: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys([*METRICS, *COSTS, *sorted(found)]))
 
 
-def _row(record: RunRecord, number: int, measures: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {**record.metrics, **record.costs}
+def _table_key(record: RunRecord) -> tuple[str, ...]:
+    """Return the values of TABLE_KEY."""
+    options = _words(_stream_options(record))
+    return (record.stream, record.stream_version, options, record.scenario, record.protocol)
+
+
+def _row(record: RunRecord, number: int, measures: Sequence[str], derived: Mapping[str, float]) -> dict[str, Any]:
+    values: dict[str, Any] = {**record.metrics, **record.costs, **derived}
     return {
         "number": number,
-        "stream": record.stream,
-        "stream_version": record.stream_version,
-        "stream_options": _words(_stream_options(record)),
-        "scenario": record.scenario,
-        "protocol": record.protocol,
+        **dict(zip(TABLE_KEY, _table_key(record), strict=True)),
         "strategy": record.strategy,
         "config_hash": record.config_hash,
         "seed": record.seed,
