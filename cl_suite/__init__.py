@@ -28,7 +28,15 @@ _HOME = {
     "prepare": ["PrepareImages", "PrepareVectors"],
     "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
-    "gradient_vectors": ["flat_gradient", "write_gradient"],
+    "gradient_vectors": ["flat_gradient", "flatten", "project", "write_gradient"],
+    "fisher": [
+        "check_own_gradients",
+        "competing_outputs",
+        "fisher_diagonal",
+        "quadratic_penalty",
+        "squared_gradients",
+        "stable_shares",
+    ],
     "gradient_strategy": ["GradientStrategy"],
     "strategy": [
         "ModelPredictor",
@@ -71,6 +79,8 @@ _HOME = {
     "bayes.mean_field": ["MeanField", "Parameters", "convex_combination", "divergence", "wasserstein"],
     "bayes.variational": ["VariationalOptions", "fit_posterior"],
     "preferences.protocols": ["PreferenceConditioned", "PreferenceSampled", "PreferenceTrained", "check_preference"],
+    "preferences.task_memory": ["TaskMemory"],
+    "preferences.trained": ["OnePerPreference", "PreferenceModels"],
     "checks": ["check_strategy"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -102,8 +112,16 @@ if TYPE_CHECKING:
     from cl_suite.experts.sparse import Pruning, expand, is_compact, load_network, stored_parameters
     from cl_suite.experts.trail import Trail
     from cl_suite.finetuning import Finetuning, FinetuningOptions
+    from cl_suite.fisher import (
+        check_own_gradients,
+        competing_outputs,
+        fisher_diagonal,
+        quadratic_penalty,
+        squared_gradients,
+        stable_shares,
+    )
     from cl_suite.gradient_strategy import GradientStrategy
-    from cl_suite.gradient_vectors import flat_gradient, write_gradient
+    from cl_suite.gradient_vectors import flat_gradient, flatten, project, write_gradient
     from cl_suite.image_files import (
         CIFAR10_FILES,
         CIFAR100_FILES,
@@ -123,6 +141,8 @@ if TYPE_CHECKING:
         PreferenceTrained,
         check_preference,
     )
+    from cl_suite.preferences.task_memory import TaskMemory
+    from cl_suite.preferences.trained import OnePerPreference, PreferenceModels
     from cl_suite.prepare import PrepareImages, PrepareVectors
     from cl_suite.projection.memory import GradientProjection
     from cl_suite.projection.options import ProjectionOptions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -72,11 +71,15 @@ class GradientStrategy(Strategy):
     def learn(self, experience: Experience) -> None:
         """Train on one experience."""
         self.start(experience)
-        self.train_on(experience, experience.batches())
+        self.train(experience)
         self.finish(experience)
         self.experiences_learned += 1
         if experience.task_id is not None and experience.task_id not in self.tasks_learned:
             self.tasks_learned.append(experience.task_id)
+
+    def train(self, experience: Experience) -> None:
+        """Between start and finish: by default one training on the experience's batches."""
+        self.train_on(experience, experience.batches())
 
     def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
         """Take one gradient step per batch."""
@@ -102,13 +105,18 @@ class GradientStrategy(Strategy):
                 if advice := getattr(part, "advice", ""):
                     experience.note(advice)
         if Requirement.BOUNDARIES in self.info.scenario.provides:
-            self.optimizer = self.make_optimizer()
-            if drops := getattr(self.config, "lr_drops", ()):
-                passes = itertools.count(1)
-                experience.watch(epoch=lambda: self._drop_rate(next(passes) in drops))
+            self.renew_optimizer()
+            if getattr(self.config, "lr_drops", ()):
+                experience.watch(epoch=self._drop_rate)
 
-    def _drop_rate(self, now: bool) -> None:
-        if now:
+    def renew_optimizer(self) -> None:
+        """Begin a training: a fresh optimiser, whose rate drops after so many epochs from now."""
+        self.optimizer = self.make_optimizer()
+        self._epochs_passed = 0
+
+    def _drop_rate(self) -> None:
+        self._epochs_passed += 1
+        if self._epochs_passed in self.config.lr_drops:
             for group in self.optimizer.param_groups:
                 group["lr"] *= self.config.lr_drop
 

@@ -1,4 +1,4 @@
-"""The gradient of all parameters as one vector, for methods that project it as a whole (GEM, A-GEM)."""
+"""All parameters, or their gradients, as one vector: for penalties, and methods that project it as a whole (A-GEM)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
+    """Return all entries as one vector, [P]."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def flat_gradient(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
@@ -19,3 +24,14 @@ def write_gradient(vector: Tensor, parameters: Sequence[Tensor]) -> None:
     for piece, parameter in zip(vector.split([p.numel() for p in parameters]), parameters, strict=True):
         if parameter.grad is not None:
             parameter.grad.copy_(piece.view(parameter.shape))
+
+
+def project(g: Tensor, g_ref: Tensor) -> Tensor:
+    """Return the vector nearest to `g` [P] that has no negative product with `g_ref` [P]; `g` itself where it has none.
+
+    A-GEM, Chaudhry et al. 2019, eq. 11. Nothing is read from the device.
+    """
+    product = g @ g_ref
+    # Zero where nothing is violated: then g - 0 * g_ref is g, bit for bit. Also where g_ref is zero and 0/0 is NaN.
+    factor = torch.where(product < 0, product / (g_ref @ g_ref), torch.zeros_like(product))
+    return g - factor * g_ref

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from cl_suite import (
@@ -25,19 +25,9 @@ from cl_suite import (
     UsageError,
     check_choices,
     flat_gradient,
+    project,
     write_gradient,
 )
-
-
-def project(g: Tensor, g_ref: Tensor) -> Tensor:
-    """Return the vector nearest to `g` [P] that has no negative product with `g_ref` [P]; `g` itself where it has none.
-
-    Nothing is read from the device.
-    """
-    product = g @ g_ref
-    # Zero where nothing is violated: then g - 0 * g_ref is g, bit for bit. Also where g_ref is zero and 0/0 is NaN.
-    factor = torch.where(product < 0, product / (g_ref @ g_ref), torch.zeros_like(product))
-    return g - factor * g_ref
 
 
 class AGEM(GradientStrategy):

@@ -11,31 +11,30 @@ happens after some tasks with batch normalisation. So no weight is held tighter 
 (2 lambda F <= 1 / lr); `strategy.cap=false` is the papers' penalty everywhere.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
 
 from cl_suite import (
     Batch,
     Classification,
     Experience,
     GradientStrategy,
-    Objective,
     Requirement,
     StreamInfo,
     UsageError,
     check_choices,
-    map_inputs,
-    restrict,
+    check_own_gradients,
+    competing_outputs,
+    fisher_diagonal,
+    flatten,
+    quadratic_penalty,
+    squared_gradients,
+    stable_shares,
 )
-
-GRADIENT_FLOATS = 2**26  # of per-sample gradients held at once: 256 MiB
-PIECE = 32  # samples whose gradients are held at once, at most: larger pieces are slower, on a CPU
 
 
 class EWC(GradientStrategy):
@@ -99,31 +98,18 @@ class EWC(GradientStrategy):
     def fisher(self, experience: Experience) -> Tensor:
         """Return the mean over samples of the squared gradient of log p(true label), [P], in evaluation mode."""
         self.model.eval()
-        wanted = min(self.config.fisher_samples or experience.n_samples, experience.n_samples)
-        parameters = self.model_parameters()
-        total, used = torch.zeros(parameters, device=self.info.device), 0
-        size = min(PIECE, wanted, max(1, GRADIENT_FLOATS // parameters))
-        with closing(experience.batches(epochs=1, batch_size=size, augment=False, phase="fisher")) as batches:
-            for batch in batches:
-                count = min(len(batch), wanted - used)
-                total += squared_gradients(
-                    self.model,
-                    self.info.objective,
-                    map_inputs(lambda value, count=count: value[:count], batch.inputs),
-                    batch.targets[:count],
-                    self._answering(batch)[:count],
-                    by_probability=self.config.fisher_weighting == "prob",
-                )
-                used += count
-                if used == wanted:
-                    break
-        return total / wanted
 
-    def _answering(self, batch: Batch) -> Tensor:
-        """Return which outputs compete for each sample, as in training: [B, C] bool."""
-        if self.task_masks is None or batch.task_ids is None:
-            return torch.ones(len(batch), self.info.n_outputs, dtype=torch.bool, device=self.info.device)
-        return self.task_masks[batch.task_ids]
+        def squares(batch: Batch) -> Tensor:
+            return squared_gradients(
+                self.model,
+                self.info.objective,
+                batch.inputs,
+                batch.targets,
+                competing_outputs(batch, self.task_masks, self.info.n_outputs),
+                by_probability=self.config.fisher_weighting == "prob",
+            )
+
+        return fisher_diagonal(experience, squares, samples=self.config.fisher_samples, like=self.shares)
 
     def constraints(self) -> dict[str, float]:
         """Return the mean penalty of the latest experience."""
@@ -155,53 +141,6 @@ class EWC(GradientStrategy):
         self.anchors = [value.to(self.info.device) for value in state["anchor"]]
 
 
-def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """Return all entries as one vector, [P]."""
-    return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def quadratic_penalty(theta: Tensor, importances: Sequence[Tensor], anchors: Sequence[Tensor]) -> Tensor:
-    """Return sum_k F_k (theta - theta*_k)^2 for each weight, [P] as all vectors here are; no factor 1/2."""
-    return torch.stack([F * (theta - anchor).square() for F, anchor in zip(importances, anchors, strict=True)]).sum(0)
-
-
-def stable_shares(importances: Sequence[Tensor], *, weight: float, lr: float) -> Tensor:
-    """Return by which share of each weight's F one step of size `lr` reaches the anchor at most, in (0, 1], [P].
-
-    The penalty's second derivative is 2 weight F, F the sum of `importances` [P] each; steps grow above 2 / lr, and
-    more than 1 / lr holds no tighter.
-    """
-    return (2 * lr * weight * torch.stack(list(importances)).sum(dim=0)).clamp(min=1).reciprocal()
-
-
-def squared_gradients(
-    model: nn.Module,
-    objective: Objective,
-    inputs: Any,
-    targets: Tensor,
-    visible: Tensor,
-    *,
-    by_probability: bool = False,
-) -> Tensor:
-    """Return the sum over samples of the squared gradient of the sample's own loss, [P].
-
-    visible:        [B, C] bool, the outputs that compete
-    by_probability: weigh each sample with exp(-loss), which for cross-entropy is its true label's probability
-    The model must be in evaluation mode: then a sample's answer does not depend on the others.
-    """
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-    def loss_of_one(parameters: dict[str, Tensor], sample: Any, target: Tensor, visible: Tensor) -> Tensor:
-        logits = functional_call(model, parameters, (map_inputs(lambda value: value[None], sample),))
-        return objective.loss(restrict(logits, visible), target[None])[0]
-
-    each = vmap(grad_and_value(loss_of_one), in_dims=(None, 0, 0, 0))
-    gradients, losses = each(parameters, inputs, targets, visible)
-    weights = losses.neg().exp() if by_probability else torch.ones_like(losses)
-    # In place: the squares of a piece would take as much memory as its gradients.
-    return torch.cat([weights @ gradient.flatten(1).square_() for gradient in gradients.values()])
-
-
 def _check(config: Any, info: StreamInfo, model: nn.Module) -> None:
     """Raise UsageError for options out of range, or a network whose samples have no gradient of their own."""
     check_choices(config, {"mode": ("online", "separate"), "fisher_weighting": ("none", "prob")})
@@ -216,9 +155,4 @@ def _check(config: Any, info: StreamInfo, model: nn.Module) -> None:
             f"strategy.fisher_weighting=prob needs one class per sample, but {info.stream} is "
             f"{info.objective.name}. Use none."
         )
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.track_running_stats:
-            raise UsageError(
-                f"EWC needs a gradient for each sample, but {name} normalises a batch by itself, also in evaluation. "
-                "Use a network with running statistics, e.g. model.name=resnet18_reduced."
-            )
+    check_own_gradients(model, "EWC")
