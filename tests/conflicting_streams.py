@@ -18,10 +18,11 @@ from cl_suite.presentation import Presentation
 from cl_suite.scenario import Scenario
 
 
-def conflicting_stream(*, n_tasks=2, count=60):
+def conflicting_stream(*, n_tasks=2, count=60, own=1.0):
     """Two classes; a feature that all tasks share changes its sign from task to task, one of a task's own does not.
 
-    Whoever learns task 1 by the shared feature loses task 0; whoever leaves its weights alone can learn both.
+    Whoever learns task 1 by the shared feature loses task 0; whoever leaves its weights alone can learn both, unless
+    `own`, the strength of a task's own feature, is 0: then the tasks contradict each other.
     """
     generator = generator_for(0, "conflicting")
 
@@ -30,7 +31,7 @@ def conflicting_stream(*, n_tasks=2, count=60):
         sign = (2.0 * targets - 1)[:, None]
         inputs = torch.zeros(number, 4 * (n_tasks + 1))
         inputs[:, :4] = sign * (-1) ** task
-        inputs[:, 4 * (task + 1) : 4 * (task + 2)] = sign
+        inputs[:, 4 * (task + 1) : 4 * (task + 2)] = own * sign
         noise = 1.5 * torch.randn(inputs.shape, generator=generator) * (inputs != 0)
         return Samples(inputs + noise, targets)
 
