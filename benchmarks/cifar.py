@@ -11,6 +11,7 @@ from cl_suite import (
     CIFAR100_FILES,
     DataRoot,
     PrepareImages,
+    Scenario,
     Seeds,
     Stream,
     StreamData,
@@ -129,6 +130,49 @@ class CIFAR100Superclasses(SplitCIFAR100):
             class_names=meta[self.names_key],
         )
         return tuple(replace(task, name=names[superclass]) for task, superclass in zip(tasks, order, strict=True))
+
+
+# Fine labels of IBCL's program, in the order of its tasks: an animal, and what is none.
+ANIMALS = (1, 4, 30, 32, 55, 67, 72, 73, 91, 95)
+OTHERS = (8, 13, 41, 48, 58, 69, 81, 85, 89, 90)
+
+
+class CIFAR100Animals(SplitCIFAR100):
+    """CIFAR-100 in 10 tasks with the same question: animal (0) or not (1), on another pair of classes each (IBCL).
+
+    Published with frozen features of an ImageNet network in place of the images: see `features.*`.
+    """
+
+    scenarios = (
+        Scenario.DOMAIN_INCREMENTAL,
+        Scenario.TASK_INCREMENTAL,
+        Scenario.CLASS_INCREMENTAL,
+        Scenario.TASK_AGNOSTIC,
+    )
+
+    @dataclass
+    class Config:
+        """How many of the pairs."""
+
+        n_tasks: int = 10  # the first so many pairs, 1 to 10
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Verify, read and cut; the labels mean the same in every task."""
+        return replace(super().load(root, seeds), labels="shared")
+
+    def cut(self, training: list[Path], test: Path, meta: Mapping[str, Any], seeds: Seeds) -> tuple[TaskData, ...]:
+        """Read the verified files and return a task for each pair, named after both classes."""
+        n_tasks = self.config.n_tasks
+        if not 1 <= n_tasks <= len(ANIMALS):
+            raise UsageError(f"stream.n_tasks={n_tasks} is not a number of pairs. Use 1 to {len(ANIMALS)}.")
+        tasks = split_by_class(
+            read_cifar(training, self.labels_key),
+            read_cifar([test], self.labels_key),
+            n_tasks=n_tasks,
+            class_order=[each for pair in zip(ANIMALS[:n_tasks], OTHERS[:n_tasks], strict=True) for each in pair],
+            class_names=meta[self.names_key],
+        )
+        return tuple(replace(task, name=" / ".join(task.classes), classes=("animal", "other")) for task in tasks)
 
 
 class SplitCIFAR10(_CIFAR):

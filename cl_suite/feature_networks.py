@@ -152,12 +152,7 @@ def _ours(
 ) -> tuple[nn.Module, dict[str, Any]]:
     targets = data.tasks[0].train.targets
     n_outputs = len(data.tasks[0].classes) if targets.dim() == 1 else targets.shape[1]
-    try:
-        network = build_network(options.network, shape, n_outputs)
-    except (RuntimeError, ValueError, ZeroDivisionError) as problem:
-        raise UsageError(
-            f"features.network={options.network} cannot read images of shape {shape}. Use conv_small or resnet18."
-        ) from problem
+    network = build_network(options.network, shape, n_outputs)
     if any(getattr(module, "track_running_stats", True) is False for module in network.modules()):
         raise UsageError(
             f"features.network={options.network} normalises each batch by itself, so that a sample has no features of "

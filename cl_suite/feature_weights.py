@@ -46,7 +46,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:  # safetensors, zip and pickle each have errors of their own
         unsafe = isinstance(problem, pickle.UnpicklingError)
-        reason = "it holds more than tensors, or is damaged" if unsafe else shorten(str(problem), 150)
+        reason = "it holds more than tensors, or is damaged" if unsafe else shorten(str(problem), 150) or "empty"
         raise DataError(f"features.weights: {file} cannot be read ({reason}). Save a plain state_dict.") from problem
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(

@@ -17,8 +17,9 @@ from cl_suite.config import RunConfig
 from cl_suite.feature_networks import FeatureOptions, frozen_network
 from cl_suite.features import as_features, on_card
 from cl_suite.planning import Request, plan
-from cl_suite.record import ADDED_GROUPS, config_hash
+from cl_suite.record import ADDED_GROUPS, RunRecord, config_hash
 from cl_suite.registry import STREAM, choose
+from cl_suite.report.tables import build_tables
 from cl_suite.runs import run_one
 from cl_suite.seeding import generator_for
 
@@ -211,7 +212,12 @@ def test_a_state_dict_of_another_network_is_refused_with_the_first_key(saved, tm
         assert "\n" not in str(refused.value)
     torch.save([1], tmp_path / "list.pt")
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
-    for name, message in (("list.pt", "holds no state_dict"), ("broken.safetensors", "cannot be read")):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for name, message in (
+        ("list.pt", "holds no state_dict"),
+        ("broken.safetensors", "cannot be read"),
+        ("empty.pt", r"cannot be read \(empty\)"),
+    ):
         with pytest.raises(DataError, match=message):
             made(weights=str(tmp_path / name))
 
@@ -227,7 +233,7 @@ def test_a_state_dict_of_another_network_is_refused_with_the_first_key(saved, tm
         ({"network": "none", "weights": "random"}, r"Set features\.network"),
         ({"epochs": 0}, "Use 1 or more"),
         ({"lr": float("nan")}, "not a step size"),
-        ({"network": "alexnet"}, r"cannot read images of shape \(3, 8, 8\)"),
+        ({"network": "alexnet"}, "normalises each batch by itself"),
         ({"network": "resnet18_gpm"}, "normalises each batch by itself"),
         ({"weights": "first_task", "lr": 1e30}, "not finite. Lower features.lr"),
     ],
@@ -352,3 +358,17 @@ def test_a_protocol_does_not_lay_its_network_for_images_on_features(tmp_path):
     usual = plan(request(tmp_path, strategy="finetune", stream="split_cifar100"))
     assert asked.config["model"]["name"] == "auto" and usual.config["model"]["name"] == "conv_small"
     assert asked.config["train"] == usual.config["train"]
+
+
+def test_runs_on_features_share_no_table_with_runs_on_images():
+    def row(**features):
+        config = {"stream": {"n_tasks": 5}, "features": {**ADDED_GROUPS["features"], **features}}
+        return RunRecord(
+            "er", "split_digits", "task_incremental", "quick", 0, config=config, R=[[0.5]], metrics={"acc": 0.5}
+        )
+
+    before = RunRecord(
+        "er", "split_digits", "task_incremental", "quick", 1, config={"stream": {"n_tasks": 5}}, R=[[0.5]]
+    )
+    assert len(build_tables([before, row()])) == 1
+    assert len(build_tables([before, row(), row(network="lenet5"), row(network="lenet5", weights="random")])) == 3

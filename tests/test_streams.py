@@ -149,6 +149,25 @@ def test_superclasses_are_tasks_of_five_named_and_divided_as_the_files_say(root)
         loaded("cifar100_superclasses", root, task_order="odd")
 
 
+def test_animals_are_told_from_others_on_another_pair_of_classes_in_each_task(root):
+    data = loaded("cifar100_animals", root)
+    assert choose(STREAM, "cifar100_animals").cls.scenarios[0] is Scenario.DOMAIN_INCREMENTAL
+    assert data.labels == "shared" and {task.classes for task in data.tasks} == {("animal", "other")}
+    animals, others = (1, 4, 30, 32, 55, 67, 72, 73, 91, 95), (8, 13, 41, 48, 58, 69, 81, 85, 89, 90)
+    assert [task.name for task in data.tasks] == [
+        f"class {a} / class {b}" for a, b in zip(animals, others, strict=True)
+    ]
+    for task, animal, other in zip(data.tasks, animals, others, strict=True):
+        # The files' labels count 0 to 99 over and over.
+        assert [(animal, other)[label] for label in task.train.targets] == (task.train.index % 100).tolist()
+        assert (len(task.train), len(task.test)) == (6, 4)
+    few = loaded("cifar100_animals", root, n_tasks=3)
+    assert [task.name for task in few.tasks] == [task.name for task in data.tasks[:3]]
+    for n_tasks in (0, 11):
+        with pytest.raises(UsageError, match="is not a number of pairs"):
+            loaded("cifar100_animals", root, n_tasks=n_tasks)
+
+
 def test_an_unknown_class_order_is_refused(root):
     with pytest.raises(UsageError, match="Use natural or seeded"):
         loaded("split_mnist", root, class_order="random")
@@ -172,7 +191,9 @@ def test_a_truncated_file_is_named(root):
         loaded("split_mnist", root)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(installed(STREAM)) if name.endswith(("mnist", "00", "10"))])
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(installed(STREAM)) if name.endswith(("mnist", "00", "10", "animals"))]
+)
 def test_absent_data_names_file_place_and_next_move(name, tmp_path):
     with pytest.raises(DataError) as refused:
         loaded(name, DataRoot(tmp_path / "empty", offline=True))
@@ -355,3 +376,12 @@ def test_the_real_superclasses_are_the_published_ones():
     assert data.tasks[0].name == "aquatic_mammals"
     assert data.tasks[0].classes == ("beaver", "dolphin", "otter", "seal", "whale")
     assert all((len(task.train), len(task.test)) == (2500, 500) for task in data.tasks)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
+def test_the_real_animals_are_animals():
+    data = loaded("cifar100_animals", DataRoot(Path(os.environ["CL_SUITE_DATA"]), offline=True))
+    names = "aquarium_fish beaver dolphin flatfish otter ray seal shark trout whale"
+    assert [task.name.split(" / ")[0] for task in data.tasks] == names.split()
+    assert all((len(task.train), len(task.test)) == (1000, 200) for task in data.tasks)
