@@ -76,7 +76,7 @@ class IBCL(Strategy):
 
         prior_deviations: list[float] = field(default_factory=lambda: [0.2, 0.25, 0.3])  # one posterior a task for each
         distance: str = "rms"  # between posteriors: rms (ours), w2 (theory), normalised (code)
-        threshold: float = 0.01  # a new posterior as close as this to a kept one is replaced by it; 0 = keep all
+        threshold: float = 0.005  # a new posterior as close as this to a kept one is replaced by it; 0 = keep all
         combine: str = "linear"  # linear: one Gaussian (code); mixture (theory); sum_of_normals: its variance adds up
         hdr_mass: float = 0.01  # probability of each parameter's highest-density interval, between 0 and 1 (code: 0.01)
         alpha: float | None = None  # says the mass instead of hdr_mass
