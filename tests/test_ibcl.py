@@ -101,7 +101,7 @@ def test_passes_over_the_data_are_the_number_of_priors_however_many_preferences(
     many.run()
     for harness in (learned, many):
         entries = harness.preferences.entries
-        assert [entry["trainings"] for entry in entries] == [3.0, 3.0]
+        assert [entry["passes"] for entry in entries] == [3.0, 3.0]
         assert [entry["steps"] for entry in entries] == [3 * 8 * 3] * 2  # priors x epochs x batches
         assert [entry["steps_in_answering"] for entry in entries] == [0, 0]
     assert many.preferences.entries[1]["asked"] == 41
@@ -292,7 +292,7 @@ def test_resumed_it_gives_bitwise_the_same_scores_and_trade_offs(tmp_path, learn
     resumed = harness_asked(IBCL, checkpoint=tmp_path / "state", **FAST)
     assert resumed.run().R == learned.results.R
     for one, other in zip(resumed.preferences.entries, learned.preferences.entries, strict=True):
-        for name in ("preferences", "scores", "weighted", "per_task", "trainings", "steps"):
+        for name in ("preferences", "scores", "weighted", "per_task", "passes", "steps"):
             assert one[name] == other[name], name
 
 

@@ -134,7 +134,7 @@ def test_a_run_asks_after_each_experience_and_the_page_has_its_table_and_figures
     assert [entry["asked"] for entry in asked] == [1, 3, 3, 3, 3]
     assert record["config"]["preferences"]["evaluate"] is True
     metrics = record["metrics"]
-    assert metrics["preference_trainings"] == 3 and metrics["preferences_asked"] == 3
+    assert metrics["preference_passes"] == 3 and metrics["preferences_asked"] == 3
     assert 0 < metrics["preference_mean"] <= metrics["preference_best"] <= 1
     assert metrics["preference_hypervolume"] > 0.3
     last = asked[-1]

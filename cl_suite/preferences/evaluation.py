@@ -69,7 +69,7 @@ class PreferenceEvaluation:
                 "scores": {name: rows[:SHOWN] for name, rows in scores.items()},
                 "weighted": {name: fmean(values) for name, values in sums.items()},
                 "per_task": {name: per_task(rows, wanted) for name, rows in scores.items()},
-                "trainings": drawn / own,
+                "passes": drawn / own,  # over the experience, replayed samples counted
                 "steps": steps,
                 "train_seconds": seconds,
                 "steps_in_answering": meter.optimizer_steps - steps_before,
@@ -104,7 +104,7 @@ class PreferenceEvaluation:
             "preference_peak": max(last["per_task"]["mean"]),
             "preference_bwt": fmean(transfer) if transfer else None,
             "preference_hypervolume": hypervolume(points) if points else None,
-            "preference_trainings": last["trainings"],
+            "preference_passes": last["passes"],
             "preferences_asked": float(last["asked"]),
             "preference_seconds": last["train_seconds"] + last["answer_seconds"],
         }
@@ -131,5 +131,5 @@ class PreferenceEvaluation:
 
 
 def _counts(meter: Meter) -> tuple[int, int, float]:
-    """Return (own samples drawn, optimiser steps, seconds of training) so far."""
-    return meter.samples_drawn - meter.samples_replayed, meter.optimizer_steps, meter.train_seconds
+    """Return (samples drawn, optimiser steps, seconds of training) so far."""
+    return meter.samples_drawn, meter.optimizer_steps, meter.train_seconds

@@ -31,8 +31,8 @@ PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
     "average model drawn for a preference, mean over preferences; per task: accuracies, each counted by how much a "
     "preference wants the task. Hypervolume and distance to the front of preference_joint (one model for each "
-    "preference, trained on the samples of all tasks): of the curve between the first two tasks. Passes: over the last "
-    "task's samples, in units of train.epochs."
+    "preference, trained on the samples of all tasks): of the curve between the first two tasks. Passes: samples drawn for "
+    "the last task, replayed ones included, in units of train.epochs over it."
 )
 
 
@@ -214,7 +214,7 @@ _PREFERENCE_COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Hypervolume", _percent("preference_hypervolume")),
     ("Distance", _percent("preference_front_distance")),
     ("Asked", _mean("preferences_asked", _whole)),
-    ("Passes", _mean("preference_trainings", _one_decimal)),
+    ("Passes", _mean("preference_passes", _one_decimal)),
     ("Seconds", _mean("preference_seconds", _seconds)),
     ("State", _mean("state_bytes", _size)),
     ("Seeds", _seeds),

@@ -44,7 +44,7 @@ METRICS = [
     "preference_bwt",
     "preference_hypervolume",
     "preference_front_distance",
-    "preference_trainings",
+    "preference_passes",
     "preferences_asked",
     "preference_seconds",
 ]
