@@ -31,8 +31,8 @@ PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
     "average model drawn for a preference, mean over preferences; per task: accuracies, each counted by how much a "
     "preference wants the task. Hypervolume and distance to the front of preference_joint (one model for each "
-    "preference, trained on the samples of all tasks): of the curve between the first two tasks. Passes: samples drawn for "
-    "the last task, replayed ones included, in units of train.epochs over it."
+    "preference, trained on the samples of all tasks): of the curve between the first two tasks. Passes: samples drawn "
+    "for the last task, replayed ones included, in units of train.epochs over it."
 )
 
 
