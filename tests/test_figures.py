@@ -31,6 +31,14 @@ LINES = {
     "series": {"conv1": [3, None, 8], "conv2": [None, None, None]},
 }
 
+CURVES = {
+    "kind": "curves",
+    "title": "Two tasks",
+    "x_label": "task 0",
+    "y_label": "task 1",
+    "series": {"mine": [[0.9, 0.2], [0.7, 0.6]], "theirs": [[0.8, 0.3]]},
+}
+
 
 def put(results: Path, figures: Any, *, strategy: str = "cuber", seed: int = 0, lr: float = 0.1, **fields: Any) -> str:
     """Save a record of one task with these figures; return its config hash."""
@@ -56,13 +64,13 @@ def report(results: Path) -> tuple[str, list[Path]]:
     return leaderboard.read_text(encoding="utf-8"), figures
 
 
-def test_both_kinds_are_drawn_and_linked_under_their_table(tmp_path: Path) -> None:
-    config = put(
-        tmp_path, {"regimes": MAP, "basis": LINES, "plain": {k: v for k, v in MAP.items() if k != "categories"}}
-    )
+def test_all_kinds_are_drawn_and_linked_under_their_table(tmp_path: Path) -> None:
+    plain = {key: value for key, value in MAP.items() if key != "categories"}
+    curves = {"curves": CURVES, "logarithmic": changed(CURVES, log_x=True, log_y=True)}
+    config = put(tmp_path, {"regimes": MAP, "basis": LINES, "plain": plain, **curves})
     text, figures = report(tmp_path)
     stem = f"split_digits_task_incremental_cuber_{config}"
-    assert [path.name for path in figures] == [f"{stem}_{name}.png" for name in ("regimes", "basis", "plain")]
+    assert [path.name for path in figures] == [f"{stem}_{name}.png" for name in ("regimes", "basis", "plain", *curves)]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
     assert f"\nFigures: [cuber regimes](figures/{stem}_regimes.png), [cuber basis](figures/" in text
     assert "Left out" not in text
@@ -94,7 +102,7 @@ def changed(figure: dict[str, Any], **fields: Any) -> dict[str, Any]:
     ("figure", "reason"),
     [
         (3, "not a dictionary"),
-        (changed(MAP, kind="pie"), "kind is 'pie', not map or lines"),
+        (changed(MAP, kind="pie"), "kind is 'pie', not map or lines or curves"),
         ({"kind": ["map"]}, "kind is"),
         ({key: value for key, value in MAP.items() if key != "panels"}, "panels is missing"),
         (changed(MAP, title=None), "title is not text"),
@@ -106,6 +114,10 @@ def changed(figure: dict[str, Any], **fields: Any) -> dict[str, Any]:
         (changed(LINES, x=[1, None, 3]), "x is not a list of numbers"),
         (changed(LINES, series={}), "series is not a dictionary"),
         (changed(LINES, series={"conv1": [1, 2]}), "series 'conv1' is not 3 numbers or null"),
+        (changed(CURVES, series={}), "series is not a dictionary of curves"),
+        (changed(CURVES, series={"mine": [[1, 2], [3]]}), "series 'mine' is not a list of [x, y]"),
+        (changed(CURVES, series={"mine": [[1, None]]}), "series 'mine' is not a list of [x, y]"),
+        (changed(CURVES, series={"mine": []}), "series 'mine' is not a list of [x, y]"),
     ],
 )
 def test_a_malformed_figure_is_named_and_the_others_are_drawn(tmp_path: Path, figure: Any, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Published settings of gradient projection fit the networks they name, with the numbers of the papers' programs."""
+"""Published settings of gradient projection and IBCL fit the networks they name, with the programs' numbers."""
 
 from importlib.resources import files
 
@@ -18,13 +18,13 @@ SHAPES = {
 STRATEGIES = ("gpm", "trgp", "cuber")
 
 
-def composed(strategy, stream):
+def composed(strategy, stream, scenario="task_incremental"):
     return compose_config(
         strategy=strategy,
         strategy_config=choose(STRATEGY, strategy).cls.config_for,
         stream=stream,
         stream_config=choose(STREAM, stream).cls.Config,
-        scenario="task_incremental",
+        scenario=scenario,
         overrides=["protocol=paper"],
     )
 
@@ -59,3 +59,18 @@ def test_a_shortcut_uses_as_many_samples_as_the_first_convolution_of_its_block()
 def test_settings_are_named_after_a_strategy_and_a_stream():
     names = {entry.name.removesuffix(".yaml") for entry in (files("configs") / "reproduce").iterdir()}
     assert {f"{strategy}_{stream}" for strategy in STRATEGIES for stream in SHAPES} <= names
+
+
+@pytest.mark.parametrize("stream", ["cifar100_animals", "newsgroups_computer"])
+def test_ibcl_s_settings_are_those_of_its_program_and_claim_no_figure(stream):
+    composition = composed("ibcl", stream, scenario="domain_incremental")
+    chosen = composition.run.strategy
+    assert not composition.target
+    assert (chosen.kl_scale, chosen.kl_estimate, chosen.init) == ("per_batch", "sampled", "standard")
+    assert (chosen.distance, chosen.combine, chosen.sample) == ("normalised", "linear", "tensor_scalar")
+    assert (chosen.threshold, chosen.hdr_mass, chosen.samples) == (0.01, 0.01, 10)
+    assert composition.run.preferences.evaluate and composition.run.preferences.draw == "normalised"
+    composition.run.preferences.check()
+    chosen.check_variational()
+    network = build_network(composition.run.model.name, (512,), 2, hidden=tuple(composition.run.model.hidden))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 2 * 513  # the small head
