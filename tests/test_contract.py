@@ -19,6 +19,9 @@ OPTIONS = {  # the suite trains each strategy dozens of times, so fewer passes o
     "tame": ["strategy.window=10", "strategy.selector_epochs=2", "strategy.prune_experts=0.5"],  # a short stream
 }
 
+# One of each kind; of the others this is slow, together: pytest -m slow.
+ALSO_TOLD = {"finetune", "er", "der++", "icarl", "k_fpf", "ewc", "tame", "ibcl", "preference_replay"}
+
 
 def fitting(name):
     """Return the scenarios that a strategy does not exclude, the one that tells least first."""
@@ -38,7 +41,10 @@ def test_every_installed_strategy_conforms_where_it_is_told_least(name):
     assert_conforms(name, fitting(name)[:1])
 
 
-@pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in ALSO_TOLD else pytest.mark.slow) for name in sorted(installed(STRATEGY))],
+)
 def test_every_installed_strategy_conforms_where_task_ids_are_told(name):
     if len(fitting(name)) == 1:
         pytest.skip("it is told the task above")
