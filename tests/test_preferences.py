@@ -103,8 +103,9 @@ def test_hypervolume_and_distance_by_hand():
     assert front(points) == [(0.2, 0.9), (0.6, 0.6), (0.9, 0.2)]
     assert hypervolume(points) == pytest.approx(0.2 * 0.9 + 0.4 * 0.6 + 0.3 * 0.2)
     assert hypervolume([(1.0, 1.0), (0.3, 0.3)]) == 1.0
-    assert distance_to_front([(0.6, 0.6), (0.9, 0.6)], [(0.9, 0.2), (0.6, 0.6)]) == pytest.approx(0.15)
-    assert distance_to_front(points, [(0.6, 0.6), (0.1, 0.1)]) > 0  # a dominated point is no reference
+    assert distance_to_front([(0.6, 0.6), (0.1, 0.1)], [(0.9, 0.2), (0.6, 0.6)]) == pytest.approx(0.25)
+    assert distance_to_front(points, points) == 0.0
+    assert distance_to_front([(0.6, 0.6)], [(0.6, 0.6), (0.1, 0.1)]) == 0.0  # a dominated point is no reference
 
 
 # ---- the command

@@ -54,6 +54,9 @@ def hypervolume(points: Sequence[Point]) -> float:
 
 
 def distance_to_front(points: Sequence[Point], reference: Sequence[Point]) -> float:
-    """Return the mean Euclidean distance from each point to the nearest one of the reference's front."""
-    others = front(reference)
-    return fmean(min(math.dist(point, other) for other in others) for point in points)
+    """Return how far the reference's front is from these points: the inverted generational distance.
+
+    Mean over the points of the front of the Euclidean distance to the nearest of `points` (Coello & Cortes 2005); 0 for
+    the reference itself. A point that wants one task alone is low on the other by choice, so it does not count against.
+    """
+    return fmean(min(math.dist(other, point) for point in points) for other in front(reference))
