@@ -52,6 +52,7 @@ class TAME(Strategy):
         judge: str = "loss"  # what must be below an expert's threshold to call it back: loss (ours), smoothed (paper)
         confirm: bool = True  # ours: judge on the batch after the alarm, as the first may be of two tasks; paper: False
         allow_reuse: bool = True  # False: every change makes an expert
+        callable_after: int = 0  # ours: batches an expert must have learned to be called back; paper: 0
         detect: str = "loss"  # loss (paper), boundaries: an oracle, where the scenario tells when a task begins
         rollback: int = 0  # ours: batches by which a change may be noticed late; costs as many copies of an expert
         reset_ewma_on_switch: bool = True  # ours; released: False, an expert called back alarms until losses fade
@@ -71,8 +72,9 @@ class TAME(Strategy):
         c.check_selector()
         choices = {"accept": ("first", "largest_margin"), "probe": ("on_alarm", "all"), "judge": ("smoothed", "loss")}
         check_choices(c, choices | {"detect": ("loss", "boundaries"), "route": ("selector", "entropy", "task")})
-        if c.rollback < 0:
-            raise UsageError(f"strategy.rollback={c.rollback} is not a number of batches. Use 0 (none) or more.")
+        for name in ("rollback", "callable_after"):
+            if getattr(c, name) < 0:
+                raise UsageError(f"strategy.{name}={getattr(c, name)} is not a number of batches. Use 0 or more.")
         if not isinstance(info.objective, Classification):
             raise UsageError("tame watches a classification loss, which this stream does not have. Use finetune or er.")
         self.info, self.build_model = info, build_model
@@ -166,8 +168,7 @@ class TAME(Strategy):
 
         Return whether that is a change; with `stay` it is none if the active expert explains the batch after all.
         """
-        c, left = self.config, self.active
-        smoothed = c.judge == "smoothed"
+        c, left, smoothed = self.config, self.active, self.config.judge == "smoothed"
         margins = {n: each.detector.margin(losses[n], smoothed=smoothed) for n, each in enumerate(self.experts)}
         if stay and margins[left] > 0:
             self.experts[left].detector.activate(reset=True)
@@ -175,7 +176,8 @@ class TAME(Strategy):
         if c.detect == "boundaries":  # whatever its threshold, it is told not to be the one
             margins.pop(left)
         trained = [number for number, expert in enumerate(self.experts) if expert.steps]  # one undone has none
-        accepting = [number for number in trained if margins.get(number, 0) > 0 and c.allow_reuse]
+        enough = [number for number in trained if self.experts[number].steps >= c.callable_after]
+        accepting = [number for number in enough if margins.get(number, 0) > 0 and c.allow_reuse]
         self.switches += 1
         if accepting:
             self.active = accepting[0] if c.accept == "first" else max(accepting, key=margins.__getitem__)
@@ -223,13 +225,11 @@ class TAME(Strategy):
         c = self.config
         if len(self.experts) < 2 or c.route != "selector":
             return
-        known = self.memory.experts()
-        if not known:
+        if not (known := self.memory.experts()):
             return
-        selector = self._new_selector(len(self.experts))
-        selector.network.heads.open(known)
-        selector.fit(experience, self.memory, prune=prune)
-        self.selector = selector
+        self.selector = self._new_selector(len(self.experts))
+        self.selector.network.heads.open(known)
+        self.selector.fit(experience, self.memory, prune=prune)
 
     def _new_selector(self, outputs: int) -> Selector:
         return Selector(self.build_model, self.config, outputs=outputs)
@@ -316,5 +316,5 @@ class TAME(Strategy):
     def expected_samples(self, info: StreamInfo) -> int:
         """Return the stream, the selector's trainings, and a pruning; how many experts come is not known."""
         c = self.config
-        trainings = info.n_experiences // c.selector_every if c.selector_every else 1
-        return info.planned_samples + c.selector_memory * c.selector_epochs * trainings
+        every = c.selector_every or info.n_experiences
+        return info.planned_samples + c.selector_memory * c.selector_epochs * (info.n_experiences // every)

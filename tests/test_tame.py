@@ -223,6 +223,16 @@ def test_an_alarm_is_judged_on_the_next_batch_also_after_a_resume(kept):
     assert strategy.active == 1 and strategy.experts[1].steps == 4  # the half one too
 
 
+@pytest.mark.parametrize("callable_after", [0, 10_000])
+def test_an_expert_is_called_back_only_once_it_has_learned_enough(callable_after):
+    strategy, own, other = trained_on_one_task()
+    strategy.config.callable_after = callable_after
+    watched = Watched()
+    for batch in [*other * 4, *own[:4]]:
+        strategy._meet(watched, batch)
+    assert strategy.active == (0 if callable_after == 0 else 2)
+
+
 def test_a_batch_of_two_tasks_does_not_hide_that_one_of_them_came_back():
     """97.5 batches a visit: changes lie within batches. The paper's rule makes a superfluous expert here."""
     uneven = permuted_clusters(count=390)
@@ -454,6 +464,7 @@ def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
         ({"lr_drop": -1.0}, "strategy.lr_drop=-1.0 is not possible"),
         ({"std_floor": math.nan}, "strategy.std_floor must be 0 or more"),
         ({"rollback": -1}, "strategy.rollback=-1 is not a number of batches"),
+        ({"callable_after": -1}, "strategy.callable_after=-1 is not a number of batches"),
         ({"detect": "ids"}, "strategy.detect=ids is not known"),
         ({"squash": "relu"}, "strategy.squash=relu is not known"),
     ],
