@@ -39,6 +39,7 @@ ADDED: dict[tuple[str, str], Any] = {
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
     ("strategy", "judge"): "smoothed",
+    ("strategy", "callable_after"): 0,
 }
 # A group of options added since, at the values that are what was done before.
 ADDED_GROUPS: dict[str, Any] = {
