@@ -9,13 +9,13 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from cl_suite import (
+    CLINC150_FILES,
     DataError,
     DataRoot,
     PrepareVectors,
@@ -26,14 +26,9 @@ from cl_suite import (
     StreamData,
     TaskData,
     UsageError,
+    read_clinc150,
 )
 
-# sha256 of the files of github.com/clinc/oos-eval at the commit they are fetched from.
-CLINC150_FILES = {
-    "clinc150/data_full.json": "sha256:36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
-    "clinc150/domains.json": "sha256:b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a",
-}
-CLINC150_ADDRESS = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data"
 NEWSGROUPS_FOLDER = "20newsgroups"  # below the data root, handed to scikit-learn as its data_home
 NEWSGROUPS_CACHE = "20news-bydate_py3.pkz"  # as scikit-learn calls it
 
@@ -156,17 +151,10 @@ class CLINC150Pairs(_TextPairs):
 
     def read(self, root: DataRoot) -> Texts:
         """Verify and read: the group of a text is the domain of its intent."""
-        paths = root.verified(self.files, what="CLINC150", download=self.download)
-        content, domains = (json.loads(path.read_text(encoding="utf-8")) for path in paths.values())
-        domain_of = {intent: domain for domain, intents in domains.items() for intent in intents}
-        train, test = ([(text, domain_of[intent]) for text, intent in content[part]] for part in ("train", "test"))
+        texts = read_clinc150(root, self.files)
+        domain_of = {intent: domain for domain, intents in texts.groups.items() for intent in intents}
+        train, test = ([(text, domain_of[intent]) for text, intent in part] for part in (texts.train, texts.test))
         return Texts(train, test, self.files)
-
-    def download(self, folder: Path) -> None:
-        """Fetch from the authors' repository."""
-        for name in self.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(f"{CLINC150_ADDRESS}/{Path(name).name}", str(folder / name), progress=False)
 
 
 class NewsgroupsComputer(_TextPairs):

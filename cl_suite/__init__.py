@@ -25,6 +25,19 @@ _HOME = {
         "read_mnist",
         "read_pickle",
     ],
+    "hwu64_files": ["HWU64_FILES"],
+    "text_files": [
+        "CLINC150_ADDRESS",
+        "CLINC150_FILES",
+        "LabelledTexts",
+        "fetch_files",
+        "read_clinc150",
+        "read_hwu64",
+        "read_rows",
+        "text_tasks",
+    ],
+    "texts": ["PrepareTexts", "decode_texts", "encode_texts"],
+    "tokens": ["TextOptions", "as_tokens"],
     "prepare": ["PrepareImages", "PrepareVectors"],
     "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
@@ -122,6 +135,7 @@ if TYPE_CHECKING:
     )
     from cl_suite.gradient_strategy import GradientStrategy
     from cl_suite.gradient_vectors import flat_gradient, flatten, project, write_gradient
+    from cl_suite.hwu64_files import HWU64_FILES
     from cl_suite.image_files import (
         CIFAR10_FILES,
         CIFAR100_FILES,
@@ -175,4 +189,16 @@ if TYPE_CHECKING:
     from cl_suite.supermasks.superposition import TaskInference
     from cl_suite.supermasks.task_inference import confidences, is_new_task
     from cl_suite.task_tensors import TaskTensors
+    from cl_suite.text_files import (
+        CLINC150_ADDRESS,
+        CLINC150_FILES,
+        LabelledTexts,
+        fetch_files,
+        read_clinc150,
+        read_hwu64,
+        read_rows,
+        text_tasks,
+    )
+    from cl_suite.texts import PrepareTexts, decode_texts, encode_texts
+    from cl_suite.tokens import TextOptions, as_tokens
     from cl_suite.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs

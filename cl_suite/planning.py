@@ -21,6 +21,7 @@ from cl_suite.record import config_hash, record_path
 from cl_suite.registry import STRATEGY, STREAM, Chosen, choose, installed
 from cl_suite.scenario import Requirement, Scenario
 from cl_suite.seeding import Seeds
+from cl_suite.tokenizers import pinned_tokenizer
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def plan(request: Request) -> Plan:
     )
     check_requirements(strategy, composed.run.strategy, scenario)
     check_preferences(strategy, composed.run.preferences, scenario)
-    plain = pinned(composed.plain) | _sources(strategy, stream)
+    plain = pinned_tokenizer(pinned(composed.plain)) | _sources(strategy, stream)
     path = record_path(
         request.results,
         stream=stream.name,
@@ -127,6 +128,8 @@ def check_preferences(strategy: Chosen, settings: PreferenceSettings, scenario: 
     """Refuse to ask for trade-offs where the strategy cannot answer or no tasks are told apart."""
     settings.check()
     if not settings.evaluate:
+        if settings != PreferenceSettings():
+            raise UsageError("preferences.* says what to ask for, but nothing is asked. Add --evaluate preferences.")
         return
     if Requirement.BOUNDARIES not in scenario.provides:
         raise UsageError(

@@ -144,6 +144,7 @@ class Presentation:
             planned_samples=self.visits[-1].end,
             planned_steps=self._planned_steps(),
             card=card or {},
+            vocabulary=data.vocabulary,
         )
 
     def _planned_steps(self) -> int:

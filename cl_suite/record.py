@@ -35,6 +35,11 @@ SCHEMA_VERSION = 1
 # Options added since records were first written, at the value that is what was done before: there they do not count.
 ADDED: dict[tuple[str, str], Any] = {
     ("model", "future"): False,
+    ("model", "dimensions"): None,
+    ("model", "frozen_embeddings"): False,
+    ("model", "encoder"): None,
+    ("features", "pooling"): "mean",
+    ("features", "max_length"): 256,
     ("stream", "first_classes"): None,
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
@@ -44,6 +49,7 @@ ADDED: dict[tuple[str, str], Any] = {
 # A group of options added since, at the values that are what was done before.
 ADDED_GROUPS: dict[str, Any] = {
     "schedule": {"order": None, "blur": 0, "labels": "global"},
+    "text": {"tokenizer": "hashed", "vocabulary": 16384, "max_length": 64},
     "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
     "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
 }

@@ -26,6 +26,8 @@ from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
+from cl_suite.text_encoders import load_encoder
+from cl_suite.tokens import as_tokens, in_words
 
 DETECTION = (
     "missed_shifts",
@@ -79,8 +81,20 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         device=each.device,
         validation=train.validation,
     )
+    data, tokens = as_tokens(  # what is still texts
+        data,
+        each.composed.run.text,
+        root=each.request.data_root,
+        seeds=each.seeds,
+        validation=train.validation,
+    )
+    if tokens:
+        console.print(in_words(tokens))
+    made = {name: facts for name, facts in (("text", tokens), ("features", features)) if facts}
     if features:
-        console.print(f"{features['dimensions']} features of {features['network']}, in {features['seconds']:.0f} s.")
+        cache = f" ({features['cache']})" if features.get("cache") else ""
+        took = f"in {features['seconds']:.0f} s{cache}"
+        console.print(f"{features['dimensions']} features of {features['network']}, {took}.")
     presentation = Presentation(
         each.stream.name,
         data,
@@ -121,12 +135,12 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
                 traceback.print_exc()
             error = _one_line(problem)
     try:
-        record = _record(each, harness, error, data.checksums, started, threads, features)
+        record = _record(each, harness, error, data.checksums, started, threads, made)
         parse_record(record.to_json())  # what is written can be read again
     except Exception as problem:  # e.g. diagnostics that JSON cannot keep: the run failed, and says so
         if error is not None:
             raise
-        record = _record(each, harness, _one_line(problem), data.checksums, started, threads, features)
+        record = _record(each, harness, _one_line(problem), data.checksums, started, threads, made)
     path = save_record(record, each.record_path)
     if record.status == "complete":
         each.checkpoint.unlink(missing_ok=True)
@@ -146,17 +160,20 @@ def _constructed(each: Plan, presentation: Presentation) -> tuple[Strategy, int]
 
 def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch.nn.Module]:
     model, info = each.composed.run.model, presentation.info
-    shape = info.input_shape
-    if not isinstance(shape, tuple):
-        raise UsageError(
-            f"{each.stream.name} hands over dictionaries of inputs, which no backbone of cl-suite reads yet. "
-            "Use a stream of images or vectors."
-        )
+    shape: Any = info.input_shape
     options: dict[str, Any] = {
         "future": model.future,
         "width": model.width,
         "hidden": None if model.hidden is None else tuple(model.hidden),
+        "dimensions": model.dimensions,
+        "frozen_embeddings": model.frozen_embeddings or None,
+        "encoder": model.encoder,
     }
+    if isinstance(shape, Mapping):
+        options["vocabulary"] = info.vocabulary  # of token ids; None for dictionaries of something else
+
+    if model.encoder is not None and isinstance(shape, Mapping):
+        load_encoder(model.encoder, offline=each.request.data_root.offline)
 
     def build() -> torch.nn.Module:
         return build_network(model.name, shape, info.n_outputs, **options)
@@ -202,7 +219,7 @@ def _record(
     checksums: Mapping[str, str],
     started: datetime,
     threads: int,
-    features: Mapping[str, Any],
+    made: Mapping[str, dict[str, Any]],
 ) -> RunRecord:
     results, presentation = harness.results, harness.presentation
     counts = harness.test_samples()
@@ -240,7 +257,7 @@ def _record(
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
         model_selection=harness.strategy.model_selection() if error is None else "none",
-        diagnostics=_diagnostics(harness, features) if error is None else {},
+        diagnostics=_diagnostics(harness, made) if error is None else {},
         provenance=provenance(
             each.request.command,
             torch_version=torch.__version__,
@@ -262,11 +279,9 @@ def _found(harness: Harness) -> dict[str, float | None]:
     }
 
 
-def _diagnostics(harness: Harness, features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the strategy's own facts, its state in parts, the features in use, and what --diagnostics asked for."""
-    facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics()}
-    if features:
-        facts["features"] = dict(features)
+def _diagnostics(harness: Harness, made: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the strategy's own facts, its state in parts, what the samples were made into, and --diagnostics."""
+    facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics(), **made}
     if harness.results.detection:
         figures = detection_figures(harness.presentation.visits, harness.results.seen)
         facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}

@@ -85,6 +85,7 @@ class StreamData:
     labels: "disjoint" (each task brings new classes: Split CIFAR-100) or "shared" (every task has the same
             classes: Permuted MNIST). Says what a label means where no task id is given.
     one_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
+    vocabulary: number of token ids, padding (0) included; None where samples are not token ids
     """
 
     tasks: tuple[TaskData, ...]
@@ -93,12 +94,13 @@ class StreamData:
     checksums: Mapping[str, str] = field(default_factory=dict)  # file -> "algorithm:hex", as verified
     objective: Objective = field(default_factory=Classification)
     one_head: bool = False
+    vocabulary: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
-        """Shape of one prepared sample."""
+        """Shape of one prepared sample; of token ids at their longest, though a batch of shorter texts is cut."""
         raw, _ = self.tasks[0].test.take(torch.zeros(1, dtype=torch.long))
-        sample = self.prepare(raw)
+        sample = self.prepare(raw) if self.vocabulary is None else raw
         if isinstance(sample, Tensor):
             return tuple(sample.shape[1:])
         return {name: tuple(value.shape[1:]) for name, value in sample.items()}

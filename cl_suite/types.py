@@ -28,11 +28,26 @@ def map_inputs(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
 
 
 def join_inputs(parts: list[Inputs]) -> Inputs:
-    """Concatenate inputs of the same structure along the first axis."""
+    """Concatenate inputs of the same structure along the first axis.
+
+    Of dictionaries, entries [B, L, ...] of several L (tokens of batches cut to their longest text) become as long as
+    the longest, with zeros.
+    """
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(parts)  # type: ignore[arg-type]
-    return {name: torch.cat([part[name] for part in parts]) for name in first}  # type: ignore[index]
+    return {name: torch.cat(_alike([part[name] for part in parts])) for name in first}  # type: ignore[index]
+
+
+def _alike(parts: list[Tensor]) -> list[Tensor]:
+    """Return tensors [B, L, ...] with zeros up to the largest L."""
+    if parts[0].dim() < 2 or len({part.shape[1] for part in parts}) == 1:
+        return parts
+    longest = max(part.shape[1] for part in parts)
+    return [
+        torch.cat([part, part.new_zeros((len(part), longest - part.shape[1], *part.shape[2:]))], dim=1)
+        for part in parts
+    ]
 
 
 def choose_inputs(first: Tensor, one: Inputs, other: Inputs) -> Inputs:
@@ -112,6 +127,7 @@ class StreamInfo:
     task_classes:  per task, its entries of the logit vector; only where the task is known at test
     planned_samples: samples the whole stream will hand over at the default epochs
     planned_steps:   batches they come in
+    vocabulary:      number of token ids, padding (0) included; None where samples are not token ids
     """
 
     stream: str
@@ -128,6 +144,7 @@ class StreamInfo:
     planned_samples: int = 0
     planned_steps: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)  # public facts of the stream: source, licence, version
+    vocabulary: int | None = None
 
     def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a generator of the data seed for a named purpose, e.g. `info.generator("buffer")`."""

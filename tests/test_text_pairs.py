@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import text_pairs
 from benchmarks.text_pairs import CLINC150Pairs, NewsgroupsComputer, tfidf_vectors
-from cl_suite import DataError, DataRoot, Scenario, Seeds, UsageError
+from cl_suite import CLINC150_ADDRESS, DataError, DataRoot, Scenario, Seeds, UsageError
 from cl_suite.registry import STREAM, choose
 
 SEEDS = Seeds(0, 0, 0)
@@ -196,7 +195,7 @@ def test_clinc150_is_fetched_from_a_fixed_commit_and_verified(clinc, tmp_path, m
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     cls = choose(STREAM, "clinc150_pairs").cls
     assert cls(cls.Config()).fetch(DataRoot(tmp_path / "new")) == CLINC150Pairs.files
-    assert asked == [f"{text_pairs.CLINC150_ADDRESS}/{name}" for name in ("data_full.json", "domains.json")]
+    assert asked == [f"{CLINC150_ADDRESS}/{name}" for name in ("data_full.json", "domains.json")]
 
 
 def test_absent_newsgroups_name_the_file_the_place_and_the_next_move(tmp_path):
