@@ -4,7 +4,21 @@ from dataclasses import dataclass
 
 import torch
 
-from cl_suite import DataRoot, PrepareVectors, Samples, Seeds, Stream, StreamData, TaskData, generator_for
+from cl_suite import (
+    DataRoot,
+    PrepareTexts,
+    PrepareVectors,
+    Samples,
+    Seeds,
+    Stream,
+    StreamData,
+    TaskData,
+    UsageError,
+    encode_texts,
+    generator_for,
+)
+
+SYLLABLES = ("ba", "de", "fi", "go", "mu", "na", "pe", "ri", "so", "tu")  # of the made-up words, by digit
 
 
 class ToyGaussians(Stream):
@@ -45,3 +59,62 @@ class ToyGaussians(Stream):
             names = tuple(f"cluster {k}" for k in classes)
             tasks.append(TaskData(f"clusters {number}", draw(classes, c.n_train), draw(classes, c.n_test), names))
         return StreamData(tuple(tasks), PrepareVectors())
+
+
+class ToyText(Stream):
+    """Sentences of made-up words, some of the class's own and some that all classes use."""
+
+    source = "synthetic, made by cl-suite"
+    licence = "MIT"
+    embedded = True
+
+    @dataclass
+    class Config:
+        """Shape of the synthetic tasks."""
+
+        n_tasks: int = 4
+        classes_per_task: int = 2
+        n_train: int = 100  # texts per class
+        n_test: int = 50  # texts per class
+        words: int = 12  # of a text at most; a third of that at least
+        own_words: int = 6  # different ones of each class
+        common_words: int = 30  # different ones that all classes use
+        share_own: float = 0.4  # chance that a word is the class's own
+        data_seed: int = 0  # the words and texts themselves; not one of the run's seeds: every run sees the same data
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Draw the texts; the same `data_seed` gives the same data."""
+        c = self.config
+        if not 0 <= c.share_own <= 1:
+            raise UsageError(f"stream.share_own={c.share_own} is not a share. Use 0 to 1.")
+        for name in ("n_tasks", "classes_per_task", "n_train", "n_test", "words", "own_words", "common_words"):
+            if getattr(c, name) < 1:
+                raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use 1 or more.")
+        generator = generator_for(c.data_seed, "toy_text")
+
+        def number(below: int) -> int:
+            return int(torch.randint(below, (1,), generator=generator))
+
+        def text(label: int) -> str:
+            shortest = max(1, c.words // 3)
+            own = torch.rand(shortest + number(c.words - shortest + 1), generator=generator) < c.share_own
+            return " ".join(
+                _word(c.common_words + label * c.own_words + number(c.own_words) if mine else number(c.common_words))
+                for mine in own.tolist()
+            )
+
+        def draw(classes: range, count: int) -> Samples:
+            targets = torch.arange(len(classes)).repeat_interleave(count)
+            return Samples(encode_texts([text(classes.start + target) for target in targets.tolist()]), targets)
+
+        tasks = []
+        for task in range(c.n_tasks):
+            classes = range(task * c.classes_per_task, (task + 1) * c.classes_per_task)
+            names = tuple(f"words {k}" for k in classes)
+            tasks.append(TaskData(f"words {task}", draw(classes, c.n_train), draw(classes, c.n_test), names))
+        return StreamData(tuple(tasks), PrepareTexts())
+
+
+def _word(number: int) -> str:
+    """Return the made-up word of a number: one syllable for each of its digits, e.g. 42 -> "mufi"."""
+    return "".join(SYLLABLES[int(digit)] for digit in str(number))
