@@ -103,7 +103,8 @@ def compose_config(
     parsed = _parse(overrides)
     protocol = next((str(o.value()) for o in reversed(parsed) if o.key_or_group == "protocol"), RunConfig.protocol)
     layer, target = _protocol_layer(protocol, strategy, stream)
-    if any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
+    own_features = "features" in layer  # then its network reads features already
+    if not own_features and any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
         layer = {key: value for key, value in layer.items() if key != "model"}  # a network for the stream's images
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)

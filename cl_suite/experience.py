@@ -117,6 +117,7 @@ class Experience:
         source: Source | None = None,
         beside: Source | None = None,
         phase: str = "",
+        order: int | None = None,
     ) -> Iterator[Batch]:
         """Yield training batches, shuffled anew each epoch, prepared and on the device.
 
@@ -124,6 +125,7 @@ class Experience:
         source: draw from this (a buffer) instead of the experience's own samples; counted as replayed
         beside: draw from this (a buffer) too, shuffled among the experience's own samples; counted as replayed
         phase:  a word for the progress display, e.g. "masks"
+        order:  loops of one number have the same order and augmentation; None = each call has its own
 
         In the task-agnostic scenario the order is the stream's and repetition is part of the stream: `epochs` is 1.
         Raise ClosedExperience after `learn` has returned, NonFiniteLoss if a reported loss is not finite.
@@ -135,18 +137,20 @@ class Experience:
         size = batch_size or self.batch_size
         epochs = 1 if self._ordered and source is None else (self.epochs if epochs is None else epochs)
         augment = self._train.augment if augment is None else augment
-        self._passes += 1
-        order_generator = self.generator("order", self._passes)
-        view_generator = self.generator("augment", self._passes, device=self._device) if augment else None
+        if order is None:
+            self._passes += 1
+        number = self._passes if order is None else order
+        order_generator = self.generator("order", number)
+        view_generator = self.generator("augment", number, device=self._device) if augment else None
         cost = LoopCost()
         for epoch in range(epochs):
-            order = torch.arange(len(drawn_from))
+            places = torch.arange(len(drawn_from))
             if not (self._ordered and source is None):
-                order = torch.randperm(len(drawn_from), generator=order_generator)
-            fresh = (order < own).split(size)
-            for place, positions in enumerate(order.to(self._device).split(size)):
+                places = torch.randperm(len(drawn_from), generator=order_generator)
+            fresh = (places < own).split(size)
+            for piece, positions in enumerate(places.to(self._device).split(size)):
                 self._open()
-                replayed = len(positions) - int(fresh[place].sum())
+                replayed = len(positions) - int(fresh[piece].sum())
                 self._hooks.meter.draw(len(positions) - replayed)
                 self._hooks.meter.draw(replayed, replayed=True)
                 batch = self._batch(drawn_from, positions, view_generator)

@@ -128,6 +128,8 @@ def check_preferences(strategy: Chosen, settings: PreferenceSettings, scenario: 
     """Refuse to ask for trade-offs where the strategy cannot answer or no tasks are told apart."""
     settings.check()
     if not settings.evaluate:
+        if settings != PreferenceSettings():
+            raise UsageError("preferences.* says what to ask for, but nothing is asked. Add --evaluate preferences.")
         return
     if Requirement.BOUNDARIES not in scenario.provides:
         raise UsageError(

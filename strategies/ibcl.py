@@ -9,7 +9,7 @@ preference (one weight per task) chooses a point of the hull, and models come fr
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, nan, sqrt
+from math import isfinite, log, nan, sqrt
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ class IBCL(Strategy):
 
         prior_deviations: list[float] = field(default_factory=lambda: [0.2, 0.25, 0.3])  # one posterior a task for each
         distance: str = "rms"  # between posteriors: rms (ours), w2 (theory), normalised (code)
-        threshold: float = 0.005  # a new posterior as close as this to a kept one is replaced by it; 0 = keep all
+        threshold: float = 0.001  # a new posterior as close as this to a kept one is replaced by it; 0 = keep all
         combine: str = "linear"  # linear: one Gaussian (code); mixture (theory); sum_of_normals: its variance adds up
         hdr_mass: float = 0.01  # probability of each parameter's highest-density interval, between 0 and 1 (code: 0.01)
         alpha: float | None = None  # says the mass instead of hdr_mass
@@ -210,11 +210,9 @@ class IBCL(Strategy):
     def predictor_for(self, preference: Sequence[float]) -> Predictor:
         """Return the model in the middle of the preference's region; of a mixture, at its densest extreme point."""
         parts, weights = self._chosen(preference)
-        if self.config.combine == "mixture":
-            heights = [
-                weight * torch.exp(-part.deviation.log().mean()).item()
-                for weight, part in zip(weights, parts, strict=True)
-            ]
+        if self.config.combine == "mixture":  # log density at its own mean
+            pairs = zip(weights, parts, strict=True)
+            heights = [log(weight) - float(part.deviation.log().sum()) for weight, part in pairs]
             return self.parameters.predictor(parts[heights.index(max(heights))].mean)
         return self.parameters.predictor(self._combined(parts, weights).mean)
 
@@ -235,12 +233,9 @@ class IBCL(Strategy):
         """Return extreme points and their weights: each posterior of task k has w_k / m; those of zero are left out."""
         if not self.roles:
             raise UnseenTask("nothing has been learned yet")
-        total: dict[int, float] = {}
-        for weight, roles in zip(check_preference(preference, len(self.roles)), self.roles, strict=True):
-            for role in roles:
-                if weight:
-                    total[role] = total.get(role, 0.0) + weight / len(roles)
-        return [self.kept[role] for role in total], list(total.values())
+        tasks = zip(check_preference(preference, len(self.roles)), self.roles, strict=True)
+        pairs = [(self.kept[role], weight / len(roles)) for weight, roles in tasks if weight for role in roles]
+        return [part for part, _ in pairs], [weight for _, weight in pairs]
 
     def _combined(self, parts: list[MeanField], weights: list[float]) -> MeanField:
         return convex_combination(parts, weights, power=2 if self.config.combine == "sum_of_normals" else 1)

@@ -95,6 +95,10 @@ class Interpolation(GradientStrategy):
             return self._predictor([float(place == own) for place in range(len(self.networks))], visible)
         return super().predictor(task_id)
 
+    def model_parameters(self) -> int:
+        """Return the parameters of all networks that are kept."""
+        return super().model_parameters() * max(1, len(self.networks))
+
     def diagnostics(self) -> dict[str, Any]:
         """Return how many networks are kept, and how far each is from the first in root mean square."""
         first = self.networks[0] if self.networks else {}

@@ -41,7 +41,7 @@ class PreferenceJoint(OnePerPreference):
 
     def batches(self, experience: Experience, phase: str) -> Iterator[Batch]:
         """Yield batches of everything stored, for as many passes as the others make over one experience."""
-        return experience.batches(source=self.memory.samples, phase=phase)
+        return experience.batches(source=self.memory.samples, phase=phase, order=1)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return an estimate of sum_k w_k L_k: each sample weighs w_k / n_k, and N over the batch's samples.

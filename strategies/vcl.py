@@ -101,13 +101,14 @@ class VCL(Strategy):
                 prior=prior,
                 start=start,
                 options=self.config,
-                generator=experience.generator("posterior", number, device=self.info.device),
+                generator=experience.generator("posterior", device=self.info.device),
                 phase=f"posterior {number} of {len(plan)}",
+                order=1,
             )
-            if number < len(plan):
-                self.models.keep(preference, {"mean": posterior.mean, "deviation": posterior.deviation})
-            else:
+            if number == 1:
                 self.posterior = posterior  # of even weights
+            else:
+                self.models.keep(preference, {"mean": posterior.mean, "deviation": posterior.deviation})
         if self.memory is not None:
             self.memory.keep(experience)
 

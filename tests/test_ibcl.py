@@ -1,5 +1,6 @@
 """IBCL: distances and regions by hand, re-use, models without training, trade-offs that follow the preference."""
 
+import itertools
 import math
 
 import pytest
@@ -93,7 +94,9 @@ def test_a_model_follows_the_preference_between_tasks_that_contradict_each_other
     first, second = zip(*harness.preferences.record()["front"], strict=True)
     assert first[0] > 0.75 and second[-1] > 0.75  # all weight on a task
     assert first[-1] < 0.2 and second[0] < 0.2
-    assert list(first) == sorted(first, reverse=True) and list(second) == sorted(second)
+    slack = 0.02  # two test samples
+    assert all(later <= now + slack for now, later in itertools.pairwise(first))
+    assert all(later >= now - slack for now, later in itertools.pairwise(second))
 
 
 def test_passes_over_the_data_are_the_number_of_priors_however_many_preferences(learned):
@@ -233,14 +236,36 @@ def test_a_threshold_that_replaces_everything_is_said():
     assert sum("strategy.threshold=1000000000.0 replaced every posterior of experience 1" in text for text in said) == 1
 
 
-@pytest.mark.parametrize("kl_scale", ["exact", "per_batch"])
-@pytest.mark.parametrize("kl_estimate", ["closed", "sampled"])
-def test_without_informative_data_the_posterior_is_drawn_to_the_prior(kl_scale, kl_estimate):
-    """Labels that the inputs say nothing about: only the prior is left to fit, and the program's KL pulls harder."""
-    harness = harness_asked(IBCL, **{**FAST, "kl_scale": kl_scale, "kl_estimate": kl_estimate, "init": "standard"})
-    harness.run()
-    first = harness.strategy.kept[0]
-    assert first.deviation.mean() < 1.0  # from 1 towards 0.2
+def test_the_program_s_kl_pulls_the_posterior_harder_to_the_prior():
+    """It begins at N(0, 1), the prior's deviation is 0.2; closed and sampled estimates agree."""
+    deviation = {}
+    for scale in ("exact", "per_batch"):
+        for estimate in ("closed", "sampled"):
+            options = {**FAST, "lr": 0.02, "kl_scale": scale, "kl_estimate": estimate, "init": "standard"}
+            harness = harness_asked(IBCL, **options)
+            harness.run()
+            deviation[scale, estimate] = float(harness.strategy.kept[0].deviation.mean())
+    assert deviation["per_batch", "closed"] < deviation["exact", "closed"] < 1.0
+    assert deviation["per_batch", "sampled"] == pytest.approx(deviation["per_batch", "closed"], rel=0.25)
+
+
+def test_a_mixture_draws_each_task_as_often_as_the_preference_wants_it(learned, monkeypatch):
+    strategy = learned.strategy
+    monkeypatch.setattr(strategy.config, "combine", "mixture")
+    monkeypatch.setattr(strategy.config, "samples", 400)
+    monkeypatch.setattr(strategy.parameters, "predictor", lambda theta: theta)
+    means = torch.stack([part.mean for part in strategy.kept])
+    for preference in ((1.0, 0.0), (0.25, 0.75)):
+        nearest = [int((means - theta).norm(dim=1).argmin()) for theta in strategy.predictors_for(preference)]
+        assert sum(place < 3 for place in nearest) / 400 == pytest.approx(preference[0], abs=0.08)
+    assert min(int((means - strategy.predictor_for((0.1, 0.9))).norm(dim=1).argmin()), 3) == 3
+
+
+def test_variances_add_up_over_posteriors_also_where_one_stands_for_another():
+    strategy = kept_with(1e9)
+    strategy.config.combine = "sum_of_normals"
+    deviation = strategy._combined(*strategy._chosen((1, 0, 0))).deviation
+    assert torch.allclose(deviation, strategy.kept[0].deviation / math.sqrt(3))
 
 
 # ---- refused, resumed

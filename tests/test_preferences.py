@@ -1,11 +1,12 @@
 """The preference evaluation: who is asked for what, how answers score, what reaches the page."""
 
+import itertools
 import json
 import math
 
 import pytest
 
-from cl_suite import UsageError, check_preference
+from cl_suite import UsageError, check_preference, choose_strategy
 from cl_suite.cli import main
 from cl_suite.preferences.measures import (
     backward_transfer,
@@ -19,6 +20,7 @@ from cl_suite.preferences.settings import PreferenceSettings
 from cl_suite.record import ADDED_GROUPS, config_hash
 from cl_suite.report import build_report
 
+from .preference_streams import harness_asked
 from .test_report import cells, put
 
 # ---- which preferences
@@ -103,7 +105,8 @@ def test_hypervolume_and_distance_by_hand():
     assert front(points) == [(0.2, 0.9), (0.6, 0.6), (0.9, 0.2)]
     assert hypervolume(points) == pytest.approx(0.2 * 0.9 + 0.4 * 0.6 + 0.3 * 0.2)
     assert hypervolume([(1.0, 1.0), (0.3, 0.3)]) == 1.0
-    assert distance_to_front([(0.6, 0.6), (0.1, 0.1)], [(0.9, 0.2), (0.6, 0.6)]) == pytest.approx(0.25)
+    assert distance_to_front([(0.6, 0.6), (0.1, 0.1)], [(0.9, 0.2), (0.6, 0.6)]) == pytest.approx(0.15)
+    assert distance_to_front([(1.0, 1.0)], points) == 0.0  # better is not far
     assert distance_to_front(points, points) == 0.0
     assert distance_to_front([(0.6, 0.6)], [(0.6, 0.6), (0.1, 0.1)]) == 0.0  # a dominated point is no reference
 
@@ -156,6 +159,27 @@ def test_who_cannot_answer_is_refused_with_the_names_of_those_who_can(bench):
         "cl-bench: --evaluate preferences asks for predictor_for(preference), which er does not have."
     )
     assert "ibcl" in err and len(err.strip().splitlines()) == 1
+
+
+def test_what_to_ask_for_without_asking_is_refused(bench):
+    status, _, err = bench("--strategy", "ibcl", *DIGITS[:4], "preferences.count=3")
+    assert status == 2
+    assert "preferences.* says what to ask for, but nothing is asked. Add --evaluate preferences." in err
+
+
+def test_by_default_every_task_of_the_small_stream_keeps_a_posterior_of_its_own(bench, tmp_path):
+    status, out, _ = bench("--strategy", "ibcl", *DIGITS[:4], "--quiet", "model.hidden=[32]")
+    record = json.loads((tmp_path / out.rpartition("record: ")[2].strip()).read_text())
+    kept = record["diagnostics"]["posteriors_kept"]
+    assert status == 0 and all(later > now for now, later in itertools.pairwise(kept))
+
+
+@pytest.mark.parametrize("name", ["preference_replay", "preference_ewc", "preference_joint", "vcl"])
+def test_scores_do_not_depend_on_what_is_asked_for(name):
+    cls, options = choose_strategy(name).cls, {"per_preference": True} if name == "vcl" else {}
+    few = harness_asked(cls, n_tasks=3, preferences={"count": 1, "grid": 0}, **options)
+    many = harness_asked(cls, n_tasks=3, preferences={"count": 5, "grid": 5}, **options)
+    assert few.run().R == many.run().R
 
 
 def test_where_no_task_is_told_there_is_nothing_to_prefer(bench):
@@ -216,4 +240,6 @@ def test_cost_is_drawn_against_the_number_of_preferences_where_there_are_several
 def test_damaged_trade_offs_are_passed_over(tmp_path):
     put(tmp_path, "ibcl", diagnostics={"preferences": "none"})
     put(tmp_path, "er", diagnostics={"preferences": {"experiences": 3, "front": None}})
+    put(tmp_path, "der", diagnostics={"preferences": {"experiences": [1], "front": [[1, "a"]]}})
+    put(tmp_path, "gem", diagnostics={"preferences": {"experiences": [{}], "front": [3]}})
     assert "| ibcl |" in build_report(tmp_path, tmp_path)[0].read_text()

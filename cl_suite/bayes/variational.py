@@ -58,27 +58,28 @@ def fit_posterior(
     options: VariationalOptions,
     generator: torch.Generator,
     phase: str,
+    order: int | None = None,
 ) -> MeanField:
     """Minimise, by one draw a batch, sum of -log p(y | x, theta) + KL(q || prior) from `start` on; return q.
 
-    generator: of the draws, on the device; gets no gradient: prior. One pass of the run's epochs over the experience.
+    generator: of the draws, on the device; gets no gradient: prior. One pass of the run's epochs over the experience;
+    order: as in `Experience.batches`.
     """
     mean = start.mean.detach().clone().requires_grad_()
     log_deviation = start.deviation.detach().log().clone().requires_grad_()
     optimizer = torch.optim.Adam([mean, log_deviation], lr=options.lr)
-    share = options.kl_weight
-    if options.kl_scale == "exact":
-        share /= experience.planned_steps(epochs=1)
-    for batch in experience.batches(phase=phase):
+    # For one sample: of the KL once per pass over the task, or (IBCL's program) once per batch.
+    share = options.kl_weight / (experience.n_samples if options.kl_scale == "exact" else experience.batch_size)
+    for batch in experience.batches(phase=phase, order=order):
         q = MeanField(mean, log_deviation.exp())
         theta = q.sample(generator)
         if options.kl_estimate == "closed":
             complexity = divergence(q, prior)
         else:
             complexity = q.log_density(theta) - prior.log_density(theta)
-        loss = surprise(theta, batch) + share * complexity
+        loss = surprise(theta, batch) / len(batch) + share * complexity
         optimizer.zero_grad(set_to_none=True)
-        (loss / len(batch)).backward()
+        loss.backward()
         optimizer.step()
-        experience.report(loss / len(batch))
+        experience.report(loss)
     return MeanField(mean.detach(), log_deviation.detach().exp())

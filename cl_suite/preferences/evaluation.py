@@ -105,6 +105,7 @@ class PreferenceEvaluation:
             "preference_bwt": fmean(transfer) if transfer else None,
             "preference_hypervolume": hypervolume(points) if points else None,
             "preference_passes": last["passes"],
+            "preference_passes_each": last["passes"] / last["asked"],
             "preferences_asked": float(last["asked"]),
             "preference_seconds": last["train_seconds"] + last["answer_seconds"],
         }

@@ -54,9 +54,14 @@ def hypervolume(points: Sequence[Point]) -> float:
 
 
 def distance_to_front(points: Sequence[Point], reference: Sequence[Point]) -> float:
-    """Return how far the reference's front is from these points: the inverted generational distance.
+    """Return by how much these points fall short of the reference's front: the modified inverted generational distance.
 
-    Mean over the points of the front of the Euclidean distance to the nearest of `points` (Coello & Cortes 2005); 0 for
-    the reference itself. A point that wants one task alone is low on the other by choice, so it does not count against.
+    Mean over the points of the front of the smallest shortfall, the distance counted only where a point is lower
+    (IGD+, Ishibuchi et al. 2015); 0 for the reference itself, or better. A point that wants one task alone is low on
+    the other by choice, which does not count against it.
     """
-    return fmean(min(math.dist(other, point) for point in points) for other in front(reference))
+
+    def shortfall(point: Point, other: Point) -> float:
+        return math.hypot(*(max(b - a, 0.0) for a, b in zip(point, other, strict=True)))
+
+    return fmean(min(shortfall(point, other) for point in points) for other in front(reference))

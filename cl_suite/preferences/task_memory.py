@@ -43,7 +43,7 @@ class TaskMemory:
     def keep(self, experience: Experience) -> None:
         """Keep samples of a new task; they are counted as drawn."""
         size = self._per_task  # all of a task are read in the run's own batches
-        with closing(experience.batches(epochs=1, batch_size=size, augment=False, phase="memory")) as batches:  # type: ignore
+        with closing(experience.batches(epochs=1, batch_size=size, augment=False, phase="memory", order=0)) as batches:  # type: ignore
             for batch in batches:
                 place = torch.full((len(batch),), len(self), device=batch.targets.device)
                 self.samples.add(batch, **{ORDER: place})

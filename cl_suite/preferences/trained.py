@@ -30,7 +30,8 @@ def even(tasks: int) -> Preference:
 class PreferenceModels:
     """The preferences announced, and what was trained for each of them in the latest experience. A part of a strategy.
 
-    The even preference is always trained, last; its model is the strategy's own and is not kept here.
+    The even preference is always trained, first, so that its model, the strategy's own, is the same whatever is asked
+    for; it is not kept here.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,7 +41,7 @@ class PreferenceModels:
         self.trainings: list[int] = []  # run in each experience
 
     def plan(self, tasks: int) -> list[Preference]:
-        """Begin an experience: forget the models of the one before; return what to train for, each once, even last.
+        """Begin an experience: forget the models of the one before; return what to train for, each once, even first.
 
         tasks: learned after this experience. Raise UsageError for something announced that is no preference over them.
         """
@@ -50,7 +51,7 @@ class PreferenceModels:
                 distinct.append(preference)
         self.announced, self.kept = [], []
         self.trainings.append(len(distinct) + 1)
-        return [*distinct, even(tasks)]
+        return [even(tasks), *distinct]
 
     def keep(self, preference: Preference, tensors: dict[str, Tensor]) -> None:
         """Keep the result of a training; tensors that no later training changes."""
@@ -119,12 +120,16 @@ class OnePerPreference(GradientStrategy):
     def train(self, experience: Experience) -> None:
         """Train once for each preference; the network ends as trained for the even one."""
         trunk = self.beginning()
-        plan = self.models.plan(len(self.models.trainings) + 1)
-        for number, preference in enumerate(plan, start=1):
+        own, *others = plan = self.models.plan(len(self.models.trainings) + 1)
+        self.model.load_state_dict(trunk)
+        self.train_for(own, experience, phase=f"preference 1 of {len(plan)}")
+        result = copy_of(self.model)
+        for number, preference in enumerate(others, start=2):
             self.model.load_state_dict(trunk)
             self.train_for(preference, experience, phase=f"preference {number} of {len(plan)}")
-            if number < len(plan):
-                self.models.keep(preference, copy_of(self.model))
+            self.models.keep(preference, copy_of(self.model))
+        self.model.load_state_dict(result)
+        self.prefer(own)
 
     def beginning(self) -> dict[str, Tensor]:
         """Return the state of the network from which each training of this experience starts; a copy."""
@@ -142,8 +147,8 @@ class OnePerPreference(GradientStrategy):
         self.train_on(experience, self.batches(experience, phase))
 
     def batches(self, experience: Experience, phase: str) -> Iterator[Batch]:
-        """Yield the batches of one training."""
-        return experience.batches(phase=phase)
+        """Yield the batches of one training, in the same order for each."""
+        return experience.batches(phase=phase, order=1)
 
     def predictor_for(self, preference: Sequence[float]) -> Predictor:
         """Return the model that was trained for `preference`; even weights are always trained for.

@@ -289,16 +289,25 @@ def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
 
 
 def _draw_curves(figure: Mapping[str, Any], title: str) -> Any:
+    import textwrap
+
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
     canvas = _new_figure(title, 7.5, 4.6)
     axes = canvas.subplots()
     for place, (name, points) in enumerate(figure["series"].items()):
         x, y = zip(*points, strict=True)
         look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         dash = DASHES[place // len(COLOURS) % len(DASHES)]
-        axes.plot(x, y, label=_shorten(name, 32), ms=4, lw=1.2, alpha=0.85, linestyle=dash, **look)
-    for side in "xy":
+        label = "\n".join(textwrap.wrap(_shorten(name, 90), 30))
+        axes.plot(x, y, label=label, ms=4, lw=1.2, alpha=0.85, linestyle=dash, **look)
+    for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
         if figure.get(f"log_{side}"):
             getattr(axes, f"set_{side}scale")("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    if all(isinstance(x, int) for points in figure["series"].values() for x, _ in points) and not figure.get("log_x"):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish_lines(canvas, axes, figure)
     return canvas
 

@@ -87,7 +87,9 @@ def table_text(table: LeaderboardTable, figures: Sequence[Figure] = (), own: Map
 def _preference_lines(table: LeaderboardTable) -> list[str]:
     """Return the table of trade-offs, the best preference-weighted score first."""
     asked = table.rows[table.rows["preference_mean_mean"].notna()]
-    rows = asked.sort_values(["preference_mean_mean", "strategy", "config_hash"], ascending=[False, True, True])
+    # Rows that were asked for other numbers of preferences were asked other questions: they are not ranked together.
+    order = ["preferences_asked_mean", "preference_mean_mean", "strategy", "config_hash"]
+    rows = asked.sort_values(order, ascending=[False, False, True, True])
     return [
         PREFERENCES,
         "",
@@ -166,6 +168,10 @@ def _whole(value: float) -> str:
     return f"{round(value):,}"
 
 
+def _two_decimals(value: float) -> str:
+    return f"{value:.2f}"
+
+
 def _one_decimal(value: float) -> str:
     return f"{value:.1f}"
 
@@ -215,6 +221,7 @@ _PREFERENCE_COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Distance", _percent("preference_front_distance")),
     ("Asked", _mean("preferences_asked", _whole)),
     ("Passes", _mean("preference_passes", _one_decimal)),
+    ("For each", _mean("preference_passes_each", _two_decimals)),
     ("Seconds", _mean("preference_seconds", _seconds)),
     ("State", _mean("state_bytes", _size)),
     ("Seeds", _seeds),

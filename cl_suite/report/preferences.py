@@ -17,7 +17,10 @@ MOST = 12  # curves in a figure
 
 def front_distances(records: Sequence[RunRecord]) -> list[dict[str, float]]:
     """Return for each record of one table {DISTANCE: how far it is from REFERENCE's front of the same seed}, or {}."""
-    fronts = {record.seed: _front(record) for record in records if record.strategy == REFERENCE and _front(record)}
+    fronts: dict[int, list[list[float]]] = {}  # of several configurations of it together
+    for record in records:
+        if record.strategy == REFERENCE and record.status == "complete" and _front(record):
+            fronts.setdefault(record.seed, []).extend(_front(record))
     return [
         {DISTANCE: distance_to_front(_front(record), fronts[record.seed])}
         if _front(record) and record.seed in fronts
@@ -101,10 +104,19 @@ def _entries(record: RunRecord) -> list[dict[str, Any]]:
     """Return what the evaluation left in the record; [] where it was not asked for, or is not as it should be."""
     told = record.diagnostics.get("preferences")
     entries = told.get("experiences") if isinstance(told, Mapping) else None
-    return entries if isinstance(entries, list) else []
+    numbers = ("asked", "train_seconds", "answer_seconds", "state_bytes")
+    fine = isinstance(entries, list) and all(
+        isinstance(entry, Mapping) and all(isinstance(entry.get(name), int | float) for name in numbers)
+        for entry in entries
+    )
+    return entries if fine and entries else []
 
 
 def _front(record: RunRecord) -> list[list[float]]:
     told = record.diagnostics.get("preferences")
     points = told.get("front") if isinstance(told, Mapping) else None
-    return points if isinstance(points, list) else []
+    fine = isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(isinstance(value, int | float) for value in point)
+        for point in points
+    )
+    return points if fine and points else []

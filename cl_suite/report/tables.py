@@ -45,6 +45,7 @@ METRICS = [
     "preference_hypervolume",
     "preference_front_distance",
     "preference_passes",
+    "preference_passes_each",
     "preferences_asked",
     "preference_seconds",
 ]
