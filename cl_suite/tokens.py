@@ -83,7 +83,10 @@ def as_tokens(
     """
     if not isinstance(data.prepare, PrepareTexts):
         if options != TextOptions():
-            raise UsageError("text.* makes tokens of texts, and this stream has none. Leave it out, or take clinc150.")
+            raise UsageError(
+                "text.* makes tokens of texts, and there are none: this stream has no texts, or features.network made "
+                "vectors of them. Leave text.* out, or take a stream of texts, e.g. clinc150."
+            )
         return data, {}
     started = time.perf_counter()
     tokenizer = build_tokenizer(
