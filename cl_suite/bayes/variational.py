@@ -23,7 +23,7 @@ class VariationalOptions:
 
     lr: float = 1e-3  # of Adam, on means and log-deviations
     kl_scale: str = "exact"  # exact: each batch has its share of the KL; per_batch: all of it (IBCL's program)
-    kl_weight: float = 1.0  # on top; below 1 tempers the prior
+    kl_weight: float = 0.1  # ours, on top: below 1 tempers the prior; papers: 1
     kl_estimate: str = "closed"  # closed form; sampled: log q - log p of the one draw (IBCL's program)
     init: str = "network"  # posterior begins at: network (its weights, or the prior's mean), prior, standard (N(0, 1))
     init_deviation: float = 0.05  # of init=network
