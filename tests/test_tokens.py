@@ -369,6 +369,17 @@ def test_a_tokenizer_of_hugging_faces_has_its_own_ids_and_special_tokens(hub):
         made(tokenizer="some/absent")
 
 
+def test_a_real_tokenizer_made_here_is_read_from_its_folder(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] turn the lights off".split()
+    folder = tmp_path / "tokenizer"
+    transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    data, facts = made(tokenizer=str(folder), max_length=5)
+    assert shown(data.tasks[1].train)[0] == [2, 5, 6, 7, 3]  # the last word cut, and closed all the same
+    assert shown(data.tasks[0].train)[2] == [2, 3]
+    assert facts["vocabulary"] == 9 and facts["tokenizer"] == "tokenizer"
+
+
 def test_a_tokenizers_folder_counts_by_its_content_and_not_by_its_place(tmp_path, hub):
     def pinned(folder):
         return pinned_tokenizer({"text": dataclasses.asdict(TextOptions(tokenizer=str(folder)))})["text"]["tokenizer"]
