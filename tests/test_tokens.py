@@ -371,7 +371,7 @@ def test_a_tokenizer_of_hugging_faces_has_its_own_ids_and_special_tokens(hub):
 
 def test_a_real_tokenizer_made_here_is_read_from_its_folder(tmp_path):
     transformers = pytest.importorskip("transformers")
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] turn the lights off".split()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "turn", "the", "lights", "off"]
     folder = tmp_path / "tokenizer"
     transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
     data, facts = made(tokenizer=str(folder), max_length=5)
