@@ -26,6 +26,7 @@ _HOME = {
         "read_pickle",
     ],
     "hwu64_files": ["HWU64_FILES"],
+    "token_vectors": ["TokenVectors", "VectorTable", "freeze_token_vectors"],
     "text_files": [
         "CLINC150_ADDRESS",
         "CLINC150_FILES",
@@ -200,5 +201,6 @@ if TYPE_CHECKING:
         text_tasks,
     )
     from cl_suite.texts import PrepareTexts, decode_texts, encode_texts
+    from cl_suite.token_vectors import TokenVectors, VectorTable, freeze_token_vectors
     from cl_suite.tokens import TextOptions, as_tokens
     from cl_suite.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs

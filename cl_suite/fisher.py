@@ -55,7 +55,8 @@ def squared_gradients(
 
     visible:        [B, C] bool, the outputs that compete
     by_probability: weigh each sample with exp(-loss), which for cross-entropy is its true label's probability
-    The model must be in evaluation mode: then a sample's answer does not depend on the others.
+    The model must be in evaluation mode: then a sample's answer does not depend on the others. A module that says
+    `one_at_a_time` (Hugging Face's encoders look at their masks' values) makes this a loop over samples.
     """
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
@@ -63,11 +64,26 @@ def squared_gradients(
         logits = functional_call(model, parameters, (map_inputs(lambda value: value[None], sample),))
         return objective.loss(restrict(logits, visible), target[None])[0]
 
-    each = vmap(grad_and_value(loss_of_one), in_dims=(None, 0, 0, 0))
-    gradients, losses = each(parameters, inputs, targets, visible)
+    own = grad_and_value(loss_of_one)
+    if any(getattr(module, "one_at_a_time", False) for module in model.modules()):
+        gradients, losses = _stacked(
+            [
+                own(parameters, map_inputs(lambda value, row=row: value[row], inputs), targets[row], visible[row])  # type: ignore[misc]
+                for row in range(len(targets))
+            ]
+        )
+    else:
+        gradients, losses = vmap(own, in_dims=(None, 0, 0, 0))(parameters, inputs, targets, visible)
     weights = losses.neg().exp() if by_probability else torch.ones_like(losses)
     # In place: the squares of a piece would take as much memory as its gradients.
     return torch.cat([weights @ gradient.flatten(1).square_() for gradient in gradients.values()])
+
+
+def _stacked(pieces: list[tuple[dict[str, Tensor], Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Return (gradients [B, ...], losses [B]) of samples that were looked at one after another."""
+    return {name: torch.stack([each[name] for each, _ in pieces]) for name in pieces[0][0]}, torch.stack(
+        [loss for _, loss in pieces]
+    )
 
 
 def competing_outputs(batch: Batch, task_masks: Tensor | None, n_outputs: int) -> Tensor:

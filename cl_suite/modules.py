@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cl_suite.errors import UsageError
 from cl_suite.scenario import Scenario
+from cl_suite.token_vectors import VectorTable
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 COUNTERS = "num_batches_tracked"
@@ -56,6 +57,8 @@ def _layer_name(path: str, module: nn.Module, stages: Mapping[str, str], numbers
         return "fc"
     if isinstance(module, NORMS):
         return "bn"
+    if isinstance(module, VectorTable):
+        return "embeddings"
     if "shortcut" in path.split("."):
         return "shortcuts"
     for prefix, stage in stages.items():

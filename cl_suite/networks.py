@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cl_suite.backbones import BACKBONES, IMAGE_BACKBONES
 from cl_suite.errors import UsageError, nearest
+from cl_suite.text_networks import TEXT_BACKBONES
 from cl_suite.types import Inputs
 
 
@@ -70,42 +71,70 @@ class Network(nn.Module):
 
 def build_network(
     name: str,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
     n_outputs: int,
     *,
     bias: bool | None = None,
     future: bool = False,
+    vocabulary: int | None = None,
     **options: object,
 ) -> Network:
-    """Return a network by backbone name; "auto" takes an MLP for vectors and grey images, conv_small for colour.
+    """Return a network by backbone name.
 
-    input_shape: of one sample, (D,) or (C, H, W); n_outputs: of the heads
+    "auto" takes an MLP for vectors and grey images, conv_small for colour, text_cnn for tokens.
+
+    input_shape: of one sample, (D,), (C, H, W) or {"tokens": (L,), "mask": (L,)}; n_outputs: of the heads
     bias:        whether the heads have a bias; None = as the backbone wishes (its `head_bias`), which is yes if unsaid
     future:      see HeadBank
-    options:     of the backbone: `hidden` (MLPs), `width` (conv_small, ResNets, alexnet)
+    vocabulary:  number of token ids, padding included, where samples are tokens
+    options:     of the backbone: `hidden` (MLPs, text_bag, text_transformer), `width` (conv_small, ResNets, alexnet,
+                 text_cnn), `dimensions`, `frozen_embeddings`, `encoder` (text networks)
 
     Raise UsageError for an unknown name or option, or a backbone that cannot read the input.
     """
-    if name == "auto":
-        name = "conv_small" if len(input_shape) == 3 and input_shape[0] == 3 else "mlp"
-    if name not in BACKBONES:
-        raise UsageError(f"model.name={name} is not a backbone. {nearest(name, BACKBONES)}")
-    if name in IMAGE_BACKBONES and len(input_shape) != 3:
-        raise UsageError(f"model.name={name} reads images [C, H, W], not inputs of shape {input_shape}. Use mlp.")
-    known = inspect.signature(BACKBONES[name]).parameters
+    name = _fitting_name(name, input_shape, vocabulary)
+    build = {**BACKBONES, **TEXT_BACKBONES}[name]
+    known = [option for option in inspect.signature(build).parameters if option not in ("input_shape", "vocabulary")]
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in known:
-            takes = [option for option in known if option != "input_shape"] or ["no options"]
+            takes = known or ["no options"]
             raise UsageError(
                 f"model.{key} has no meaning for model.name={name}, which takes {', '.join(takes)}. "
                 f"Set model.{key}=null."
             )
-    backbone = BACKBONES[name](input_shape, **given)
+    if name in TEXT_BACKBONES:
+        given["vocabulary"] = vocabulary
+    backbone = build(input_shape, **given)
     bias = getattr(backbone, "head_bias", True) if bias is None else bias
     heads = HeadBank(backbone.feature_dim, n_outputs, bias=bias, future=future)  # type: ignore[arg-type]
     network = Network(backbone, heads)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _fitting_name(name: str, shape: tuple[int, ...] | Mapping[str, tuple[int, ...]], vocabulary: int | None) -> str:
+    """Return the backbone that a name means for such samples. Raise UsageError if it cannot read them."""
+    if name == "auto":
+        colour = not isinstance(shape, Mapping) and len(shape) == 3 and shape[0] == 3
+        name = "text_cnn" if isinstance(shape, Mapping) else ("conv_small" if colour else "mlp")
+    if name not in BACKBONES and name not in TEXT_BACKBONES:
+        raise UsageError(f"model.name={name} is not a backbone. {nearest(name, [*BACKBONES, *TEXT_BACKBONES])}")
+    if isinstance(shape, Mapping):
+        if vocabulary is None or set(shape) != {"tokens", "mask"}:
+            raise UsageError(
+                f"no backbone of cl-suite reads dictionaries of {', '.join(shape)}. "
+                "Use a stream of images, vectors or texts."
+            )
+        if name not in TEXT_BACKBONES:
+            raise UsageError(
+                f"model.name={name} reads images or vectors, not tokens. Use {', '.join(TEXT_BACKBONES)}, "
+                "or vectors of a frozen encoder (features.network=encoder)."
+            )
+    elif name in TEXT_BACKBONES:
+        raise UsageError(f"model.name={name} reads tokens of texts, not inputs of shape {shape}. Use auto or mlp.")
+    elif name in IMAGE_BACKBONES and len(shape) != 3:
+        raise UsageError(f"model.name={name} reads images [C, H, W], not inputs of shape {shape}. Use mlp.")
+    return name
 
 
 @contextmanager

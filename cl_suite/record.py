@@ -35,6 +35,11 @@ SCHEMA_VERSION = 1
 # Options added since records were first written, at the value that is what was done before: there they do not count.
 ADDED: dict[tuple[str, str], Any] = {
     ("model", "future"): False,
+    ("model", "dimensions"): None,
+    ("model", "frozen_embeddings"): False,
+    ("model", "encoder"): None,
+    ("features", "pooling"): "mean",
+    ("features", "max_length"): 256,
     ("stream", "first_classes"): None,
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,

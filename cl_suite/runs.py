@@ -26,6 +26,7 @@ from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
+from cl_suite.text_encoders import load_encoder
 from cl_suite.tokens import as_tokens, in_words
 
 DETECTION = (
@@ -91,7 +92,9 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         console.print(in_words(tokens))
     made = {name: facts for name, facts in (("text", tokens), ("features", features)) if facts}
     if features:
-        console.print(f"{features['dimensions']} features of {features['network']}, in {features['seconds']:.0f} s.")
+        cache = f" ({features['cache']})" if features.get("cache") else ""
+        took = f"in {features['seconds']:.0f} s{cache}"
+        console.print(f"{features['dimensions']} features of {features['network']}, {took}.")
     presentation = Presentation(
         each.stream.name,
         data,
@@ -162,9 +165,15 @@ def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch
         "future": model.future,
         "width": model.width,
         "hidden": None if model.hidden is None else tuple(model.hidden),
+        "dimensions": model.dimensions,
+        "frozen_embeddings": model.frozen_embeddings or None,
+        "encoder": model.encoder,
     }
     if isinstance(shape, Mapping):
         options["vocabulary"] = info.vocabulary  # of token ids; None for dictionaries of something else
+
+    if model.encoder is not None and isinstance(shape, Mapping):
+        load_encoder(model.encoder, offline=each.request.data_root.offline)
 
     def build() -> torch.nn.Module:
         return build_network(model.name, shape, info.n_outputs, **options)

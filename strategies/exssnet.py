@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from cl_suite import Experience, StreamInfo, SupermaskStrategy, UsageError
+from cl_suite import Experience, Inputs, StreamInfo, SupermaskStrategy, UsageError, map_inputs
 
 FISHER_CHUNK = 50  # samples whose gradients are held at once
 
@@ -193,8 +193,9 @@ def fisher(strategy: SupermaskStrategy, experience: Experience) -> list[Tensor]:
     local = torch.zeros(strategy.info.n_outputs, dtype=torch.long, device=strategy.info.device)
     local[list(learned.classes)] = torch.arange(len(learned.classes), device=strategy.info.device)
 
-    def sample_loss(values: dict[str, Tensor], sample: Tensor, target: Tensor) -> Tensor:
-        logits = functional_call(strategy.network, values, (sample[None],))
+    def sample_loss(values: dict[str, Tensor], sample: Inputs, target: Tensor) -> Tensor:
+        one = map_inputs(lambda value: value[None], sample)
+        logits = functional_call(strategy.network, values, (one,))
         return strategy.info.objective.loss(logits, target[None]).mean()
 
     per_sample = vmap(grad(sample_loss), in_dims=(None, 0, 0))

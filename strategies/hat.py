@@ -9,6 +9,7 @@ from 1/s_max to s_max in every epoch, so that gates can still move at its beginn
   (model.name=lenet_gpm) the gate would come too late, as closed units would still be felt by open ones.
 - Plain SGD: momentum or weight decay would move weights whose gradient is masked, so they are no options.
 - Batch norm is not covered by the method. `norm` is per_task (statistics of each task, no scale and shift) or none.
+- Token vectors have no units to gate: on texts (model.name=text_bag) their table is frozen, as it is drawn.
 - Every task has a head of its own, unmasked, also where the stream's tasks share their outputs.
 - The rate is constant and the last state answers. The paper's division of the rate by the validation loss, which
   restores the best state, is no part of this file.
@@ -36,6 +37,7 @@ from cl_suite import (
     UnseenTask,
     UsageError,
     check_choices,
+    freeze_token_vectors,
     generator_for,
     restrict,
 )
@@ -112,7 +114,7 @@ def chain_of(backbone: nn.Module) -> list[nn.Module]:
     if not layer and (list(backbone.children()) or list(backbone.parameters())):
         raise UsageError(
             f"hat gates a plain chain of Linear and Conv2d layers; {type(backbone).__name__} is no part of one. "
-            "Use model.name=mlp, conv_small, alexnet, mlp_gpm or lenet_gpm."
+            "Use model.name=mlp, conv_small, alexnet, mlp_gpm or lenet_gpm; text_bag on texts."
         )
     return [backbone]
 
@@ -170,6 +172,7 @@ class HAT(GradientStrategy):
             if not low <= getattr(c, name) < math.inf:
                 raise UsageError(f"strategy.{name}={getattr(c, name)} is out of range. Use {low:g} or more.")
         super().setup(info, build_model)
+        freeze_token_vectors(self.model)
         generator = generator_for(info.seeds.model, "hat embeddings")
 
         def draw(units: int) -> Tensor:

@@ -27,8 +27,10 @@ from cl_suite import (
     TaskTensors,
     UnseenTask,
     UsageError,
+    VectorTable,
     build_optimizer,
     check_choices,
+    freeze_token_vectors,
     restrict,
 )
 
@@ -73,10 +75,13 @@ def readable(owners: Tensor, number: int) -> Tensor:
 def trunk_of(model: nn.Module) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Return the weights below the heads that have owners, and the names of those layers' biases and of all the rest.
 
-    The rest are scale, shift and running statistics of normalisation. Raise UsageError for other parameters.
+    The rest are scale, shift and running statistics of normalisation. Tables of token vectors are left out: they are
+    frozen. Raise UsageError for other parameters.
     """
     weights, biases, rest = {}, [], []
     for place, module in model.named_modules():
+        if isinstance(module, VectorTable):
+            continue
         has_owners = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
         tensors = [*module.named_parameters(place, False), *module.named_buffers(place, False)]
         for name, value in tensors if place.split(".")[0] != "heads" else []:
@@ -126,6 +131,7 @@ class PackNet(GradientStrategy):
         if info.n_experiences > MOST_TASKS:
             raise UsageError(f"an owner has 8 bits, for {MOST_TASKS} tasks, but there are {info.n_experiences}.")
         super().setup(info, build_model)
+        freeze_token_vectors(self.model)
         self.weights, biases, norms = trunk_of(self.model)
         self.frozen = (norms if c.norm == FROZEN else []) + (biases if c.biases == FROZEN else [])
         own = (norms if c.norm == PER_TASK else []) + (biases if c.biases == PER_TASK else [])

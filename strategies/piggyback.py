@@ -26,6 +26,7 @@ from cl_suite import (
     TaskTensors,
     UnseenTask,
     UsageError,
+    VectorTable,
     check_choices,
     pack_bits,
     restrict,
@@ -94,7 +95,12 @@ class Piggyback(GradientStrategy):
         }
         if not self.weights:
             raise UsageError("no weight to mask: this network has only its heads. Use e.g. model.name=mlp.")
-        statistics = [n for n, value in self.model.named_buffers() if value.is_floating_point()]
+        tables = {name for name, module in self.model.named_modules() if isinstance(module, VectorTable)}
+        statistics = [
+            name
+            for name, value in self.model.named_buffers()
+            if value.is_floating_point() and name.rpartition(".")[0] not in tables
+        ]
         assert info.task_classes is not None  # the id is given at test
         own = statistics if c.norm == PER_TASK else []
         self.own = self.parts["task_tensors"] = TaskTensors(self.model, own, info.task_classes)

@@ -54,8 +54,8 @@ class SparseLinear(_SparseRows):
     """A pruned linear layer."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, in] -> [B, out]."""
-        outputs = self.times(inputs.t()).t()
+        """[B, ..., in] -> [B, ..., out]."""
+        outputs = self.times(inputs.flatten(0, -2).t()).t().unflatten(0, inputs.shape[:-1])
         return outputs if self.bias is None else outputs + self.bias
 
 

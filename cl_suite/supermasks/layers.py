@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_suite.errors import UsageError
+from cl_suite.token_vectors import VectorTable
 
 
 def kept_count(size: int, density: float) -> int:
@@ -243,19 +244,22 @@ def to_masked(network: _T, *, rule: MaskRule, n_tasks: int, shared_norm: bool = 
     """Replace every Linear, Conv2d and BatchNorm inside `network` by its masked or per-task form; return it.
 
     Heads included: a `HeadBank`'s linear layer too. Biases, gains and old values are dropped: see `initialise_weights`.
+    Layer norm loses its gain and bias. Tables of token vectors stay as they are from now on, as in ExSSNeT's text CNN.
     Raise UsageError for other layers with parameters, which no mask would cover.
     """
     for name, child in network.named_children():
         replacement = _masked_form(child, rule, n_tasks, shared_norm)
         if replacement is not None:
             setattr(network, name, replacement)
+        elif isinstance(child, VectorTable):
+            child.freeze()
         else:
             to_masked(child, rule=rule, n_tasks=n_tasks, shared_norm=shared_norm)
             own = [parameter for parameter, _ in child.named_parameters(recurse=False)]
             if own and not isinstance(child, _Masked):
                 raise UsageError(
                     f"{type(child).__name__} has parameters ({', '.join(own)}) that masks do not cover. "
-                    "Use a network of Linear, Conv2d and BatchNorm."
+                    "Use a network of Linear, Conv2d and BatchNorm; on texts e.g. text_cnn, also with model.encoder."
                 )
     return network
 
@@ -282,6 +286,8 @@ def _masked_form(layer: nn.Module, rule: MaskRule, n_tasks: int, shared_norm: bo
         momentum = 0.1 if layer.momentum is None else layer.momentum
         norm = PerTaskBatchNorm2d(layer.num_features, n_tasks, shared=shared_norm, momentum=momentum, eps=layer.eps)
         return norm.to(layer.weight.device) if layer.weight is not None else norm
+    if isinstance(layer, nn.LayerNorm):
+        return nn.LayerNorm(layer.normalized_shape, layer.eps, elementwise_affine=False)
     return None
 
 
