@@ -20,9 +20,11 @@ from cl_suite.networks import Network, build_network
 from cl_suite.prepare import PrepareImages
 from cl_suite.seeding import Seeds, generator_for, seed_for
 from cl_suite.stream import Samples, StreamData, hold_out
+from cl_suite.text_encoders import folder_digest
 from cl_suite.types import Inputs
 
 OFF = "none"
+ENCODER = "encoder"  # of texts: cl_suite/text_features.py
 FIRST_TASK, RANDOM, TORCHVISION = "first_task", "random", "torchvision:"
 PUBLISHED = ("resnet18", "resnet34", "resnet50")  # of torchvision, with its first ImageNet weights
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -32,14 +34,19 @@ HALF = (0.5, 0.5, 0.5)  # mean and deviation that IBCL's program gives torchvisi
 
 @dataclass
 class FeatureOptions:
-    """Frozen features in place of images: `features.<field>=...`. Filled in by Hydra."""
+    """Frozen features in place of images or texts: `features.<field>=...`. Filled in by Hydra."""
 
-    network: str = OFF  # none: images stay images; a backbone (see model.name), or with torchvision:<name> that name
+    # none: samples stay as they are; a backbone (see model.name), or with torchvision:<name> that name; encoder: texts
+    # go through the encoder that `weights` names
+    network: str = OFF
     # first_task: trained on task 0 alone; random: as initialised (both from seeds.model);
-    # torchvision:resnet18: on ImageNet; or a file of the backbone's state_dict, .pt, .pth or .safetensors
+    # torchvision:resnet18: on ImageNet; or a file of the backbone's state_dict, .pt, .pth or .safetensors;
+    # of an encoder: its name on the Hugging Face hub, or its folder
     weights: str = FIRST_TASK
     epochs: int = 10  # passes over the training data of task 0; first_task alone
     lr: float = 0.001  # step size of Adam; first_task alone
+    pooling: str = "mean"  # of an encoder's token vectors: mean, cls (the first token's); encoder alone
+    max_length: int = 256  # tokens read of a text at most, special ones included; encoder alone
 
     @property
     def is_on(self) -> bool:
@@ -50,7 +57,13 @@ class FeatureOptions:
     def file(self) -> Path | None:
         """The file of weights, if they come from one."""
         named = self.weights in (FIRST_TASK, RANDOM) or self.weights.startswith(TORCHVISION)
-        return None if named else Path(self.weights).expanduser()
+        return None if named or self.network == ENCODER else Path(self.weights).expanduser()
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder of an encoder, if it comes from one."""
+        place = Path(self.weights).expanduser()
+        return place if self.network == ENCODER and place.is_dir() else None
 
     def check(self) -> None:
         """Raise UsageError for options that name nothing that is, or that would have no effect."""
@@ -58,6 +71,14 @@ class FeatureOptions:
             if self != FeatureOptions():
                 raise UsageError("features.* has no effect without a network. Set features.network, e.g. conv_small.")
             return
+        if self.network == ENCODER:
+            self._check_encoder()
+            return
+        if (self.pooling, self.max_length) != (FeatureOptions.pooling, FeatureOptions.max_length):
+            raise UsageError(
+                f"features.pooling and features.max_length have no effect on features.network={self.network}. "
+                f"They are of features.network={ENCODER}."
+            )
         published = self.weights.removeprefix(TORCHVISION)
         if published != self.weights and published not in PUBLISHED:
             raise UsageError(f"features.weights={self.weights} is not offered. {nearest(published, PUBLISHED)}")
@@ -67,7 +88,8 @@ class FeatureOptions:
                 f"Set features.network={published}."
             )
         if self.network not in BACKBONES and published not in PUBLISHED:
-            raise UsageError(f"features.network={self.network} is not a backbone. {nearest(self.network, BACKBONES)}")
+            known = [*BACKBONES, ENCODER]
+            raise UsageError(f"features.network={self.network} is not a backbone. {nearest(self.network, known)}")
         if self.file is not None and self.file.suffix not in SUFFIXES:
             raise UsageError(
                 f"features.weights={self.weights} is not known. Use {FIRST_TASK}, {RANDOM}, {TORCHVISION}resnet18, "
@@ -82,19 +104,39 @@ class FeatureOptions:
         if not 0 < self.lr < math.inf:
             raise UsageError(f"features.lr={self.lr} is not a step size. Use a positive number, e.g. 0.001.")
 
+    def _check_encoder(self) -> None:
+        if self.weights in (FIRST_TASK, RANDOM) or self.weights.startswith(TORCHVISION) or not self.weights:
+            raise UsageError(
+                f"features.network={ENCODER} has no encoder. Set features.weights=<hub name or folder>, "
+                "e.g. sentence-transformers/all-MiniLM-L6-v2."
+            )
+        if self.pooling not in ("mean", "cls"):
+            raise UsageError(f"features.pooling={self.pooling} is not known. Use mean or cls.")
+        if self.max_length < 2:
+            raise UsageError(f"features.max_length={self.max_length} is too small. Use 2 or more tokens, e.g. 256.")
+
 
 def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in which a file of weights stands by name and digest, not by its place on this machine.
+    """Return a configuration in which files of weights stand by name and digest, not by their place on this machine.
 
-    So an edited file is another configuration, and a moved one is not.
+    So an edited file is another configuration, and a moved one is not. The same for folders of encoders.
     """
-    options = config.get("features")
-    if not isinstance(options, Mapping) or options["network"] == OFF:
-        return dict(config)
-    file = FeatureOptions(**options).file
-    if file is None:
-        return dict(config)
-    return {**config, "features": {**options, "weights": f"{file.name} sha256:{sha256_of(file)[:12]}"}}
+    found = dict(config)
+    options, model = config.get("features"), config.get("model")
+    if isinstance(options, Mapping) and options["network"] != OFF:
+        chosen = FeatureOptions(**options)
+        if chosen.file is not None:
+            found["features"] = {**options, "weights": f"{chosen.file.name} sha256:{sha256_of(chosen.file)[:12]}"}
+        elif chosen.folder is not None:
+            found["features"] = {**options, "weights": pinned_folder(chosen.folder)}
+    if isinstance(model, Mapping) and model.get("encoder") and Path(model["encoder"]).expanduser().is_dir():
+        found["model"] = {**model, "encoder": pinned_folder(Path(model["encoder"]).expanduser())}
+    return found
+
+
+def pinned_folder(folder: Path) -> str:
+    """Return a folder's name and the digest of its files."""
+    return f"{folder.resolve().name} sha256:{folder_digest(folder)[:12]}"
 
 
 @dataclass(frozen=True)
@@ -225,4 +267,5 @@ def _coloured(prepare: PrepareImages, raw: Inputs) -> Tensor:
 
 def facts_of(options: FeatureOptions) -> dict[str, Any]:
     """Return the options as they may stand in a record: a file by its name alone."""
-    return {"network": options.network, "weights": options.weights if options.file is None else options.file.name}
+    place = options.file or (options.folder.resolve() if options.folder else None)
+    return {"network": options.network, "weights": options.weights if place is None else place.name}

@@ -1,4 +1,4 @@
-"""Frozen features of an image stream: each image goes once through one frozen network, and the stream is of vectors."""
+"""Frozen features: each image or text goes once through one frozen network, and the stream is of vectors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch import Tensor
 from cl_suite.conversion import convert_tasks
 from cl_suite.data_root import DataRoot
 from cl_suite.errors import UsageError
-from cl_suite.feature_networks import FeatureOptions, FrozenNetwork, facts_of, frozen_network
+from cl_suite.feature_networks import ENCODER, FeatureOptions, FrozenNetwork, facts_of, frozen_network
 from cl_suite.prepare import PrepareVectors
 from cl_suite.seeding import Seeds
 from cl_suite.stream import Samples, StreamData
+from cl_suite.text_features import TextVectors
+from cl_suite.texts import PrepareTexts
 from cl_suite.types import Inputs, map_inputs
 
 BATCH = 250  # images at a time; a constant, so that features do not depend on the run
@@ -30,23 +32,29 @@ def as_features(
     device: torch.device,
     validation: float = 0.0,
 ) -> tuple[StreamData, dict[str, Any]]:
-    """Return (the stream with vectors [D] float32 in place of its images, what was used); (data, {}) if off.
+    """Return (the stream with vectors [D] float32 in place of its images or texts, what was used); (data, {}) if off.
 
     Images are prepared as the stream does, not augmented, after the task's own transform; storage that tasks share is
-    gone through once, and of it only what some task uses. The vectors are kept in memory: 4 D bytes a sample.
+    gone through once, and of it only what some task uses. The vectors are kept in memory: 4 D bytes a sample. Those of
+    texts are kept on disk too, see cl_suite/text_features.py.
 
     root:       where downloaded weights are kept
     device:     where the network works; the features come back to where the images are
     validation: share of task 0 a network trained on it must not see, as `train.validation`
 
-    Raise UsageError or DataError as `frozen_network`, and UsageError for features that are not finite.
+    Raise UsageError or DataError as `frozen_network` and `TextVectors`, UsageError for features that are not finite.
     """
     if not options.is_on:
         return data, {}
+    _check_kind(data, options)
     started = time.perf_counter()
     # Deterministic algorithms, so that a run which goes on from its checkpoint sees the same features on a GPU too.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        frozen = frozen_network(options, data, root=root, seeds=seeds, device=device, validation=validation)
+        frozen: TextVectors | FrozenNetwork
+        if options.network == ENCODER:
+            frozen = TextVectors(options, root=root, device=device)
+        else:
+            frozen = frozen_network(options, data, root=root, seeds=seeds, device=device, validation=validation)
         tasks = convert_tasks(data, lambda samples: _features(samples, frozen, device))
     encoded = [part.inputs for task in tasks for part in (task.train, task.test)]
     stores = {id(inputs): inputs for inputs in encoded if isinstance(inputs, Tensor)}.values()
@@ -70,8 +78,20 @@ def on_card(facts: dict[str, Any]) -> dict[str, Any]:
     return {"features": {name: facts[name] for name in ("network", "weights", "dimensions")}} if facts else {}
 
 
-def _features(samples: Samples, frozen: FrozenNetwork, device: torch.device) -> Tensor:
+def _check_kind(data: StreamData, options: FeatureOptions) -> None:
+    """Raise UsageError for a network that does not read what the stream's samples are."""
+    if isinstance(data.prepare, PrepareTexts) != (options.network == ENCODER):
+        reads, are = ("texts", "no texts") if options.network == ENCODER else ("images", "texts")
+        instead = "a backbone, e.g. conv_small" if are == "no texts" else f"features.network={ENCODER}"
+        raise UsageError(
+            f"features.network={options.network} reads {reads}, but this stream's samples are {are}. Use {instead}."
+        )
+
+
+def _features(samples: Samples, frozen: FrozenNetwork | TextVectors, device: torch.device) -> Tensor:
     """Return [N, D] float32, where the samples are."""
+    if isinstance(frozen, TextVectors):
+        return frozen.of(samples)
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device)

@@ -131,7 +131,7 @@ class TransformerEncoder(nn.Module):
                 "text.tokenizer to the same."
             )
         read = _matching(encoder, vocabulary)
-        self.model = copy.deepcopy(read.model).cpu()
+        self.model = copy.deepcopy(read.model).cpu().requires_grad_(True)  # what is shared may be frozen
         self.padding = int(read.tokenizer.pad_token_id)
         self.feature_dim = read.dimensions
 
