@@ -183,6 +183,7 @@ def _check_key(override: Override, base: DictConfig) -> None:
         raise UsageError(f"{key} is a group of options. Set one of {', '.join(inside)}.")
     group, _, last = key.rpartition(".")
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]
+    elsewhere.sort(key=lambda name: not name.startswith("strategy."))  # the likeliest first
     if elsewhere:
         raise UsageError(f"there is no option {key}. Did you mean {' or '.join(elsewhere)}?")
     siblings = [name for name in known if group and name.rpartition(".")[0] == group]
