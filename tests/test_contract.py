@@ -16,6 +16,7 @@ OPTIONS = {  # the suite trains each strategy dozens of times, so fewer passes o
     "gdumb": ["strategy.epochs=8"],
     "fpf": ["strategy.fpf_epochs=3"],
     "k_fpf": ["strategy.fpf_epochs=2", "strategy.k=4"],
+    "ibcl": ["strategy.lr=0.03"],  # a short stream
     "tame": ["strategy.window=10", "strategy.selector_epochs=2", "strategy.prune_experts=0.5"],  # a short stream
 }
 
