@@ -42,7 +42,7 @@ _HOME = {
     "prepare": ["PrepareImages", "PrepareVectors"],
     "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
-    "gradient_vectors": ["flat_gradient", "flatten", "project", "write_gradient"],
+    "gradient_vectors": ["flat_gradient", "flatten", "project", "project_gradient", "write_gradient"],
     "fisher": [
         "check_own_gradients",
         "competing_outputs",
@@ -91,7 +91,7 @@ _HOME = {
     "experts.selector": ["Selector", "SelectorOptions"],
     "experts.sparse": ["Pruning", "expand", "is_compact", "load_network", "stored_parameters"],
     "bayes.mean_field": ["MeanField", "Parameters", "convex_combination", "divergence", "wasserstein"],
-    "bayes.variational": ["VariationalOptions", "fit_posterior"],
+    "bayes.variational": ["VariationalOptions", "fit_posterior", "starting_point"],
     "preferences.protocols": ["PreferenceConditioned", "PreferenceSampled", "PreferenceTrained", "check_preference"],
     "preferences.task_memory": ["TaskMemory"],
     "preferences.trained": ["OnePerPreference", "PreferenceModels"],
@@ -113,7 +113,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from cl_suite.bayes.mean_field import MeanField, Parameters, convex_combination, divergence, wasserstein
-    from cl_suite.bayes.variational import VariationalOptions, fit_posterior
+    from cl_suite.bayes.variational import VariationalOptions, fit_posterior, starting_point
     from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring, build_buffer
     from cl_suite.checks import check_strategy
     from cl_suite.data_root import DataRoot
@@ -135,7 +135,7 @@ if TYPE_CHECKING:
         stable_shares,
     )
     from cl_suite.gradient_strategy import GradientStrategy
-    from cl_suite.gradient_vectors import flat_gradient, flatten, project, write_gradient
+    from cl_suite.gradient_vectors import flat_gradient, flatten, project, project_gradient, write_gradient
     from cl_suite.hwu64_files import HWU64_FILES
     from cl_suite.image_files import (
         CIFAR10_FILES,

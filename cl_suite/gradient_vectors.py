@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
@@ -35,3 +36,15 @@ def project(g: Tensor, g_ref: Tensor) -> Tensor:
     # Zero where nothing is violated: then g - 0 * g_ref is g, bit for bit. Also where g_ref is zero and 0/0 is NaN.
     factor = torch.where(product < 0, product / (g_ref @ g_ref), torch.zeros_like(product))
     return g - factor * g_ref
+
+
+def project_gradient(parameters: Sequence[Tensor], reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Project the gradient that `parameters` hold so that it does not go against that of the loss `reference`.
+
+    Return (the cosine of the two before, whether it was negative), on the device.
+    """
+    gradients = torch.autograd.grad(reference, parameters, allow_unused=True)
+    g = flat_gradient([parameter.grad for parameter in parameters], parameters)
+    g_ref = flat_gradient(gradients, parameters)
+    write_gradient(project(g, g_ref), parameters)
+    return functional.cosine_similarity(g, g_ref, dim=0), g @ g_ref < 0

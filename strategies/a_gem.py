@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from cl_suite import (
     Batch,
@@ -24,9 +23,7 @@ from cl_suite import (
     StreamInfo,
     UsageError,
     check_choices,
-    flat_gradient,
-    project,
-    write_gradient,
+    project_gradient,
 )
 
 
@@ -75,13 +72,10 @@ class AGEM(GradientStrategy):
             return
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         replay = self.buffer.draw(self.config.replayed(batch))
-        gradients = torch.autograd.grad(self.loss(replay), parameters, allow_unused=True)
-        g = flat_gradient([p.grad for p in parameters], parameters)
-        g_ref = flat_gradient(gradients, parameters)
-        self._cosines += F.cosine_similarity(g, g_ref, dim=0)
-        self._violated += g @ g_ref < 0
+        cosine, violated = project_gradient(parameters, self.loss(replay))
+        self._cosines += cosine
+        self._violated += violated
         self._steps += 1
-        write_gradient(project(g, g_ref), parameters)
 
     def finish(self, experience: Experience) -> None:
         """Put samples of this task, drawn at random, into the memory."""

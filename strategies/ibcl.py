@@ -32,6 +32,7 @@ from cl_suite import (
     convex_combination,
     fit_posterior,
     restrict,
+    starting_point,
     wasserstein,
 )
 
@@ -89,12 +90,7 @@ class IBCL(Strategy):
         self._check()
         self.info = info
         self.network: Any = build_model()
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules()):
-            raise UsageError(
-                "ibcl keeps distributions over parameters, and batch norm keeps statistics beside them. "
-                "Use a network without it (model.name=mlp or lenet5), or features.network=... with model.name=mlp."
-            )
-        self.parameters = Parameters(self.network)
+        self.parameters = Parameters(self.network, method="ibcl")
         self.kept: list[MeanField] = []  # the extreme points, in the order they came
         self.roles: list[list[int]] = []  # [task][prior] -> its place in `kept`, its own or of what replaced it
         self.growth: list[int] = []  # kept after each task
@@ -153,7 +149,7 @@ class IBCL(Strategy):
                 experience,
                 surprise,
                 prior=prior,
-                start=self._start(prior),
+                start=starting_point(self.config, self.parameters, prior, first=not self.roles),
                 options=self.config,
                 generator=experience.generator("posterior", number, device=self.info.device),
                 phase=f"posterior {number + 1}",
@@ -176,16 +172,6 @@ class IBCL(Strategy):
             return [self.kept[role] for role in self.roles[-1]]
         zero = torch.zeros(self.parameters.count, device=self.info.device)
         return [MeanField(zero, torch.full_like(zero, deviation)) for deviation in self.config.prior_deviations]
-
-    def _start(self, prior: MeanField) -> MeanField:
-        """Return where the search for a posterior begins."""
-        c = self.config
-        if c.init == "standard":  # code
-            return MeanField(torch.zeros_like(prior.mean), torch.ones_like(prior.mean))
-        if c.init == "prior" or self.roles:
-            return prior
-        own = self.parameters.vector()
-        return MeanField(own, torch.full_like(own, c.init_deviation))
 
     def _place(self, posterior: MeanField) -> tuple[int, float]:
         """Keep a posterior, or let the nearest kept one stand for it; return its place and the distance to that one."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cl_suite import (
     Batch,
@@ -22,11 +21,9 @@ from cl_suite import (
     OnePerPreference,
     StreamInfo,
     TaskMemory,
-    flat_gradient,
     flatten,
     join_inputs,
-    project,
-    write_gradient,
+    project_gradient,
 )
 
 
@@ -91,13 +88,10 @@ class PreferenceReplay(OnePerPreference):
         if replay is None:
             return
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        gradients = torch.autograd.grad(self.remembered(replay), parameters, allow_unused=True)
-        g = flat_gradient([p.grad for p in parameters], parameters)
-        g_ref = flat_gradient(gradients, parameters)
-        self._cosines += F.cosine_similarity(g, g_ref, dim=0)
-        self._violated += g @ g_ref < 0
+        cosine, violated = project_gradient(parameters, self.remembered(replay))
+        self._cosines += cosine
+        self._violated += violated
         self._steps += 1
-        write_gradient(project(g, g_ref), parameters)
 
     def finish(self, experience: Experience) -> None:
         """Keep samples of this task."""

@@ -34,6 +34,7 @@ from cl_suite import (
     check_preference,
     fit_posterior,
     restrict,
+    starting_point,
 )
 
 
@@ -64,12 +65,7 @@ class VCL(Strategy):
             raise UsageError(f"strategy.memory_per_task={c.memory_per_task} is a number of samples. Use 0 or more.")
         self.info = info
         self.network: Any = build_model()
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules()):
-            raise UsageError(
-                "vcl keeps a distribution over parameters, and batch norm keeps statistics beside them. "
-                "Use a network without it, e.g. model.name=mlp or lenet5."
-            )
-        self.parameters = Parameters(self.network)
+        self.parameters = Parameters(self.network, method="vcl")
         self.memory = TaskMemory(info, c.memory_per_task) if c.memory_per_task else None
         self.models = PreferenceModels(info.device)
         zero = torch.zeros(self.parameters.count, device=info.device)
@@ -92,7 +88,8 @@ class VCL(Strategy):
             row[0] = False
             row[0, list(experience.classes)] = True
         self.visible = torch.cat([self.visible, row])
-        prior, start = self.posterior, self._start()
+        prior = self.posterior
+        start = starting_point(self.config, self.parameters, prior, first=len(self.visible) == 1)
         plan = self.models.plan(len(self.visible))
         for number, preference in enumerate(plan, start=1):
             posterior = fit_posterior(
@@ -111,16 +108,6 @@ class VCL(Strategy):
                 self.models.keep(preference, {"mean": posterior.mean, "deviation": posterior.deviation})
         if self.memory is not None:
             self.memory.keep(experience)
-
-    def _start(self) -> MeanField:
-        """Return where the search for a posterior begins."""
-        c, prior = self.config, self.posterior
-        if c.init == "standard":
-            return MeanField(torch.zeros_like(prior.mean), torch.ones_like(prior.mean))
-        if c.init == "prior" or len(self.visible) > 1:
-            return prior
-        own = self.parameters.vector()
-        return MeanField(own, torch.full_like(own, c.init_deviation))
 
     def _surprise(self, preference: tuple[float, ...]) -> Callable[[Tensor, Batch], Tensor]:
         """Return T times sum over tasks of w_k (-log likelihood), T the number of tasks: even weights are plain VCL.

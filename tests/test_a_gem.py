@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from cl_suite import Requirement, TrainSettings, UsageError
+from cl_suite import Requirement, TrainSettings, UsageError, project
 from cl_suite.conformance import conformance_stream, states_equal
-from strategies.a_gem import AGEM, project
+from strategies.a_gem import AGEM
 from strategies.finetune import Finetune
 
 from .projection_streams import harness_of
@@ -82,7 +82,7 @@ def test_the_gradient_of_a_step_never_goes_against_that_of_memory(scenario):
 def test_where_nothing_is_violated_it_is_finetuning_bit_for_bit(monkeypatch):
     finetune = harness_for(Finetune, lr=0.1, momentum=0.0)
     finetune.run()
-    monkeypatch.setattr("strategies.a_gem.project", lambda g, g_ref: project(g, g))
+    monkeypatch.setattr("cl_suite.gradient_vectors.project", lambda g, g_ref: project(g, g))
     harness = harness_for()
     harness.run()
     assert states_equal(harness.strategy.model.state_dict(), finetune.strategy.model.state_dict())

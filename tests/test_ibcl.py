@@ -74,7 +74,7 @@ def test_both_conventions_of_the_region(alpha, convention, mass, half):
 def test_a_network_answers_with_other_parameters_in_place_of_its_own():
     network = build_network("mlp", (4,), 3, hidden=(5,))
     network.heads.open()
-    parameters, inputs = Parameters(network), torch.randn(7, 4)
+    parameters, inputs = Parameters(network, method="this"), torch.randn(7, 4)
     assert parameters.vector().numel() == parameters.count == 4 * 5 + 5 + 5 * 3 + 3
     assert parameters.answers(parameters.vector(), inputs).equal(network(inputs))
     assert not parameters.answers(torch.zeros(parameters.count), inputs).any()

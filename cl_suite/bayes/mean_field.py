@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cl_suite.errors import UsageError
+from cl_suite.gradient_vectors import flatten
+from cl_suite.strategy import ModelPredictor, Predictor
 from cl_suite.types import Inputs
 
 
@@ -72,7 +75,13 @@ def convex_combination(parts: Sequence[MeanField], weights: Sequence[float], *, 
 class Parameters:
     """The parameters of a network as one vector [P], and the network with another vector in their place."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, method: str) -> None:
+        """Raise UsageError, naming the `method`, for a network that keeps statistics beside its parameters."""
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+            raise UsageError(
+                f"{method} keeps distributions over parameters, and batch norm keeps statistics beside them. "
+                "Use a network without it (model.name=mlp or lenet5), or features.network=... with model.name=mlp."
+            )
         self.network: Any = network
         self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
@@ -84,7 +93,7 @@ class Parameters:
 
     def vector(self) -> Tensor:
         """Return the network's own parameters, [P], detached."""
-        return torch.cat([parameter.detach().flatten() for parameter in self.network.parameters()])
+        return flatten(list(self.network.parameters())).detach()
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
         """Return {name: tensor} views of a vector [P]."""
@@ -95,17 +104,7 @@ class Parameters:
         """Return logits [B, C] of the network with parameters `theta` [P]."""
         return functional_call(self.network, self.named(theta), (inputs,))
 
-    def predictor(self, theta: Tensor) -> Callable[[Inputs], Tensor]:
+    def predictor(self, theta: Tensor) -> Predictor:
         """Return the predictor of parameters `theta` [P], evaluation mode, without gradients."""
         fixed = theta.detach().clone()
-
-        @torch.no_grad()
-        def predict(inputs: Inputs) -> Tensor:
-            training = self.network.training
-            self.network.eval()
-            try:
-                return self.answers(fixed, inputs)
-            finally:
-                self.network.train(training)
-
-        return predict
+        return ModelPredictor(self.network, lambda inputs: self.answers(fixed, inputs))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_suite.bayes.mean_field import MeanField, divergence
+from cl_suite.bayes.mean_field import MeanField, Parameters, divergence
 from cl_suite.errors import UsageError, check_choices
 from cl_suite.experience import Experience
 from cl_suite.types import Batch
@@ -43,6 +43,16 @@ class VariationalOptions:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is not possible. Use a number above 0.")
         if not 0 <= self.kl_weight < float("inf"):
             raise UsageError(f"strategy.kl_weight={self.kl_weight} is not possible. Use 0 or more.")
+
+
+def starting_point(options: VariationalOptions, parameters: Parameters, prior: MeanField, *, first: bool) -> MeanField:
+    """Return where the search for a posterior begins, by `options.init`; `first`: no task has been learned yet."""
+    if options.init == "standard":  # IBCL's program
+        return MeanField(torch.zeros_like(prior.mean), torch.ones_like(prior.mean))
+    if options.init == "prior" or not first:
+        return prior
+    own = parameters.vector()
+    return MeanField(own, torch.full_like(own, options.init_deviation))
 
 
 NegativeLogLikelihood = Callable[[Tensor, Batch], Tensor]
