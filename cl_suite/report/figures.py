@@ -5,12 +5,13 @@ docs/records.md describes the kinds, "map" (heat maps side by side), "lines" and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cl_suite.record import RunRecord, slug, write_atomic
+from cl_suite.report.drawing import as_png, draw_curves, draw_lines, draw_map
 
 FOLDER = "figures"  # below the output folder
 KEYS = {
@@ -78,7 +79,7 @@ def _require(condition: bool, reason: str) -> None:
 
 
 def draw_figure(figure: Any, where: str) -> bytes:
-    """Return a figure as PNG; matplotlib is imported only here and below. Raise ValueError if it is malformed."""
+    """Return a figure as PNG; matplotlib is imported only then. Raise ValueError if it is malformed."""
     _require(isinstance(figure, dict), "not a dictionary")
     kind = figure.get("kind")
     _require(isinstance(kind, str) and kind in KEYS, f"kind is {kind!r:.40}, not {' or '.join(KEYS)}")
@@ -87,12 +88,12 @@ def draw_figure(figure: Any, where: str) -> bytes:
         if key.endswith(("title", "label")):
             _require(isinstance(figure[key], str), f"{key} is not text")
     check, draw = {
-        "map": (_check_map, _draw_map),
-        "lines": (_check_lines, _draw_lines),
-        "curves": (_check_curves, _draw_curves),
+        "map": (_check_map, draw_map),
+        "lines": (_check_lines, draw_lines),
+        "curves": (_check_curves, draw_curves),
     }[kind]
     check(figure)
-    return _png(lambda: draw(figure, f"{figure['title']}\n{where}"))
+    return as_png(lambda: draw(figure, f"{figure['title']}\n{where}"))
 
 
 def _is_number(value: Any) -> bool:
@@ -143,182 +144,3 @@ def _check_curves(figure: Mapping[str, Any]) -> None:
         fine = isinstance(points, list) and bool(points)
         fine = fine and all(_is_row(point, 2) and None not in point for point in points)
         _require(fine, f"series {name!r:.40} is not a list of [x, y]")
-
-
-# ---- drawing: matplotlib's object-oriented interface, no global state
-
-DPI = 150
-# Of Okabe & Ito 2008, told apart by colour-blind readers too; a line is grey where they have a pale yellow.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#888888")
-CATEGORY_COLOURS = ("#BBBBBB", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-MARKERS = "os^Dv<>P"
-DASHES = ("-", "--", ":", "-.")
-PANEL_INCHES = 1.9
-SMALL = 7  # points, of tick labels and panel titles
-MOST_TICKS = 10  # labels along one side of a panel
-LONGEST = 16  # characters of a tick label
-
-
-def _png(draw: Callable[[], Any]) -> bytes:
-    import io
-    import warnings
-
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    stream = io.BytesIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # e.g. a letter the font does not have
-        matplotlib.rcdefaults()  # not this user's matplotlibrc: the same bytes everywhere
-        matplotlib.rcParams.update({"text.parse_math": False, "font.size": 9, "savefig.dpi": DPI})
-        canvas = FigureCanvasAgg(draw())
-        canvas.print_png(stream, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _new_figure(title: str, width: float, height: float) -> Any:
-    import textwrap
-
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(width, height), dpi=DPI, layout="constrained")
-    lines = [part for line in title.splitlines() for part in textwrap.wrap(line, int(13 * width))]
-    canvas.suptitle("\n".join(lines), fontsize=10)
-    return canvas
-
-
-def _draw_map(figure: Mapping[str, Any], title: str) -> Any:
-    import numpy as np
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
-    panels, rows, columns = figure["panels"], figure["rows"], figure["columns"]
-    categories = figure.get("categories")
-    values = np.array(figure["values"], dtype=float)  # [panel, row, column], NaN where null
-    if categories:
-        places = {value: place for place, value in enumerate(categories)}
-        values = np.vectorize(lambda v: np.nan if np.isnan(v) else places[f"{v:g}"], otypes=[float])(values)
-        colours = [CATEGORY_COLOURS[place % len(CATEGORY_COLOURS)] for place in range(len(places))]
-        scale = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(places) - 0.5}
-    else:
-        known = values[~np.isnan(values)]
-        low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
-        scale = {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
-    down, across = _layout(len(panels))
-    inches = PANEL_INCHES if len(panels) > 1 else 1.6 * PANEL_INCHES
-    labels = 1.8 if max(map(len, columns)) > 6 else 1.0  # inches below the panels
-    canvas = _new_figure(title, max(4.8, inches * across + 1.6), inches * down + labels)
-    grid = canvas.subplots(down, across, squeeze=False).flat
-    ratio = len(rows) / len(columns)
-    cells = max(len(rows), len(columns))
-    edges = {"edgecolors": "white", "linewidth": 0.8 if cells <= 12 else 0.3} if cells <= 30 else {}
-    for place, axes in enumerate(grid):
-        if place >= len(panels):
-            axes.set_axis_off()
-            continue
-        mesh = axes.pcolormesh(np.ma.masked_invalid(values[place]), **scale, **edges)
-        axes.set_aspect("equal" if 0.7 <= ratio <= 1.4 else "auto")
-        axes.invert_yaxis()
-        axes.set_title(_shorten(panels[place], 28), fontsize=SMALL + 1)
-        axes.tick_params(length=2, labelsize=SMALL)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        _ticks(axes.yaxis, rows, shown=place % across == 0)
-        _ticks(axes.xaxis, columns, shown=place + across >= len(panels), upright=True)
-    canvas.supxlabel(figure["column_label"], fontsize=9)
-    canvas.supylabel(figure["row_label"], fontsize=9)
-    if categories:
-        patches = [Patch(color=colour, label=label) for colour, label in zip(colours, categories.values(), strict=True)]
-        canvas.legend(handles=patches, loc="outside right center", fontsize=8, frameon=False)
-    else:
-        canvas.colorbar(mesh, ax=canvas.axes, shrink=0.8, aspect=30).ax.tick_params(labelsize=SMALL)
-    return canvas
-
-
-def _layout(panels: int) -> tuple[int, int]:
-    """Return (down, across), wider than high, with as few empty places as can be."""
-    shapes = [(-(-panels // across), across) for across in range(1, panels + 1)]
-    fair = [(down, across) for down, across in shapes if down <= across <= max(3, 2 * down)]
-    return min(fair, key=lambda shape: (shape[0] * shape[1] - panels, shape[1]))
-
-
-def _ticks(axis: Any, names: Sequence[str], *, shown: bool, upright: bool = False) -> None:
-    """Put at most MOST_TICKS names at the middle of their cells; upright where they would run into each other."""
-    kept = range(0, len(names), -(-len(names) // MOST_TICKS))
-    labels = [_shorten(names[place], LONGEST) for place in kept]
-    long = sum(map(len, labels)) + len(labels) > 24
-    axis.set_ticks([place + 0.5 for place in kept], labels if shown else [""] * len(labels))
-    if upright and long:
-        axis.set_tick_params(labelrotation=90)
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _draw_lines(figure: Mapping[str, Any], title: str) -> Any:
-    import numpy as np
-    from matplotlib.ticker import MaxNLocator
-
-    canvas = _new_figure(title, 7.5, 4.2)
-    axes = canvas.subplots()
-    for place, (name, values) in enumerate(figure["series"].items()):
-        looks: dict[str, Any] = {
-            "color": COLOURS[place % len(COLOURS)],
-            "marker": MARKERS[place % len(MARKERS)] if len(figure["x"]) <= 60 else None,
-            "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
-        }
-        width = 1.4
-        if figure.get("steps"):  # whole numbers that may lie on one another: the first line is drawn broad and pale
-            looks |= {"drawstyle": "steps-post", "marker": None, "alpha": 0.35 if place == 0 else 1.0}
-            width = 6.0 if place == 0 else 1.4
-            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.plot(figure["x"], np.array(values, dtype=float), label=_shorten(name, 32), ms=4, lw=width, **looks)
-    for place, (name, marks) in enumerate(figure.get("marks", {}).items()):
-        # True ones reach over the whole height, the next kind only over its lower part, so that both can be seen.
-        top = 1.0 if place == 0 else 0.25
-        colour, dash = ("#888888", DASHES[1]) if place == 0 else (COLOURS[5], DASHES[0])
-        for number, mark in enumerate(marks):
-            label = _shorten(name, 28) if number == 0 else None
-            axes.axvline(mark, ymax=top, color=colour, ls=dash, lw=1.2, label=label)
-    _finish_lines(canvas, axes, figure)
-    if all(isinstance(value, int) for value in figure["x"]):
-        long = max(figure["x"], default=0) >= 10_000  # labels of which the usual number would touch
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if long else "auto", integer=True))
-    return canvas
-
-
-def _draw_curves(figure: Mapping[str, Any], title: str) -> Any:
-    import textwrap
-
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-
-    canvas = _new_figure(title, 7.5, 4.6)
-    axes = canvas.subplots()
-    for place, (name, points) in enumerate(figure["series"].items()):
-        x, y = zip(*points, strict=True)
-        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        dash = DASHES[place // len(COLOURS) % len(DASHES)]
-        label = "\n".join(textwrap.wrap(_shorten(name, 90), 30))
-        axes.plot(x, y, label=label, ms=4, lw=1.2, alpha=0.85, linestyle=dash, **look)
-    for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-        if figure.get(f"log_{side}"):
-            getattr(axes, f"set_{side}scale")("log")
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
-    if all(isinstance(x, int) for points in figure["series"].values() for x, _ in points) and not figure.get("log_x"):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish_lines(canvas, axes, figure)
-    return canvas
-
-
-def _finish_lines(canvas: Any, axes: Any, figure: Mapping[str, Any]) -> None:
-    """Labels, a pale grid, no box, and the legend outside."""
-    axes.set_xlabel(figure["x_label"])
-    axes.set_ylabel(figure["y_label"])
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    canvas.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
