@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from cl_suite import Samples
 from cl_suite.checkpoint import load_state, save_state
+from cl_suite.conformance import states_equal
+from cl_suite.promises import _Stop, _StopAfter
 
 from .conflicting_streams import conflicting_stream
 from .projection_streams import harness_of
@@ -62,3 +65,26 @@ def reloaded(harness, path, cls, **options):
     fresh.strategy.setup(fresh.presentation.info, fresh._factory)
     fresh.strategy.load_state_dict(load_state(path))
     return fresh.strategy
+
+
+def assert_resumes_alike(cls, folder, *, asked, announced=ENDS, **options):
+    """Stop a run after its first experience, go on, and ask both it and a reloaded one: all bitwise as never stopped.
+
+    asked: preferences whose models are compared; announced: before the second experience, None = nothing is told
+    """
+    straight = told_run(cls, preferences=announced, plain=announced is None, **options)
+    strategy = reloaded(straight, folder / "state", cls, **options)
+    for preference in asked:
+        assert torch.equal(answers(strategy, preference), answers(straight.strategy, preference))
+    for stop in (True, False):
+        harness = harness_of(cls, data=conflicting_stream(), scenario="domain_incremental", **options)
+        harness._checkpoint = folder / "checkpoint"
+        if announced is not None:
+            announce_to(harness.strategy, announced)
+        if stop:
+            harness.listener = _StopAfter(1)
+            with pytest.raises(_Stop):
+                harness.run()
+        else:
+            assert harness.run().R == straight.results.R
+    assert states_equal(harness.strategy.state_dict(), straight.strategy.state_dict())

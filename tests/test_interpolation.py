@@ -5,12 +5,11 @@ import torch
 
 from cl_suite import ModelPredictor, TrainSettings, UnseenTask, UsageError
 from cl_suite.conformance import conformance_stream, states_equal
-from cl_suite.promises import _Stop, _StopAfter
 from strategies.finetune import Finetune
 from strategies.interpolation import Interpolation
 
 from .conflicting_streams import conflicting_stream, copy_of, image_harness
-from .preference_runs import ENDS, accuracy, answers, reloaded, told_run
+from .preference_runs import ENDS, accuracy, answers, assert_resumes_alike, told_run
 from .projection_streams import Notes, harness_of
 
 
@@ -108,20 +107,7 @@ def test_statistics_of_batch_norm_are_averaged_too_and_the_user_is_told():
 
 @pytest.mark.parametrize("start", ["previous", "first", "initial"])
 def test_a_resumed_run_answers_every_preference_alike(start, tmp_path):
-    straight = told_run(Interpolation, plain=True, start=start)
-    strategy = reloaded(straight, tmp_path / "state", Interpolation, start=start)
-    for preference in [*ENDS, (0.3, 0.7)]:
-        assert torch.equal(answers(strategy, preference), answers(straight.strategy, preference))
-    for stop in (True, False):
-        harness = harness_of(Interpolation, data=conflicting_stream(), scenario="domain_incremental", start=start)
-        harness._checkpoint = tmp_path / "checkpoint"
-        if stop:
-            harness.listener = _StopAfter(1)
-            with pytest.raises(_Stop):
-                harness.run()
-        else:
-            assert harness.run().R == straight.results.R
-    assert states_equal(harness.strategy.state_dict(), straight.strategy.state_dict())
+    assert_resumes_alike(Interpolation, tmp_path, asked=[*ENDS, (0.3, 0.7)], announced=None, start=start)
 
 
 def test_what_cannot_be_answered_is_refused():

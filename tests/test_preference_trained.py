@@ -5,14 +5,21 @@ import torch
 
 from cl_suite import Batch, TrainSettings, UnseenTask, UsageError, build_network, flatten
 from cl_suite.conformance import conformance_stream, states_equal
-from cl_suite.promises import _Stop, _StopAfter
 from strategies.finetune import Finetune
 from strategies.preference_ewc import PreferenceEWC
 from strategies.preference_joint import PreferenceJoint
 from strategies.preference_replay import PreferenceReplay
 
 from .conflicting_streams import conflicting_stream, copy_of, image_harness
-from .preference_runs import ENDS, accuracy, announce_to, another_second_task, answers, reloaded, told_run
+from .preference_runs import (
+    ENDS,
+    accuracy,
+    announce_to,
+    another_second_task,
+    answers,
+    assert_resumes_alike,
+    told_run,
+)
 from .projection_streams import harness_of, low_rank_stream
 
 ALL = [PreferenceReplay, PreferenceEWC, PreferenceJoint]
@@ -220,21 +227,7 @@ def test_what_was_not_announced_is_refused_in_one_line(cls):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_a_resumed_run_answers_every_preference_alike(cls, tmp_path):
-    straight = told_run(cls)
-    strategy = reloaded(straight, tmp_path / "state", cls)
-    for preference in [*ENDS, (0.5, 0.5)]:
-        assert torch.equal(answers(strategy, preference), answers(straight.strategy, preference))
-    for stop in (True, False):
-        harness = harness_of(cls, data=conflicting_stream(), scenario="domain_incremental")
-        harness._checkpoint = tmp_path / "checkpoint"
-        announce_to(harness.strategy, ENDS)
-        if stop:
-            harness.listener = _StopAfter(1)
-            with pytest.raises(_Stop):
-                harness.run()
-        else:
-            assert harness.run().R == straight.results.R
-    assert states_equal(harness.strategy.state_dict(), straight.strategy.state_dict())
+    assert_resumes_alike(cls, tmp_path, asked=[*ENDS, (0.5, 0.5)])
 
 
 def test_the_models_of_preferences_have_their_own_statistics_of_batch_norm():

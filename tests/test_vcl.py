@@ -6,11 +6,17 @@ import torch
 import strategies.vcl as module
 from cl_suite import Batch, TrainSettings, UnseenTask, UsageError, build_network
 from cl_suite.conformance import conformance_stream, states_equal
-from cl_suite.promises import _Stop, _StopAfter
 from strategies.vcl import VCL
 
 from .conflicting_streams import conflicting_stream
-from .preference_runs import ENDS, accuracy, announce_to, another_second_task, answers, reloaded, told_run
+from .preference_runs import (
+    ENDS,
+    accuracy,
+    another_second_task,
+    answers,
+    assert_resumes_alike,
+    told_run,
+)
 from .projection_streams import harness_of
 
 REG = {"per_preference": True}
@@ -139,21 +145,7 @@ def test_what_was_not_announced_is_refused_in_one_line():
 
 @pytest.mark.parametrize("options", [{}, REG, {"memory_per_task": 0}])
 def test_a_resumed_run_answers_every_preference_alike(options, tmp_path):
-    straight = told_run(VCL, **options)
-    strategy = reloaded(straight, tmp_path / "state", VCL, **options)
-    for preference in [*ENDS, (0.5, 0.5)]:
-        assert torch.equal(answers(strategy, preference), answers(straight.strategy, preference))
-    for stop in (True, False):
-        harness = harness_of(VCL, data=conflicting_stream(), scenario="domain_incremental", **options)
-        harness._checkpoint = tmp_path / "checkpoint"
-        announce_to(harness.strategy, ENDS)
-        if stop:
-            harness.listener = _StopAfter(1)
-            with pytest.raises(_Stop):
-                harness.run()
-        else:
-            assert harness.run().R == straight.results.R
-    assert states_equal(harness.strategy.state_dict(), straight.strategy.state_dict())
+    assert_resumes_alike(VCL, tmp_path, asked=[*ENDS, (0.5, 0.5)], **options)
 
 
 def test_where_the_task_is_known_only_its_classes_compete():
