@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_suite.config import compose_config
+from cl_suite.conformance import Case
 from cl_suite.errors import UsageError, nearest
 from cl_suite.promises import PROMISES, Broken, Skipped, refusals
 from cl_suite.registry import STRATEGY, Chosen, choose
@@ -48,12 +49,13 @@ def check_strategy(
     chosen = choose(STRATEGY, spec) if isinstance(spec, str) else Chosen(spec.__name__, spec)
     config = strategy_config(chosen, overrides, of="a check")
     wanted = [_scenario(each) for each in (list(Scenario) if scenarios is None else scenarios)]
-    findings = [_try("scenarios that withhold what it needs are refused", refusals, chosen, config, None)]
+    findings = [_try("scenarios that withhold what it needs are refused", chosen, refusals, chosen, config)]
     if findings[0].failed:
         return findings  # it is not known where the others would apply
     needed = chosen.cls.requirements(config)
     for scenario in (each for each in wanted if needed <= each.provides):
-        findings += [_try(f"{scenario}: {name}", check, chosen, config, scenario) for name, check in PROMISES.items()]
+        case = Case(chosen, config, scenario)
+        findings += [_try(f"{scenario}: {name}", chosen, check, case) for name, check in PROMISES.items()]
     return findings
 
 
@@ -88,9 +90,9 @@ class _NoOptions:
     """The conformance stream has none."""
 
 
-def _try(name: str, check: Callable[..., str | None], chosen: Chosen, config: Any, scenario: Any) -> Finding:
+def _try(name: str, chosen: Chosen, check: Callable[..., str | None], *arguments: Any) -> Finding:
     try:
-        return Finding(name, "passed", check(chosen, config, scenario) or "")
+        return Finding(name, "passed", check(*arguments) or "")
     except Skipped as reason:
         return Finding(name, "skipped", str(reason))
     except Broken as reason:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,10 +74,39 @@ def harness_for(
     return kind(strategy, presentation, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)), **options)
 
 
-def run(chosen: Chosen, config: Any, scenario: Scenario, **options: Any) -> tuple[Results, Strategy]:
-    """Run a fresh strategy to the end; return what was measured and the strategy."""
-    harness = harness_for(chosen, config, present(scenario, **options))
-    return harness.run(), harness.strategy
+class Straight(NamedTuple):
+    """A run from the first experience to the last, with nothing in between."""
+
+    R: list[list[float | None]]
+    state: dict[str, Any]  # a copy, as it was when the run ended
+    harness: Harness  # its strategy may be asked for answers
+
+
+class Case:
+    """A strategy in a scenario of the conformance stream, and the straight run that its promises are compared with."""
+
+    def __init__(self, chosen: Chosen, config: Any, scenario: Scenario) -> None:
+        self.chosen, self.config, self.scenario = chosen, config, scenario
+
+    def present(self, **options: Any) -> Presentation:
+        """Return the stream as the scenario presents it; see `present`."""
+        return present(self.scenario, **options)
+
+    def harness(self, presentation: Presentation | None = None, **options: Any) -> Harness:
+        """Return a harness for a fresh strategy; see `harness_for`."""
+        return harness_for(self.chosen, self.config, presentation or self.present(), **options)
+
+    def run(self, **options: Any) -> tuple[Results, Strategy]:
+        """Run a fresh strategy to the end; return what was measured and the strategy."""
+        harness = self.harness(self.present(**options))
+        return harness.run(), harness.strategy
+
+    @cached_property
+    def straight(self) -> Straight:
+        """The run with seed 0."""
+        harness = self.harness()
+        R = harness.run().R
+        return Straight(R, copy_state(harness.strategy.state_dict()), harness)
 
 
 def predictors(strategy: Strategy, presentation: Presentation) -> Iterator[tuple[int, Callable[[Any], Tensor]]]:

@@ -17,13 +17,11 @@ from cl_suite.checkpoint import save_state
 from cl_suite.conformance import (
     CLASSES,
     TRAIN,
+    Case,
     copy_state,
-    harness_for,
     inputs_of,
     predictors,
-    present,
     random_states,
-    run,
     states_equal,
     training_modes,
 )
@@ -49,7 +47,7 @@ class Skipped(Exception):
     """A promise that does not apply; its text says why."""
 
 
-def refusals(chosen: Chosen, config: Any, scenario: None) -> str | None:
+def refusals(chosen: Chosen, config: Any) -> str | None:
     """Raise Broken unless every scenario that withholds what the strategy needs is refused."""
     needed = chosen.cls.requirements(config)
     if not isinstance(needed, frozenset) or not all(isinstance(each, Requirement) for each in needed):
@@ -64,14 +62,14 @@ def refusals(chosen: Chosen, config: Any, scenario: None) -> str | None:
     return ", ".join(excluded) or "it needs nothing"
 
 
-def _learns(chosen: Chosen, config: Any, scenario: Scenario) -> str:
+def _learns(case: Case) -> str:
     """Score the stream and its twin with exchanged labels, and take the mean of the two.
 
     Answers that do not depend on the training labels are right in the one where they are wrong in the other: at most
     one half together, however well a random network happens to separate two clusters. The best task counts, since the
     others may be forgotten.
     """
-    rows = [run(chosen, config, scenario, exchanged=exchanged)[0].R[-1] for exchanged in (False, True)]
+    rows = case.straight.R[-1], case.run(exchanged=True)[0].R[-1]
     means = [(a + b) / 2 for a, b in zip(*rows, strict=True) if a is not None and b is not None]
     if len(means) < len(rows[0]):
         raise Broken("after the last experience some task has no answer")
@@ -80,26 +78,24 @@ def _learns(chosen: Chosen, config: Any, scenario: Scenario) -> str:
     return f"{max(means):.2f}; {1 / CLASSES:.2f} needs no learning"
 
 
-def _deterministic(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
-    first, strategy = run(chosen, config, scenario)
+def _deterministic(case: Case) -> str | None:
+    straight = case.straight
     # Other random numbers drawn in between must not matter.
     torch.rand(7)
-    second, again = run(chosen, config, scenario)
-    if first.R != second.R:
+    second, again = case.run()
+    if straight.R != second.R:
         raise Broken("the same seed gave another R: use info.generator(...) or experience.generator(...)")
-    _require_same(strategy, again, "the same seed gave another state: use info.generator(...)")
-    _, other = run(chosen, config, scenario, seed=1)
+    _require_same(straight.state, again, "the same seed gave another state: use info.generator(...)")
+    _, other = case.run(seed=1)
     # Without a network there may be nothing that a seed decides.
-    if strategy.model_parameters() and states_equal(strategy.state_dict(), other.state_dict()):
+    if again.model_parameters() and states_equal(straight.state, other.state_dict()):
         raise Broken("another seed changed nothing")
     return None
 
 
-def _evaluation_is_harmless(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
-    presentation = present(scenario)
-    harness = harness_for(chosen, config, presentation)
-    harness.run()
-    strategy = harness.strategy
+def _evaluation_is_harmless(case: Case) -> str | None:
+    harness = case.straight.harness
+    strategy, presentation = harness.strategy, harness.presentation
     before, generators = copy_state(strategy.state_dict()), random_states()
     inputs = inputs_of(presentation, 9)
     for task, predictor in predictors(strategy, presentation):
@@ -112,11 +108,11 @@ def _evaluation_is_harmless(chosen: Chosen, config: Any, scenario: Scenario) -> 
             raise Broken(f"a predictor draws from the global generator of {library}")
     if not states_equal(before, strategy.state_dict()):
         raise Broken("predicting changed the state")
-    often = present(scenario, train=dataclasses.replace(TRAIN, evaluate_every=2))
-    points = harness_for(chosen, config, often, kind=_WatchModes)
-    if points.run().R != harness.results.R:
+    often = case.present(train=dataclasses.replace(TRAIN, evaluate_every=2))
+    points = case.harness(often, kind=_WatchModes)
+    if points.run().R != case.straight.R:
         raise Broken("evaluation points inside experiences changed R")
-    _require_same(points.strategy, strategy, "evaluation points inside experiences changed the state")
+    _require_same(case.straight.state, points.strategy, "evaluation points inside experiences changed the state")
     return None
 
 
@@ -130,30 +126,31 @@ class _WatchModes(Harness):
             raise Broken("a predictor leaves a network in another mode (train or eval): use ModelPredictor")
 
 
-def _order_is_free(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
+def _order_is_free(case: Case) -> str | None:
     """Where the task is hidden, it must not be guessed from the order in which predictors are asked for either."""
-    straight, _ = run(chosen, config, scenario)
-    presentation = present(scenario)
+    presentation = case.present()
     presentation.tasks = presentation.tasks[::-1]
-    backward = harness_for(chosen, config, presentation).run()
-    if [row[::-1] for row in backward.R] != straight.R:
+    backward = case.harness(presentation).run()
+    if [row[::-1] for row in backward.R] != case.straight.R:
         raise Broken("scored in another order, the tasks have other scores")
     return None
 
 
-def _resumes(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
-    straight, strategy = run(chosen, config, scenario)
+def _resumes(case: Case) -> str | None:
+    """Stop after every experience, each time going on with a fresh strategy from what was saved."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "state.safetensors"
-        for stop in sorted({1, 2, present(scenario).n_experiences - 1}):
-            stopped = harness_for(chosen, config, present(scenario), checkpoint=checkpoint, listener=_StopAfter(stop))
+        for stop in range(1, case.present().n_experiences):
+            stopped = case.harness(checkpoint=checkpoint, listener=_StopAfter(stop))
             with suppress(_Stop):
-                stopped.run(resume=False)
-            resumed = harness_for(chosen, config, present(scenario), checkpoint=checkpoint)
-            place = f"stopped after {stop} experience(s) and continued"
-            if resumed.run().R != straight.R:
-                raise Broken(f"{place}, it ends with another R: state_dict leaves something out")
-            _require_same(resumed.strategy, strategy, f"{place}, it ends in another state: state_dict is incomplete")
+                stopped.run()
+        resumed = case.harness(checkpoint=checkpoint)
+        place = "stopped after each experience and continued"
+        if resumed.run().R != case.straight.R:
+            raise Broken(f"{place}, it ends with another R: state_dict leaves something out")
+        _require_same(
+            case.straight.state, resumed.strategy, f"{place}, it ends in another state: state_dict is incomplete"
+        )
     return None
 
 
@@ -173,32 +170,28 @@ class _StopAfter(Silent):
             raise _Stop
 
 
-def _state_can_be_saved(chosen: Chosen, config: Any, scenario: Scenario) -> str:
-    _, strategy = run(chosen, config, scenario)
+def _state_can_be_saved(case: Case) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
-        save_state(path, strategy.state_dict())
+        save_state(path, case.straight.harness.strategy.state_dict())
         return f"{path.stat().st_size / 1000:.0f} kB"
 
 
-def _closed_experiences(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
+def _closed_experiences(case: Case) -> str | None:
     """The harness closes each experience; a strategy that reads one later raises ClosedExperience, and fails here."""
-    presentation = present(scenario)
-    harness = harness_for(chosen, config, presentation)
-    harness.run()
-    inputs = inputs_of(presentation, 3)
-    for _, predictor in predictors(harness.strategy, presentation):
+    harness = case.straight.harness
+    inputs = inputs_of(harness.presentation, 3)
+    for _, predictor in predictors(harness.strategy, harness.presentation):
         predictor(inputs)
     harness.strategy.state_dict()
     return None
 
 
-def _ids_withheld(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
+def _ids_withheld(case: Case) -> str | None:
     """What is not asked for is taken away, and it answers all the same."""
-    if Requirement.TASK_ID_AT_TRAIN in chosen.cls.requirements(config):
+    if Requirement.TASK_ID_AT_TRAIN in case.chosen.cls.requirements(case.config):
         raise Skipped("it asks for the task in training")
-    without = present(scenario, kind=_WithoutIds)
-    if any(score is None for score in harness_for(chosen, config, without).run().R[-1]):
+    if any(score is None for score in case.run(kind=_WithoutIds)[0].R[-1]):
         raise Broken("without task ids in training, which it does not ask for, it does not answer")
     return None
 
@@ -225,8 +218,8 @@ class _Constraints(Silent):
         self.found.append(dict(self.strategy.constraints()))
 
 
-def _constraints_act(chosen: Chosen, config: Any, scenario: Scenario) -> str:
-    harness = harness_for(chosen, config, present(scenario))
+def _constraints_act(case: Case) -> str:
+    harness = case.harness()
     harness.listener = listener = _Constraints(harness.strategy)
     harness.run()
     names = sorted({name for found in listener.found for name in found})
@@ -241,22 +234,22 @@ def _constraints_act(chosen: Chosen, config: Any, scenario: Scenario) -> str:
     return ", ".join(f"{name} {listener.found[-1][name]:.3g}" for name in names)
 
 
-def _unseen(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
-    presentation = present(scenario)
-    harness = harness_for(chosen, config, presentation)
+def _unseen(case: Case) -> str | None:
+    presentation = case.present()
+    harness = case.harness(presentation)
     strategy, info = harness.strategy, presentation.info
     assert isinstance(info.input_shape, tuple)
     shape, inputs = info.input_shape, inputs_of(presentation, 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         strategy.setup(info, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)))
-    tells = Requirement.TASK_ID_AT_TEST in scenario.provides
+    tells = Requirement.TASK_ID_AT_TEST in case.scenario.provides
     if _answers(strategy, 0 if tells else None, inputs):
         raise Broken("predictor() answers before anything is learned; raise UnseenTask")
     if not tells:
         return None
     # The harness itself does not ask for a task that has no head yet, so ask the strategy.
-    begun = harness_for(chosen, config, present(scenario), listener=_StopAfter(1))
+    begun = case.harness(listener=_StopAfter(1))
     with suppress(_Stop):
         begun.run()
     unlearned = [task.index for task in presentation.tasks[1:] if _answers(begun.strategy, task.index, inputs)]
@@ -274,10 +267,9 @@ def _answers(strategy: Strategy, task_id: int | None, inputs: Tensor) -> bool:
     return True
 
 
-def _logits(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
-    presentation = present(scenario)
-    harness = harness_for(chosen, config, presentation)
-    harness.run()
+def _logits(case: Case) -> str | None:
+    harness = case.straight.harness
+    presentation = harness.presentation
     for size in (1, 5):
         inputs = inputs_of(presentation, size)
         for task, predictor in predictors(harness.strategy, presentation):
@@ -291,7 +283,7 @@ def _logits(chosen: Chosen, config: Any, scenario: Scenario) -> str | None:
     return None
 
 
-PROMISES: dict[str, Callable[..., str | None]] = {
+PROMISES: dict[str, Callable[[Case], str | None]] = {
     "learns above chance": _learns,
     "same seed same R, another seed another state": _deterministic,
     "evaluation changes nothing": _evaluation_is_harmless,
@@ -306,6 +298,6 @@ PROMISES: dict[str, Callable[..., str | None]] = {
 }
 
 
-def _require_same(one: Strategy, other: Strategy, complaint: str) -> None:
-    if not states_equal(one.state_dict(), other.state_dict()):
+def _require_same(state: dict[str, Any], strategy: Strategy, complaint: str) -> None:
+    if not states_equal(state, strategy.state_dict()):
         raise Broken(complaint)

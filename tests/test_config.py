@@ -49,12 +49,11 @@ def test_the_plain_form_holds_every_option_for_the_record():
 
 
 # A protocol's settings depend on the stream alone, so each strategy is tried on one, and each stream with one.
-PAIRS = [(each, "split_digits") for each in sorted(installed(STRATEGY))]
-PAIRS += [("er", each) for each in sorted(installed(STREAM))]
+CASES = [("quick", each, "split_digits") for each in sorted(installed(STRATEGY))]
+CASES += [(protocol, "er", each) for protocol in ("quick", "standard") for each in sorted(installed(STREAM))]
 
 
-@pytest.mark.parametrize("protocol", ["quick", "standard"])
-@pytest.mark.parametrize(("strategy", "stream"), PAIRS)
+@pytest.mark.parametrize(("protocol", "strategy", "stream"), CASES)
 def test_every_protocol_fits_every_strategy_and_stream(protocol, strategy, stream):
     run = composed(
         f"protocol={protocol}",

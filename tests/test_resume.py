@@ -1,15 +1,19 @@
 """A run killed at any moment goes on from the last finished experience, to bitwise the same R."""
 
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from cl_suite.cli import main
 from cl_suite.data_root import DataRoot
+from cl_suite.experience import Experience
 from cl_suite.planning import Request, plan
 from cl_suite.runs import run_one
 
@@ -31,24 +35,43 @@ def arguments_for(strategy, results):
     return ["--strategy", strategy, "--stream", "split_digits", "--results", str(results), "--threads", "1"]
 
 
-def run_cli(arguments, *, program=("-m", "cl_suite")):
-    return subprocess.run(
-        [sys.executable, *program, *arguments], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
-    )
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def bench(*arguments):
+    """Run `cl-bench` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
+
+
+def interrupted(results):
+    """Run finetune in this process, with Ctrl-C in the middle of the third experience."""
+    after_batch = Experience._after_batch
+
+    def interrupt(self, *arguments, **options):
+        if self.index == 2 and self._steps == 3:
+            raise KeyboardInterrupt
+        after_batch(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Experience, "_after_batch", interrupt)
+        return bench(*arguments_for("finetune", results))
 
 
 def request_for(strategy, results, **options):
     return Request(strategy, "split_digits", results, DataRoot(Path("unused"), offline=True), threads=1, **options)
 
 
-# One of each way to keep state; test_contract.py stops and continues every installed strategy within one process.
-KINDS = ("finetune", "fpf", "packnet", "exssnet")
-
-
-@pytest.mark.parametrize("strategy", KINDS)
-def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_scores(strategy, tmp_path):
+# Processes are slow to start: test_contract.py stops and continues every installed strategy within one.
+def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_scores(tmp_path):
+    strategy = "exssnet"
     straight = run_one(plan(request_for(strategy, tmp_path / "straight"))).record
-    killed = run_cli(arguments_for(strategy, tmp_path / "killed"), program=("-c", KILLED_IN_TASK_3))
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_TASK_3, *arguments_for(strategy, tmp_path / "killed")])
     assert killed.returncode == -9
     unfinished = plan(request_for(strategy, tmp_path / "killed"))
     assert unfinished.checkpoint.exists()
@@ -63,64 +86,63 @@ def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_scores(strate
 
 
 @pytest.fixture(scope="module")
-def killed_run(tmp_path_factory):
-    """Results of a finetune run killed in its third task; made once, copied by each test."""
-    folder = tmp_path_factory.mktemp("killed")
-    assert run_cli(arguments_for("finetune", folder), program=("-c", KILLED_IN_TASK_3)).returncode == -9
+def stopped_run(tmp_path_factory):
+    """Results of a finetune run stopped in its third task; made once, copied by each test."""
+    folder = tmp_path_factory.mktemp("stopped")
+    assert interrupted(folder).status == 130
     return folder
 
 
 @pytest.fixture
-def killed(killed_run, tmp_path):
-    return shutil.copytree(killed_run, tmp_path / "results")
+def stopped(stopped_run, tmp_path):
+    return shutil.copytree(stopped_run, tmp_path / "results")
 
 
-def test_a_resumed_run_does_not_learn_finished_experiences_again(killed):
-    again = run_cli(arguments_for("finetune", killed))
-    assert again.returncode == 0
-    assert "Resumed after 2 of 5 experiences" in again.stderr
+def test_a_resumed_run_does_not_learn_finished_experiences_again(stopped):
+    again = bench(*arguments_for("finetune", stopped))
+    assert again.status == 0
+    assert "Resumed after 2 of 5 experiences" in again.err
 
 
-def test_no_resume_starts_anew(killed):
-    again = run_cli([*arguments_for("finetune", killed), "--no-resume"])
-    assert again.returncode == 0
-    assert "Resumed" not in again.stderr
+def test_no_resume_starts_anew(stopped):
+    again = bench(*arguments_for("finetune", stopped), "--no-resume")
+    assert again.status == 0
+    assert "Resumed" not in again.err
 
 
 def test_ctrl_c_says_what_was_saved_and_exits_130(tmp_path):
-    interrupt = KILLED_IN_TASK_3.replace("os.kill(os.getpid(), signal.SIGKILL)", "raise KeyboardInterrupt")
-    stopped = run_cli(arguments_for("finetune", tmp_path), program=("-c", interrupt))
-    assert stopped.returncode == 130
-    assert "Saved up to the last finished experience" in stopped.stderr
-    assert "The same command goes on from there." in stopped.stderr
-    assert "Traceback" not in stopped.stderr
+    stopped = interrupted(tmp_path)
+    assert stopped.status == 130
+    assert "Saved up to the last finished experience" in stopped.err
+    assert "The same command goes on from there." in stopped.err
+    assert "Traceback" not in stopped.err
 
 
 def test_a_finished_run_is_shown_not_run_again_unless_overwritten(tmp_path):
-    first = run_cli(arguments_for("finetune", tmp_path))
+    first = bench(*arguments_for("finetune", tmp_path))
     path = next(tmp_path.rglob("seed_0.json"))
     written = path.stat().st_mtime_ns
-    second = run_cli(arguments_for("finetune", tmp_path))
-    assert second.returncode == 0
-    assert "already finished" in second.stderr
-    assert second.stdout == first.stdout
+    second = bench(*arguments_for("finetune", tmp_path))
+    assert second.status == 0
+    assert "already finished" in second.err
+    assert second.out == first.out
     assert path.stat().st_mtime_ns == written
-    third = run_cli([*arguments_for("finetune", tmp_path), "--overwrite"])
-    assert third.returncode == 0
+    third = bench(*arguments_for("finetune", tmp_path), "--overwrite")
+    assert third.status == 0
     assert path.stat().st_mtime_ns > written
     assert json.loads(path.read_text())["status"] == "complete"
 
 
-def test_a_checkpoint_of_another_configuration_is_not_continued(killed):
-    other = run_cli([*arguments_for("finetune", killed), "strategy.lr=0.02"])
-    assert other.returncode == 0
-    assert "Resumed" not in other.stderr
+def test_a_checkpoint_of_another_configuration_is_not_continued(stopped):
+    other = bench(*arguments_for("finetune", stopped), "strategy.lr=0.02")
+    assert other.status == 0
+    assert "Resumed" not in other.err
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(killed):
-    checkpoint = next(killed.rglob("*.partial.safetensors"))
+def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(stopped):
+    checkpoint = next(stopped.rglob("*.partial.safetensors"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    again = run_cli(arguments_for("finetune", killed))
-    assert again.returncode == 2
-    assert str(checkpoint) in again.stderr and "--no-resume" in again.stderr
+    again = bench(*arguments_for("finetune", stopped))
+    assert again.status == 2
+    assert str(checkpoint) in again.err and "--no-resume" in again.err
     assert checkpoint.exists()

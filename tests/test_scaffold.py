@@ -6,22 +6,27 @@ import sys
 import pytest
 
 from cl_suite import UsageError, check_strategy
+from cl_suite.cli import main
 from cl_suite.scaffold import write_strategy
 
 
-def run(folder, *command):
-    return subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True)
+def bench(*arguments):
+    """Run `cl-bench` in this process; return its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    return ended.value.code
 
 
-def test_what_is_written_runs_and_its_test_passes(tmp_path):
-    done = run(tmp_path, "cl_suite", "new", "strategy", "my_method")
-    assert done.returncode == 0
+def test_what_is_written_runs_and_its_test_passes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bench("new", "strategy", "my_method") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"my_method.py", "test_my_method.py"}
-    trained = run(
-        tmp_path, "cl_suite", "--strategy", "my_method.py:MyMethod", "--stream", "toy_gaussians", "train.epochs=1"
+    assert bench("--strategy", "my_method.py:MyMethod", "--stream", "toy_gaussians", "train.epochs=1") == 0
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_my_method.py", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
     )
-    assert trained.returncode == 0, trained.stderr
-    tested = run(tmp_path, "pytest", "-q", "test_my_method.py", "-p", "no:cacheprovider")
     assert tested.returncode == 0, tested.stdout
 
 
