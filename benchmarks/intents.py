@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from cl_suite import (
     CLINC150_FILES,
     HWU64_FILES,
     DataRoot,
     LabelledTexts,
     PrepareTexts,
+    Samples,
     Scenario,
     Seeds,
     Stream,
@@ -23,6 +26,7 @@ from cl_suite import (
     UsageError,
     check_choices,
     class_order,
+    encode_texts,
     fetch_files,
     read_clinc150,
     read_hwu64,
@@ -57,7 +61,8 @@ class _Intents(Stream):
         """Verify, read and cut; the texts are stored once, as bytes."""
         texts = self.read(root)
         tasks = text_tasks(texts, self.groups(texts, seeds), what=self.what)
-        return StreamData(tasks, PrepareTexts(), checksums=self.files)
+        outside = Samples(encode_texts(texts.outside), torch.zeros(len(texts.outside), dtype=torch.long))
+        return StreamData(tasks, PrepareTexts(), checksums=self.files, outside=outside if len(outside) else None)
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Download what is absent and verify everything."""
@@ -76,8 +81,11 @@ class _Intents(Stream):
 class CLINC150(_Intents):
     """CLINC150: 150 intents, a task for each of their 10 domains; 100 training and 30 test texts an intent.
 
-    The validation texts and those out of scope are left out; train.validation holds out of the training texts.
+    The validation texts are left out; train.validation holds out of the training texts. With `--evaluate open_set` the
+    1,000 test texts out of scope are shown besides, which are of no intent.
     """
+
+    open_set = True
 
     what = "CLINC150"
     files = CLINC150_FILES

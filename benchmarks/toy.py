@@ -67,6 +67,7 @@ class ToyText(Stream):
     source = "synthetic, made by cl-suite"
     licence = "MIT"
     embedded = True
+    open_set = True  # texts with the words of one class more
 
     @dataclass
     class Config:
@@ -112,7 +113,8 @@ class ToyText(Stream):
             classes = range(task * c.classes_per_task, (task + 1) * c.classes_per_task)
             names = tuple(f"words {k}" for k in classes)
             tasks.append(TaskData(f"words {task}", draw(classes, c.n_train), draw(classes, c.n_test), names))
-        return StreamData(tuple(tasks), PrepareTexts())
+        beyond = range(c.n_tasks * c.classes_per_task, c.n_tasks * c.classes_per_task + 1)
+        return StreamData(tuple(tasks), PrepareTexts(), outside=draw(beyond, c.n_test))
 
 
 def _word(number: int) -> str:

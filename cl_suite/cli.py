@@ -108,7 +108,11 @@ def _run_parser() -> argparse.ArgumentParser:
     _add_data_flags(parser)
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
-    parser.add_argument("--evaluate", choices=("preferences",), help="also ask for trade-offs between the tasks")
+    parser.add_argument(
+        "--evaluate",
+        choices=("preferences", "open_set"),
+        help="also ask for trade-offs between the tasks, or show samples of no task",
+    )
     parser.add_argument("--diagnostics", choices=("modules",), help="also measure how each module of the network moves")
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     parser.add_argument("--json", action="store_true", help="print the records as JSON and nothing else")
@@ -139,7 +143,7 @@ def _run(arguments: list[str]) -> int:
     from cl_suite.runs import run_all
     from cl_suite.terminal import report_interruption, report_results
 
-    evaluated = ["preferences.evaluate=true"] if options.evaluate else []
+    evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []
     plans = [
         plan(
             Request(

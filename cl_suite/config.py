@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_suite.errors import UsageError, nearest
+from cl_suite.evaluation import OpenSetSettings
 from cl_suite.feature_networks import OFF, FeatureOptions
 from cl_suite.preferences.settings import PreferenceSettings
 from cl_suite.schedule import Schedule
@@ -67,6 +68,7 @@ class RunConfig:
     features: FeatureOptions = field(default_factory=FeatureOptions)
     text: TextOptions = field(default_factory=TextOptions)
     preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
+    open_set: OpenSetSettings = field(default_factory=OpenSetSettings)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_suite.conversion import convert_tasks
+from cl_suite.conversion import converted
 from cl_suite.data_root import DataRoot
 from cl_suite.errors import UsageError
 from cl_suite.feature_networks import ENCODER, FeatureOptions, FrozenNetwork, facts_of, frozen_network
@@ -55,9 +55,8 @@ def as_features(
             frozen = TextVectors(options, root=root, device=device)
         else:
             frozen = frozen_network(options, data, root=root, seeds=seeds, device=device, validation=validation)
-        tasks = convert_tasks(data, lambda samples: _features(samples, frozen, device))
-    encoded = [part.inputs for task in tasks for part in (task.train, task.test)]
-    stores = {id(inputs): inputs for inputs in encoded if isinstance(inputs, Tensor)}.values()
+        encoded = converted(data, lambda samples: _features(samples, frozen, device))
+    stores = _stores(encoded)
     if not all(bool(store.isfinite().all()) for store in stores):
         raise UsageError(
             f"features.network={options.network} gave numbers that are not finite. Lower features.lr, or use others."
@@ -65,17 +64,36 @@ def as_features(
     facts = {
         **facts_of(options),
         **frozen.facts,
-        "dimensions": next(iter(stores)).shape[1],
+        "dimensions": stores[0].shape[1],
         "samples": sum(len(store) for store in stores),
         "bytes": sum(store.nbytes for store in stores),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    return dataclasses.replace(data, tasks=tasks, prepare=PrepareVectors()), facts
+    return dataclasses.replace(encoded, prepare=PrepareVectors()), facts
+
+
+def in_words(facts: dict[str, Any]) -> str:
+    """Return one line on what `as_features` did, for the user."""
+    cache = f" ({facts['cache']})" if facts.get("cache") else ""
+    return f"{facts['dimensions']} features of {facts['network']}, in {facts['seconds']:.0f} s{cache}."
 
 
 def on_card(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what the stream's card may tell of features: nothing of where a task ends."""
     return {"features": {name: facts[name] for name in ("network", "weights", "dimensions")}} if facts else {}
+
+
+def _stores(data: StreamData) -> list[Tensor]:
+    """Return the vectors, each storage once."""
+    found: dict[int, Tensor] = {}
+
+    def note(samples: Samples) -> Samples:
+        assert isinstance(samples.inputs, Tensor)
+        found[id(samples.inputs)] = samples.inputs
+        return samples
+
+    data.with_samples(note)
+    return list(found.values())
 
 
 def _check_kind(data: StreamData, options: FeatureOptions) -> None:

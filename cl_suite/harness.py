@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from cl_suite.checkpoint import load_state, save_state, tensor_bytes
 from cl_suite.detection import Observations, expert_use, in_words, shift_quality
 from cl_suite.diagnose import ModuleReport
 from cl_suite.errors import UnseenTask
+from cl_suite.evaluation import Evaluation
 from cl_suite.experience import Hooks, Progress
 from cl_suite.listener import Listener, Row, Silent
 from cl_suite.metering import Meter
 from cl_suite.networks import Network
-from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation, Task
 from cl_suite.routing import Routing, score_routing
 from cl_suite.scenario import Requirement
@@ -75,7 +75,7 @@ class Harness:
     checkpoint:  file for the state between experiences; None = not saved
     fingerprint: says what run a checkpoint belongs to; another one is not resumed
     report:      follows the network's modules; None = nobody asked for it
-    preferences: asks for trade-offs after each experience; None = nobody asked for it
+    evaluations: what else is asked after each experience, by name
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Harness:
         checkpoint: Path | None = None,
         fingerprint: str = "",
         report: ModuleReport | None = None,
-        preferences: PreferenceEvaluation | None = None,
+        evaluations: Mapping[str, Evaluation] | None = None,
     ) -> None:
         self.strategy = strategy
         self.presentation = presentation
         self.listener = listener or Silent()
         self.meter = Meter(max_samples=presentation.info.train.max_samples)
         self.results = Results()
-        self.report, self.preferences = report, preferences
+        self.report, self.evaluations = report, dict(evaluations or {})
         self._checkpoint, self._fingerprint = checkpoint, fingerprint
         device = presentation.info.device
         self._factory = ModelFactory(build_model, presentation.info.seeds.model, device)
@@ -128,14 +128,14 @@ class Harness:
             before = self.meter.wall_seconds
             for experience in self.presentation.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
-                if self.preferences is not None:
-                    self.preferences.announce(experience.index, self.meter)
+                for each in self.evaluations.values():
+                    each.announce(experience.index, self.meter)
                 self._learn(experience)
                 scores, task_aware = self._evaluate(experience.index + 1)
                 self.results.R.append(scores)
                 if self._two_rules():
                     self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
-                self._ask_preferences(experience.index)
+                self._ask_more(experience.index)
                 self.meter.wall_seconds = before + time.perf_counter() - started
                 if self.report is not None:
                     self.report.observe_experience(self.strategy.trained_network())
@@ -146,10 +146,10 @@ class Harness:
             self._judge_detection()
         return self.results
 
-    def _ask_preferences(self, experience: int) -> None:
-        if self.preferences is not None:
+    def _ask_more(self, experience: int) -> None:
+        for each in self.evaluations.values():
             with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-                self.preferences.observe(experience, self.meter)
+                each.observe(experience, self.meter)
 
     def _swap_test(self, report: ModuleReport) -> None:
         """Put modules back and score the tasks again; where rows of R are tasks."""
@@ -287,7 +287,7 @@ class Harness:
             "seen": self.results.seen.state_dict(),
             "meter": self.meter.state_dict(),
             "report": None if self.report is None else self.report.state_dict(),
-            "preferences": None if self.preferences is None else self.preferences.state_dict(),
+            "evaluations": {name: each.state_dict() for name, each in self.evaluations.items()},
         }
         save_state(self._checkpoint, state)
 
@@ -304,8 +304,8 @@ class Harness:
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], seen)
         if self.report is not None:
             self.report.load_state_dict(state["report"], self.presentation.info.device)
-        if self.preferences is not None:
-            self.preferences.load_state_dict(state["preferences"])
+        for name, each in self.evaluations.items():
+            each.load_state_dict(state["evaluations"][name])
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
         return state["experiences_done"]

@@ -13,6 +13,7 @@ from cl_suite.config import Composed, compose_config, resolve_scenario
 from cl_suite.data_root import DataRoot
 from cl_suite.devices import choose_device
 from cl_suite.errors import CLSuiteError, PluginError, UsageError, nearest
+from cl_suite.evaluation import OpenSetSettings
 from cl_suite.feature_networks import pinned
 from cl_suite.preferences.protocols import PreferenceConditioned
 from cl_suite.preferences.settings import PreferenceSettings
@@ -94,6 +95,7 @@ def plan(request: Request) -> Plan:
     )
     check_requirements(strategy, composed.run.strategy, scenario)
     check_preferences(strategy, composed.run.preferences, scenario)
+    check_open_set(stream, composed.run.open_set, scenario)
     plain = pinned_tokenizer(pinned(composed.plain)) | _sources(strategy, stream)
     path = record_path(
         request.results,
@@ -141,6 +143,22 @@ def check_preferences(strategy: Chosen, settings: PreferenceSettings, scenario: 
         raise UsageError(
             f"--evaluate preferences asks for predictor_for(preference), which {strategy.name} does not have. "
             f"Use --strategy {', '.join(can)}."
+        )
+
+
+def check_open_set(stream: Chosen, settings: OpenSetSettings, scenario: Scenario) -> None:
+    """Raise UsageError where the stream has no such samples, or the scenario tells a task that they do not have."""
+    if not settings.evaluate:
+        return
+    if not stream.cls.open_set:
+        raise UsageError(
+            f"--evaluate open_set shows samples of no task, and {stream.name} has none. "
+            "Use a stream that has, e.g. clinc150."
+        )
+    if Requirement.TASK_ID_AT_TEST in scenario.provides:
+        raise UsageError(
+            f"--evaluate open_set shows samples of no task, and {scenario} tells the task of each. "
+            f"Use --scenario {Scenario.CLASS_INCREMENTAL}."
         )
 
 

@@ -72,6 +72,7 @@ class Presentation:
 
     info:  what a strategy is told at the start
     tasks: the columns of R
+    outside: samples that belong to no task; None where the stream has none
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Presentation:
             hold_out(_relabel(task.train, block), share, generator_for(seeds.data, "validation", number))
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         ]
+        self.outside = self._data.outside
         self._training = [kept for kept, _ in splits]
         self._validation = [held for _, held in splits]
         within = Requirement.TASK_ID_AT_TEST in scenario.provides

@@ -52,6 +52,7 @@ ADDED_GROUPS: dict[str, Any] = {
     "text": {"tokenizer": "hashed", "vocabulary": 16384, "max_length": 64},
     "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
     "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
+    "open_set": {"evaluate": False},
 }
 Matrix = list[list[float | None]]
 

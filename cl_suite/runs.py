@@ -17,17 +17,18 @@ from cl_suite.devices import set_threads
 from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
 from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
-from cl_suite.features import as_features, on_card
+from cl_suite.evaluation import Evaluation
 from cl_suite.harness import Harness
+from cl_suite.loading import Loaded, load_stream
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
+from cl_suite.open_set import OpenSetEvaluation
 from cl_suite.planning import Plan
 from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
 from cl_suite.text_encoders import load_encoder
-from cl_suite.tokens import as_tokens, in_words
 
 DETECTION = (
     "missed_shifts",
@@ -72,37 +73,17 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     started = datetime.now(UTC)
     threads = set_threads(each.request.threads)
     stream = each.stream.cls(each.composed.run.stream)
-    train = each.composed.run.train
-    data, features = as_features(
-        stream.load(each.request.data_root, each.seeds),
-        each.composed.run.features,
-        root=each.request.data_root,
-        seeds=each.seeds,
-        device=each.device,
-        validation=train.validation,
-    )
-    data, tokens = as_tokens(  # what is still texts
-        data,
-        each.composed.run.text,
-        root=each.request.data_root,
-        seeds=each.seeds,
-        validation=train.validation,
-    )
-    if tokens:
-        console.print(in_words(tokens))
-    made = {name: facts for name, facts in (("text", tokens), ("features", features)) if facts}
-    if features:
-        cache = f" ({features['cache']})" if features.get("cache") else ""
-        took = f"in {features['seconds']:.0f} s{cache}"
-        console.print(f"{features['dimensions']} features of {features['network']}, {took}.")
+    loaded = load_stream(stream, each.composed.run, root=each.request.data_root, seeds=each.seeds, device=each.device)
+    for remark in loaded.remarks:
+        console.print(remark)
     presentation = Presentation(
         each.stream.name,
-        data,
+        loaded.data,
         each.scenario,
-        train=train,
+        train=each.composed.run.train,
         seeds=each.seeds,
         device=each.device,
-        card=stream.card() | on_card(features),
+        card=loaded.card,
         schedule=each.composed.run.schedule,
     )
     # The first optimiser of a process makes torch load its compiler, for seconds that are not the strategy's.
@@ -113,7 +94,6 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         n_experiences=presentation.n_experiences,
         expected_samples=expected,
     )
-    wanted = each.composed.run.preferences
     harness = Harness(
         strategy,
         presentation,
@@ -122,7 +102,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         checkpoint=each.checkpoint,
         fingerprint=_fingerprint(each),
         report=ModuleReport() if MODULES in each.request.diagnostics else None,
-        preferences=PreferenceEvaluation(wanted, strategy, presentation) if wanted.evaluate else None,
+        evaluations=_evaluations(each, strategy, presentation),
     )
     error = None
     with display:
@@ -135,12 +115,12 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
                 traceback.print_exc()
             error = _one_line(problem)
     try:
-        record = _record(each, harness, error, data.checksums, started, threads, made)
+        record = _record(each, harness, error, loaded, started, threads)
         parse_record(record.to_json())  # what is written can be read again
     except Exception as problem:  # e.g. diagnostics that JSON cannot keep: the run failed, and says so
         if error is not None:
             raise
-        record = _record(each, harness, _one_line(problem), data.checksums, started, threads, made)
+        record = _record(each, harness, _one_line(problem), loaded, started, threads)
     path = save_record(record, each.record_path)
     if record.status == "complete":
         each.checkpoint.unlink(missing_ok=True)
@@ -156,6 +136,16 @@ def _constructed(each: Plan, presentation: Presentation) -> tuple[Strategy, int]
         raise
     except Exception as problem:  # a stranger's constructor may raise anything
         raise PluginError(f"{each.strategy.name} could not be made: {_one_line(problem)}. Mend it.") from problem
+
+
+def _evaluations(each: Plan, strategy: Strategy, presentation: Presentation) -> dict[str, Evaluation]:
+    """Return what else is asked after each experience, by the name of its group of options."""
+    asked, found = each.composed.run, dict[str, Evaluation]()
+    if asked.preferences.evaluate:
+        found["preferences"] = PreferenceEvaluation(asked.preferences, strategy, presentation)
+    if asked.open_set.evaluate:
+        found["open_set"] = OpenSetEvaluation(strategy, presentation)
+    return found
 
 
 def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch.nn.Module]:
@@ -216,10 +206,9 @@ def _record(
     each: Plan,
     harness: Harness,
     error: str | None,
-    checksums: Mapping[str, str],
+    loaded: Loaded,
     started: datetime,
     threads: int,
-    made: Mapping[str, dict[str, Any]],
 ) -> RunRecord:
     results, presentation = harness.results, harness.presentation
     counts = harness.test_samples()
@@ -234,7 +223,7 @@ def _record(
             begun=None if presentation.has_boundaries else [presentation.begun(row) for row in range(len(results.R))],
         )
         | _found(harness)
-        | ({} if harness.preferences is None else harness.preferences.metrics())
+        | {name: value for more in harness.evaluations.values() for name, value in more.metrics().items()}
         if results.R and error is None
         else {}
     )
@@ -257,14 +246,14 @@ def _record(
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
         model_selection=harness.strategy.model_selection() if error is None else "none",
-        diagnostics=_diagnostics(harness, made) if error is None else {},
+        diagnostics=_diagnostics(harness, loaded.made) if error is None else {},
         provenance=provenance(
             each.request.command,
             torch_version=torch.__version__,
             device=_device_name(each.device),
             threads=threads,
             stream_version=each.stream.cls.version,
-            data_checksums=checksums,
+            data_checksums=loaded.data.checksums,
             started=started,
         ),
     )
@@ -285,8 +274,7 @@ def _diagnostics(harness: Harness, made: Mapping[str, dict[str, Any]]) -> dict[s
     if harness.results.detection:
         figures = detection_figures(harness.presentation.visits, harness.results.seen)
         facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}
-    if harness.preferences is not None:
-        facts["preferences"] = harness.preferences.record()
+    facts |= {name: more.record() for name, more in harness.evaluations.items()}
     if harness.report is not None:
         told = harness.report.record([task.name for task in harness.presentation.tasks])
         facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -86,6 +86,7 @@ class StreamData:
             classes: Permuted MNIST). Says what a label means where no task id is given.
     one_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
     vocabulary: number of token ids, padding (0) included; None where samples are not token ids
+    outside:    samples that belong to no task and are never learned, whose targets mean nothing; None = there are none
     """
 
     tasks: tuple[TaskData, ...]
@@ -95,6 +96,7 @@ class StreamData:
     objective: Objective = field(default_factory=Classification)
     one_head: bool = False
     vocabulary: int | None = None
+    outside: Samples | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -123,8 +125,12 @@ class StreamData:
                 transform=None if samples.transform is None else samples.transform.to(device),
             )
 
-        tasks = tuple(dataclasses.replace(t, train=place(t.train), test=place(t.test)) for t in self.tasks)
-        return dataclasses.replace(self, tasks=tasks)
+        return self.with_samples(place)
+
+    def with_samples(self, change: Callable[[Samples], Samples]) -> StreamData:
+        """Return the stream with `change` of all its samples: training, test and those of no task."""
+        tasks = tuple(dataclasses.replace(t, train=change(t.train), test=change(t.test)) for t in self.tasks)
+        return dataclasses.replace(self, tasks=tasks, outside=None if self.outside is None else change(self.outside))
 
 
 class Stream(ABC):
@@ -138,6 +144,7 @@ class Stream(ABC):
     source: ClassVar[str] = ""  # where the data comes from, with a citation
     licence: ClassVar[str] = ""  # as the source states it
     embedded: ClassVar[bool] = False  # needs no files
+    open_set: ClassVar[bool] = False  # its data has samples of no task: `StreamData.outside`
 
     @dataclass
     class Config:

@@ -38,17 +38,19 @@ class LabelledTexts(NamedTuple):
     """A data set of texts, read.
 
     groups: the labels of each group, in the data set's own order (CLINC150: domain -> intents)
+    outside: texts of none of the labels, for tests
     """
 
     train: Labelled
     test: Labelled
     groups: Mapping[str, Sequence[str]]
+    outside: Sequence[str] = ()
 
 
 def read_clinc150(root: DataRoot, files: Mapping[str, str] = CLINC150_FILES) -> LabelledTexts:
     """Verify and read CLINC150: 150 intents in 10 domains, 100 training and 30 test texts each.
 
-    The 20 validation texts an intent has besides and the texts out of scope are left out.
+    The 20 validation texts an intent has besides are left out, and of those out of scope all but the 1,000 for tests.
     files: {data_full.json, domains.json: checksum}, in this order; what is absent is downloaded
 
     Raise DataError where files are absent or altered.
@@ -57,7 +59,7 @@ def read_clinc150(root: DataRoot, files: Mapping[str, str] = CLINC150_FILES) -> 
     paths = root.verified(files, what="CLINC150", download=lambda folder: fetch_files(folder, addresses))
     content, domains = (json.loads(path.read_text(encoding="utf-8")) for path in paths.values())
     train, test = ([(text, intent) for text, intent in content[part]] for part in ("train", "test"))
-    return LabelledTexts(train, test, domains)
+    return LabelledTexts(train, test, domains, [text for text, _ in content.get("oos_test", ())])
 
 
 def read_hwu64(root: DataRoot, files: Mapping[str, str] = HWU64_FILES) -> LabelledTexts:

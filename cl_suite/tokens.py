@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_suite.conversion import convert_tasks
+from cl_suite.conversion import converted
 from cl_suite.data_root import DataRoot
 from cl_suite.errors import UsageError
 from cl_suite.seeding import Seeds, generator_for
@@ -108,14 +108,13 @@ def as_tokens(
         return stand_in
 
     # First all texts are read, which gives L; only then are the rectangles made.
-    tasks = convert_tasks(data, read)
+    read_once = converted(data, read)
     width = min(options.max_length, -(-max(1, counts.longest) // MULTIPLE) * MULTIPLE)
     padded = {key: _padded(*parts, width=width) for key, parts in found.items()}
 
     def shown(samples: Samples) -> Samples:
         return dataclasses.replace(samples, inputs=padded[id(samples.inputs)])
 
-    tasks = tuple(dataclasses.replace(task, train=shown(task.train), test=shown(task.test)) for task in tasks)
     folder = options.folder
     facts = {
         "tokenizer": options.tokenizer if folder is None else folder.resolve().name,
@@ -131,8 +130,8 @@ def as_tokens(
         "bytes": sum(value.nbytes for inputs in padded.values() for value in inputs.values()),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    made = dataclasses.replace(data, tasks=tasks, prepare=PrepareTokens(), vocabulary=tokenizer.size)
-    return made, facts
+    made = read_once.with_samples(shown)
+    return dataclasses.replace(made, prepare=PrepareTokens(), vocabulary=tokenizer.size), facts
 
 
 def in_words(facts: dict[str, Any]) -> str:

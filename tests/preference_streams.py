@@ -34,4 +34,4 @@ def harness_asked(
     strategy = cls(cls.Config(**options))
     settings = PreferenceSettings(evaluate=True, **{"count": 4, "grid": 5, **(preferences or {})})
     evaluation = PreferenceEvaluation(settings, strategy, presentation)
-    return Harness(strategy, presentation, build, checkpoint=checkpoint, preferences=evaluation)
+    return Harness(strategy, presentation, build, checkpoint=checkpoint, evaluations={"preferences": evaluation})

@@ -84,14 +84,14 @@ def test_a_network_answers_with_other_parameters_in_place_of_its_own():
 
 
 def test_it_learns_both_tasks(learned):
-    first, second = zip(*learned.preferences.record()["front"], strict=True)
+    first, second = zip(*learned.evaluations["preferences"].record()["front"], strict=True)
     assert max(first) > 0.85 and max(second) > 0.85
 
 
 def test_a_model_follows_the_preference_between_tasks_that_contradict_each_other():
     harness = harness_asked(IBCL, own=0.0, preferences={"grid": 11}, **FAST)
     harness.run()
-    first, second = zip(*harness.preferences.record()["front"], strict=True)
+    first, second = zip(*harness.evaluations["preferences"].record()["front"], strict=True)
     assert first[0] > 0.75 and second[-1] > 0.75  # all weight on a task
     assert first[-1] < 0.2 and second[0] < 0.2
     slack = 0.02  # two test samples
@@ -103,11 +103,11 @@ def test_passes_over_the_data_are_the_number_of_priors_however_many_preferences(
     many = harness_asked(IBCL, preferences={"grid": 41}, **FAST)
     many.run()
     for harness in (learned, many):
-        entries = harness.preferences.entries
+        entries = harness.evaluations["preferences"].entries
         assert [entry["passes"] for entry in entries] == [3.0, 3.0]
         assert [entry["steps"] for entry in entries] == [3 * 8 * 3] * 2  # priors x epochs x batches
         assert [entry["steps_in_answering"] for entry in entries] == [0, 0]
-    assert many.preferences.entries[1]["asked"] == 41
+    assert many.evaluations["preferences"].entries[1]["asked"] == 41
     assert many.results.R == learned.results.R
 
 
@@ -173,7 +173,7 @@ def test_a_narrow_region_has_models_alike_and_a_wide_one_has_not():
     for mass in (0.01, 0.99):
         harness = harness_asked(IBCL, **{**FAST, "hdr_mass": mass, "samples": 20})
         harness.run()
-        best, worst = (harness.preferences.entries[1]["weighted"][name] for name in ("best", "worst"))
+        best, worst = (harness.evaluations["preferences"].entries[1]["weighted"][name] for name in ("best", "worst"))
         spread[mass] = best - worst
     assert spread[0.01] < 0.02 < spread[0.99]
 
@@ -316,7 +316,9 @@ def test_resumed_it_gives_bitwise_the_same_scores_and_trade_offs(tmp_path, learn
     assert len(broken.results.R) == 1
     resumed = harness_asked(IBCL, checkpoint=tmp_path / "state", **FAST)
     assert resumed.run().R == learned.results.R
-    for one, other in zip(resumed.preferences.entries, learned.preferences.entries, strict=True):
+    for one, other in zip(
+        resumed.evaluations["preferences"].entries, learned.evaluations["preferences"].entries, strict=True
+    ):
         for name in ("preferences", "scores", "weighted", "per_task", "passes", "steps"):
             assert one[name] == other[name], name
 

@@ -27,6 +27,10 @@ TASK_AWARE = (
     "It is not a task-incremental result."
 )
 
+OPEN_SET = (
+    "AUROC, FPR95: how well the largest softmax probability tells test samples of the tasks from samples of no task "
+    "(50 = not at all), and the share of the latter that pass where 95 % of the former do."
+)
 PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
     "average model drawn for a preference, mean over preferences; per task: accuracies, each counted by how much a "
@@ -74,6 +78,8 @@ def table_text(table: LeaderboardTable, figures: Sequence[Figure] = (), own: Map
     ]
     if _has(table, "acc_task_aware"):
         lines += ["", TASK_AWARE]
+    if _has(table, "open_set_auroc"):
+        lines += ["", OPEN_SET]
     if _has(table, "preference_mean"):
         lines += ["", *_preference_lines(table)]
     links = [f"[{name}]({file})" for name, file in (own or {}).items()] + _links(table, figures)
@@ -198,6 +204,8 @@ _IF_TOLD: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Missed shifts", _mean("missed_shifts", _one_decimal)),
     ("False alarms", _mean("false_alarms", _one_decimal)),
     ("Delay", _mean("detection_delay", _whole)),
+    ("AUROC", _percent("open_set_auroc")),
+    ("FPR95", _percent("open_set_fpr95")),
 ]
 _MEASURE = {
     "ACC task-aware": "acc_task_aware",
@@ -209,6 +217,8 @@ _MEASURE = {
     "Missed shifts": "missed_shifts",
     "False alarms": "false_alarms",
     "Delay": "detection_delay",
+    "AUROC": "open_set_auroc",
+    "FPR95": "open_set_fpr95",
 }
 _PREFERENCE_COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Strategy", _name),

@@ -37,6 +37,8 @@ METRICS = [
     "missed_shifts",
     "false_alarms",
     "detection_delay",
+    "open_set_auroc",
+    "open_set_fpr95",
     "preference_best",
     "preference_mean",
     "preference_average",

@@ -1,0 +1,42 @@
+"""A stream as a run sees it: loaded, its images or texts made into vectors or token ids where that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cl_suite.config import RunConfig
+from cl_suite.data_root import DataRoot
+from cl_suite.features import as_features, on_card
+from cl_suite.features import in_words as features_in_words
+from cl_suite.seeding import Seeds
+from cl_suite.stream import Stream, StreamData
+from cl_suite.tokens import as_tokens
+from cl_suite.tokens import in_words as tokens_in_words
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data, the stream's public facts, and what the samples were made into: for the record, and in words."""
+
+    data: StreamData
+    card: dict[str, Any]
+    made: dict[str, dict[str, Any]]
+    remarks: list[str]
+
+
+def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds, device: torch.device) -> Loaded:
+    """Read a stream's data and make of it what `features.*` and `text.*` ask for.
+
+    Raise DataError where files are absent or wrong, UsageError where the configuration cannot be met.
+    """
+    held = run.train.validation
+    read = stream.load(root, seeds)
+    encoded, features = as_features(read, run.features, root=root, seeds=seeds, device=device, validation=held)
+    data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=held)  # what is still texts
+    facts = {name: found for name, found in (("text", tokens), ("features", features)) if found}
+    remarks = [tokens_in_words(tokens)] if tokens else []
+    remarks += [features_in_words(features)] if features else []
+    return Loaded(data, stream.card() | on_card(features), facts, remarks)
