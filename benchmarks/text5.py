@@ -1,7 +1,8 @@
 """AG News, Yelp, Amazon, DBpedia and Yahoo Answers, a task each: the sequence of MbPA++, IDBR, LAMOL and ExSSNeT.
 
 The files are the public CSV tables of Zhang et al. 2015 (label from 1, title, text; no header), below the data root.
-They have no published checksums one by one, so those of the files as read go into the record.
+They have no published checksums one by one, so those of the files as read go into the record. What is absent comes from
+the Hugging Face hub, where the package `datasets` is installed and there is a network, and is kept as such a table.
 """
 
 import hashlib
@@ -25,7 +26,9 @@ from cl_suite import (
     UsageError,
     check_choices,
     encode_texts,
+    fetch_hub_tables,
     generator_for,
+    hub_is_at_hand,
     read_rows,
 )
 
@@ -37,12 +40,14 @@ class Source(NamedTuple):
 
     folders: below the data root, the first that is there: our name, and that of the public archive
     columns: of a row; the last is the text itself
+    hub:     its name on the Hugging Face hub and the columns there, None = an empty cell; None = it is not there
     """
 
     what: str
     folders: tuple[str, str]
     columns: tuple[str, ...]
     classes: tuple[str, ...]
+    hub: tuple[str, tuple[str | None, ...]] | None = None
 
 
 SOURCES = {
@@ -51,8 +56,15 @@ SOURCES = {
         ("ag_news", "ag_news_csv"),
         ("label", "title", "description"),
         ("World", "Sports", "Business", "Sci/Tech"),
+        ("fancyzhx/ag_news", ("label", None, "text")),  # title and description are one text there
     ),
-    "yelp": Source("Yelp", ("yelp", "yelp_review_full_csv"), ("label", "text"), STARS),
+    "yelp": Source(
+        "Yelp",
+        ("yelp", "yelp_review_full_csv"),
+        ("label", "text"),
+        STARS,
+        ("Yelp/yelp_review_full", ("label", "text")),
+    ),
     "amazon": Source("Amazon", ("amazon", "amazon_review_full_csv"), ("label", "title", "text"), STARS),
     "dbpedia": Source(
         "DBpedia",
@@ -62,6 +74,7 @@ SOURCES = {
             *("Company", "EducationalInstitution", "Artist", "Athlete", "OfficeHolder", "MeanOfTransportation"),
             *("Building", "NaturalPlace", "Village", "Animal", "Plant", "Album", "Film", "WrittenWork"),
         ),
+        ("fancyzhx/dbpedia_14", ("label", "title", "content")),
     ),
     "yahoo": Source(
         "Yahoo Answers",
@@ -72,6 +85,7 @@ SOURCES = {
             *("Sports", "Business & Finance", "Entertainment & Music", "Family & Relationships"),
             "Politics & Government",
         ),
+        ("community-datasets/yahoo_answers_topics", ("topic", "question_title", "question_content", "best_answer")),
     ),
 }
 # The four published orders, as the specification of ExSSNeT lists them; which number a paper gives each differs.
@@ -123,7 +137,7 @@ class Text5(Stream):
         return StreamData(tuple(tasks), PrepareTexts(), checksums=checksums)
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
-        """Look for all files and return their checksums; none is published, and none is downloaded."""
+        """Look for all files, in the hub too, and return their checksums; none is published."""
         paths = [path for both in self._found(root).values() for path in both.values()]
         return {f"{path.parent.name}/{path.name}": _sha256(path) for path in paths}
 
@@ -151,7 +165,7 @@ class Text5(Stream):
     def _found(self, root: DataRoot) -> dict[str, dict[str, Path]]:
         """Return {data set: {part: file}} in the order of the sequence. Raise DataError where a file is absent."""
         chosen = self._chosen()
-        found = {name: _files(name, root) for name in chosen}
+        found = {name: _at_hand(name, root) for name in chosen}
         whole = [name for name, paths in found.items() if len(paths) == 2]
         if whole == chosen:
             return found
@@ -165,8 +179,8 @@ class Text5(Stream):
         )
         raise DataError(
             f"{source.what}: {source.folders[0]}/{part}.csv is not in {root.path} (set by --data-root or "
-            f"CL_SUITE_DATA), and there is no automatic download. Unpack the public archive {source.folders[1]}.tar.gz "
-            f"there. {hint}"
+            f"CL_SUITE_DATA). Unpack the public archive {source.folders[1]}.tar.gz there{_hub_hint(source, root)}. "
+            f"{hint}"
         )
 
     def _read(self, name: str, part: str, path: Path) -> Samples:
@@ -207,6 +221,23 @@ def _files(name: str, root: DataRoot) -> dict[str, Path]:
         for folder in SOURCES[name].folders
     ]
     return max(found, key=len)
+
+
+def _at_hand(name: str, root: DataRoot) -> dict[str, Path]:
+    """Return {part: file} of a data set, after fetching what is absent from the hub if that can be."""
+    found, source = _files(name, root), SOURCES[name]
+    if len(found) == 2 or source.hub is None or root.offline or not hub_is_at_hand():
+        return found
+    fetch_hub_tables(*source.hub, root.path / source.folders[0])
+    return _files(name, root)
+
+
+def _hub_hint(source: Source, root: DataRoot) -> str:
+    if source.hub is None:
+        return " (the Hugging Face hub has none to fetch)"
+    if root.offline:
+        return ", or leave --offline out"
+    return "" if hub_is_at_hand() else ", or install the package datasets to fetch it from the Hugging Face hub"
 
 
 def _labels(path: Path, source: Source) -> torch.Tensor:

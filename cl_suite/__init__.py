@@ -27,6 +27,7 @@ _HOME = {
     ],
     "hwu64_files": ["HWU64_FILES"],
     "token_vectors": ["TokenVectors", "VectorTable", "freeze_token_vectors"],
+    "hub_tables": ["fetch_hub_tables", "hub_is_at_hand"],
     "text_files": [
         "CLINC150_ADDRESS",
         "CLINC150_FILES",
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     )
     from cl_suite.gradient_strategy import GradientStrategy
     from cl_suite.gradient_vectors import flat_gradient, flatten, project, project_gradient, write_gradient
+    from cl_suite.hub_tables import fetch_hub_tables, hub_is_at_hand
     from cl_suite.hwu64_files import HWU64_FILES
     from cl_suite.image_files import (
         CIFAR10_FILES,

@@ -1,7 +1,10 @@
 """The five data sets of texts: the published orders, a fixed draw, and every way a table can be wrong."""
 
 import csv
+import importlib.machinery
 import os
+import sys
+import types
 from collections import Counter
 from pathlib import Path
 
@@ -164,6 +167,85 @@ def test_empty_and_over_long_texts_are_kept_and_cut(root):
     replaced(root, lambda b: b + b'"3","a","c"\n"4","a","d"\n', part="test")
     found = texts(loaded(root, test=0).tasks[0].test)
     assert found == ["", "x" * 2048, "c", "d"]
+
+
+class Hub:
+    """In place of the package `datasets`: no test has a network."""
+
+    def __init__(self, rows=None, problem=None):
+        self.asked, self.rows, self.problem = [], rows, problem
+
+    def load_dataset(self, name, *, split):
+        self.asked.append((name, split))
+        if self.problem:
+            raise self.problem
+        return self.rows[name]
+
+
+def online(monkeypatch, tmp_path, **options):
+    hub = Hub(**options)
+    module = types.ModuleType("datasets")
+    module.__spec__ = importlib.machinery.ModuleSpec("datasets", None)
+    module.load_dataset = hub.load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return hub, DataRoot(tmp_path, offline=False)
+
+
+HUB_ROWS = {
+    "Yelp/yelp_review_full": [{"label": k % 5, "text": f'good, "{k}"\nvery'} for k in range(25)],
+    "fancyzhx/ag_news": [{"text": f"title {k} body", "label": k % 4} for k in range(20)],
+}
+
+
+def test_what_is_absent_comes_from_the_hub_once_and_is_such_a_table(monkeypatch, tmp_path):
+    hub, root = online(monkeypatch, tmp_path, rows=HUB_ROWS)
+    data = loaded(root, datasets=["ag_news", "yelp"])
+    assert hub.asked == [
+        (name, part) for name in ("fancyzhx/ag_news", "Yelp/yelp_review_full") for part in ("train", "test")
+    ]
+    assert sorted(texts(data.tasks[1].train)) == sorted(set(texts(data.tasks[1].train)))
+    assert texts(data.tasks[1].train)[0].startswith('good, "') and texts(data.tasks[1].train)[0].endswith('" very')
+    assert all(text.startswith("title ") for text in texts(data.tasks[0].train))
+    assert data.tasks[0].train.targets.bincount().tolist() == [4] * 4
+    assert list(read_rows(tmp_path / "yelp/train.csv", ("label", "text")))[3][1] == ["4", 'good, "3"\\nvery']
+    again = loaded(root, datasets=["ag_news", "yelp"])
+    assert len(hub.asked) == 4 and texts(again.tasks[0].train) == texts(data.tasks[0].train)
+
+
+def test_offline_nothing_is_asked_of_the_hub(monkeypatch, tmp_path):
+    hub, _ = online(monkeypatch, tmp_path, rows=HUB_ROWS)
+    with pytest.raises(DataError, match="or leave --offline out"):
+        loaded(DataRoot(tmp_path, offline=True), datasets=["ag_news", "yelp"])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="or install the package datasets"):
+        loaded(DataRoot(tmp_path, offline=False), datasets=["ag_news", "yelp"])
+    assert not hub.asked
+
+
+def test_without_the_package_it_is_named_and_what_the_hub_has_not_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="or install the package datasets to fetch it"):
+        loaded(DataRoot(tmp_path, offline=False))
+    write(tmp_path, "yelp")
+    with pytest.raises(DataError, match=r"Amazon: .*\(the Hugging Face hub has none to fetch\)"):
+        loaded(DataRoot(tmp_path, offline=False), datasets=["amazon", "yelp"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"problem": ConnectionError("no route\nto host")}, r"could not be fetched .*\(no route to host\)"),
+        ({"rows": {"fancyzhx/ag_news": [{"words": "a", "label": 0}]}}, r"row 0: no column text, but words, label"),
+    ],
+)
+def test_a_hub_that_fails_is_one_line_and_leaves_no_half_file(monkeypatch, tmp_path, options, message):
+    _, root = online(monkeypatch, tmp_path, **options)
+    with pytest.raises(DataError, match=message) as refused:
+        loaded(root, datasets=["ag_news", "yelp"])
+    assert "\n" not in str(refused.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.data

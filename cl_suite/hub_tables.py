@@ -1,0 +1,74 @@
+"""A data set of the Hugging Face hub, written once as the CSV tables that streams read."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cl_suite.errors import DataError
+
+PARTS = ("train", "test")
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+def hub_is_at_hand() -> bool:
+    """Return whether the package `datasets` is installed and not told to stay offline."""
+    told = any(os.environ.get(name, "0").upper() in ("1", "TRUE", "ON", "YES") for name in OFFLINE)
+    return not told and importlib.util.find_spec("datasets") is not None
+
+
+def fetch_hub_tables(name: str, columns: Sequence[str | None], folder: Path) -> None:
+    """Download a data set and write <folder>/train.csv and test.csv, in its order; a file that is there is left alone.
+
+    columns: of the data set, in the order of the table's cells; None = an empty cell. The first is the label, a number
+             from 0, written from 1, as the public CSV tables have it
+
+    Raise DataError where it cannot be had, or lacks a column; a file is written whole or not at all.
+    """
+    for part in PARTS:
+        path = folder / f"{part}.csv"
+        if not path.is_file():
+            _write(path, _rows(_download(name, part), columns, what=f"{name}, {part}"))
+
+
+def _download(name: str, part: str) -> Iterable[Mapping[str, Any]]:
+    import datasets
+
+    try:
+        loaded: Iterable[Mapping[str, Any]] = datasets.load_dataset(name, split=part)
+    except Exception as problem:  # the hub's, the network's, the disk's: all mean that it cannot be had
+        reason = " ".join(str(problem).split())[:160] or type(problem).__name__
+        raise DataError(
+            f"{name} could not be fetched from the Hugging Face hub ({reason}). "
+            "Check the network, or put the files there."
+        ) from problem
+    return loaded
+
+
+def _rows(loaded: Iterable[Mapping[str, Any]], columns: Sequence[str | None], *, what: str) -> Iterable[list[str]]:
+    for number, row in enumerate(loaded):
+        missing = [name for name in columns if name is not None and name not in row]
+        if missing:
+            raise DataError(f"{what}, row {number}: no column {missing[0]}, but {', '.join(row)}. Another data set?")
+        label, *texts = ("" if name is None else row[name] for name in columns)
+        # As in the public tables: a cell is one line, and a new line in it is \n in two letters.
+        yield [str(int(label) + 1), *(str(text or "").replace("\n", "\\n") for text in texts)]
+
+
+def _write(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+        temporary.replace(path)
+    except OSError as problem:
+        raise DataError(
+            f"cannot write {path} ({problem.strerror or problem}). Name another data root with --data-root."
+        ) from problem
+    finally:
+        temporary.unlink(missing_ok=True)
