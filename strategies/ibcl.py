@@ -116,6 +116,11 @@ class IBCL(Strategy):
             )
         if not 0 <= c.threshold < float("inf"):
             raise UsageError(f"strategy.threshold={c.threshold} is not a distance. Use 0 (keep all) or more.")
+        if c.alpha is None and c.alpha_convention != "code":
+            raise UsageError(
+                f"strategy.alpha_convention={c.alpha_convention} says what strategy.alpha means, and there is none. "
+                "Give strategy.alpha, or leave it out: hdr_mass is the mass itself."
+            )
         mass = region_mass(c.hdr_mass, c.alpha, c.alpha_convention)
         if not 0 < mass < 1:
             said = f"hdr_mass={c.hdr_mass}" if c.alpha is None else f"alpha={c.alpha}"

@@ -280,6 +280,7 @@ def test_variances_add_up_over_posteriors_also_where_one_stands_for_another():
         ({"hdr_mass": 0.0}, "strategy.hdr_mass=0.0 leaves an empty or unbounded region"),
         ({"hdr_mass": 1.0}, "strategy.hdr_mass=1.0 leaves an empty or unbounded region"),
         ({"alpha": 0.0, "alpha_convention": "theory"}, "strategy.alpha=0.0 leaves an empty or unbounded region"),
+        ({"alpha_convention": "theory"}, "says what strategy.alpha means, and there is none"),
         ({"samples": 0}, "strategy.samples=0 draws no model"),
         ({"combine": "linaer"}, "strategy.combine=linaer is not known. Did you mean linear?"),
         ({"distance": "l1"}, "strategy.distance=l1 is not known"),
