@@ -40,14 +40,14 @@ class Source(NamedTuple):
 
     folders: below the data root, the first that is there: our name, and that of the public archive
     columns: of a row; the last is the text itself
-    hub:     its name on the Hugging Face hub and the columns there, None = an empty cell; None = it is not there
+    hub:     its name on the Hugging Face hub and the columns there; None = it is not there, or in another form
     """
 
     what: str
     folders: tuple[str, str]
     columns: tuple[str, ...]
     classes: tuple[str, ...]
-    hub: tuple[str, tuple[str | None, ...]] | None = None
+    hub: tuple[str, tuple[str, ...]] | None = None
 
 
 SOURCES = {
@@ -56,7 +56,7 @@ SOURCES = {
         ("ag_news", "ag_news_csv"),
         ("label", "title", "description"),
         ("World", "Sports", "Business", "Sci/Tech"),
-        ("fancyzhx/ag_news", ("label", None, "text")),  # title and description are one text there
+        # Not from the hub: title and description are one text there, which is no column of the table.
     ),
     "yelp": Source(
         "Yelp",
@@ -101,7 +101,8 @@ class Text5(Stream):
     """AG News, Yelp, Amazon, DBpedia and Yahoo in one of the four published orders, 2,000 training texts a class.
 
     A text is the last column alone (of Yahoo the answer), as in ExSSNeT's program. A part that is absent is refused
-    with the choice of those that are there; a shorter sequence shares no table with the whole one.
+    with the choice of those that are there; a shorter sequence shares no table with the whole one. Class-incremental,
+    the stars of Yelp and those of Amazon are ten classes that compete.
     """
 
     scenarios = (Scenario.TASK_INCREMENTAL, Scenario.CLASS_INCREMENTAL, Scenario.TASK_AGNOSTIC)
@@ -199,6 +200,11 @@ class Text5(Stream):
 
     def _drawn(self, labels: torch.Tensor, part: str, path: Path, generator: torch.Generator) -> torch.Tensor:
         """Return the numbers of the rows that are drawn, ascending."""
+        if part == "test" and len(labels) < self.config.test:
+            raise DataError(
+                f"{path}: {len(labels)} rows, fewer than stream.test={self.config.test}. Is it complete? "
+                f"Or ask for {len(labels)}."
+            )
         if part == "test":
             order = torch.randperm(len(labels), generator=generator)
             return order[: self.config.test or len(labels)].sort().values
@@ -224,9 +230,9 @@ def _files(name: str, root: DataRoot) -> dict[str, Path]:
 
 
 def _at_hand(name: str, root: DataRoot) -> dict[str, Path]:
-    """Return {part: file} of a data set, after fetching what is absent from the hub if that can be."""
+    """Return {part: file} of a data set, fetched from the hub where there is none of it: sources are not mixed."""
     found, source = _files(name, root), SOURCES[name]
-    if len(found) == 2 or source.hub is None or root.offline or not hub_is_at_hand():
+    if found or source.hub is None or root.offline or not hub_is_at_hand():
         return found
     fetch_hub_tables(*source.hub, root.path / source.folders[0])
     return _files(name, root)
@@ -234,7 +240,7 @@ def _at_hand(name: str, root: DataRoot) -> dict[str, Path]:
 
 def _hub_hint(source: Source, root: DataRoot) -> str:
     if source.hub is None:
-        return " (the Hugging Face hub has none to fetch)"
+        return " (it cannot be fetched from the Hugging Face hub)"
     if root.offline:
         return ", or leave --offline out"
     return "" if hub_is_at_hand() else ", or install the package datasets to fetch it from the Hugging Face hub"

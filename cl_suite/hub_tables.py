@@ -21,11 +21,11 @@ def hub_is_at_hand() -> bool:
     return not told and importlib.util.find_spec("datasets") is not None
 
 
-def fetch_hub_tables(name: str, columns: Sequence[str | None], folder: Path) -> None:
+def fetch_hub_tables(name: str, columns: Sequence[str], folder: Path) -> None:
     """Download a data set and write <folder>/train.csv and test.csv, in its order; a file that is there is left alone.
 
-    columns: of the data set, in the order of the table's cells; None = an empty cell. The first is the label, a number
-             from 0, written from 1, as the public CSV tables have it
+    columns: of the data set, in the order of the table's cells. The first is the label, a number from 0, written from
+             1, as the public CSV tables have it
 
     Raise DataError where it cannot be had, or lacks a column; a file is written whole or not at all.
     """
@@ -49,12 +49,12 @@ def _download(name: str, part: str) -> Iterable[Mapping[str, Any]]:
     return loaded
 
 
-def _rows(loaded: Iterable[Mapping[str, Any]], columns: Sequence[str | None], *, what: str) -> Iterable[list[str]]:
+def _rows(loaded: Iterable[Mapping[str, Any]], columns: Sequence[str], *, what: str) -> Iterable[list[str]]:
     for number, row in enumerate(loaded):
-        missing = [name for name in columns if name is not None and name not in row]
+        missing = [name for name in columns if name not in row]
         if missing:
             raise DataError(f"{what}, row {number}: no column {missing[0]}, but {', '.join(row)}. Another data set?")
-        label, *texts = ("" if name is None else row[name] for name in columns)
+        label, *texts = (row[name] for name in columns)
         # As in the public tables: a cell is one line, and a new line in it is \n in two letters.
         yield [str(int(label) + 1), *(str(text or "").replace("\n", "\\n") for text in texts)]
 

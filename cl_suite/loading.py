@@ -9,10 +9,13 @@ import torch
 
 from cl_suite.config import RunConfig
 from cl_suite.data_root import DataRoot
+from cl_suite.errors import UsageError
+from cl_suite.feature_networks import ENCODER, FIRST_TASK
 from cl_suite.features import as_features, on_card
 from cl_suite.features import in_words as features_in_words
 from cl_suite.seeding import Seeds
 from cl_suite.stream import Stream, StreamData
+from cl_suite.tokenizers import WORDS
 from cl_suite.tokens import as_tokens
 from cl_suite.tokens import in_words as tokens_in_words
 
@@ -33,6 +36,7 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
     Raise DataError where files are absent or wrong, UsageError where the configuration cannot be met.
     """
     held = run.train.validation
+    _check_first_task(run)
     read = stream.load(root, seeds)
     encoded, features = as_features(read, run.features, root=root, seeds=seeds, device=device, validation=held)
     data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=held)  # what is still texts
@@ -40,3 +44,20 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
     remarks = [tokens_in_words(tokens)] if tokens else []
     remarks += [features_in_words(features)] if features else []
     return Loaded(data, stream.card() | on_card(features), facts, remarks)
+
+
+def _check_first_task(run: RunConfig) -> None:
+    """Raise UsageError where something would be made of task 0 that is not the first to be shown."""
+    if not run.schedule.order or run.schedule.order[0] == 0:
+        return
+    made_of_it = {
+        f"text.tokenizer={WORDS}": run.text.tokenizer == WORDS,
+        f"features.weights={FIRST_TASK}": run.features.is_on
+        and run.features.network != ENCODER
+        and run.features.weights == FIRST_TASK,
+    }
+    for option in (option for option, asked in made_of_it.items() if asked):
+        raise UsageError(
+            f"{option} is made of task 0, but schedule.order shows task {run.schedule.order[0]} first. "
+            "Begin schedule.order with 0, or use another."
+        )

@@ -28,7 +28,7 @@ from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
-from cl_suite.text_encoders import load_encoder
+from cl_suite.text_encoders import check_encoder
 
 DETECTION = (
     "missed_shifts",
@@ -163,7 +163,12 @@ def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch
         options["vocabulary"] = info.vocabulary  # of token ids; None for dictionaries of something else
 
     if model.encoder is not None and isinstance(shape, Mapping):
-        load_encoder(model.encoder, offline=each.request.data_root.offline)
+        check_encoder(
+            model.encoder,
+            tokenizer=each.composed.run.text.tokenizer,
+            length=shape["tokens"][0],
+            offline=each.request.data_root.offline,
+        )
 
     def build() -> torch.nn.Module:
         return build_network(model.name, shape, info.n_outputs, **options)

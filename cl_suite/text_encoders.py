@@ -47,6 +47,9 @@ class Encoder:
     def longest(self) -> int:
         """How many tokens of a text it can read."""
         places = getattr(self.model.config, "max_position_embeddings", None) or self.tokenizer.model_max_length
+        for name, module in self.model.named_modules():
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                places = places - 1 - module.padding_idx  # type: ignore[operator]  # RoBERTa counts from behind it
         return int(min(places, self.tokenizer.model_max_length))
 
 
@@ -58,7 +61,8 @@ def load_encoder(name: str, *, option: str = "model.encoder", offline: bool = Fa
 
     option: that named it, for messages
 
-    Raise UsageError where `transformers` is absent or the model is no encoder, DataError where files are.
+    Raise UsageError where `transformers` is absent or the model is no encoder, DataError where files are, or where
+    tokenizer and encoder do not fit.
     """
     transformers = _transformers(option)
     key = str(folder.resolve()) if (folder := _folder(name, option)) else name
@@ -71,6 +75,12 @@ def load_encoder(name: str, *, option: str = "model.encoder", offline: bool = Fa
             raise UsageError(f"{option}={name} also decodes ({type(model).__name__}). Use an encoder, such as BERT.")
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # not used: its weights would have no gradient
+        rows = model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > rows:
+            raise DataError(
+                f"{option}={name}: its tokenizer knows {len(tokenizer)} tokens, but the encoder only {rows}. "
+                "They do not belong together: save both anew there."
+            )
         revision = f"sha256:{folder_digest(folder)}" if folder else _revision(model)
         _read[key] = Encoder(name, model.eval().float(), tokenizer, revision)
     return _read[key]
@@ -183,6 +193,28 @@ def last_layer(model: nn.Module, inputs: Inputs, padding: int) -> Tensor:
     attended = mask | (first & ~mask.any(dim=1, keepdim=True))  # attention over nothing would be NaN
     tokens = tokens.masked_fill(~mask, padding)
     return model(input_ids=tokens, attention_mask=attended.long()).last_hidden_state
+
+
+def check_encoder(name: str, *, tokenizer: str, length: int, offline: bool) -> None:
+    """Read an encoder ahead of its networks.
+
+    tokenizer: what made the token ids; length: of the longest text, in tokens
+
+    Raise as `load_encoder`, UsageError too where the ids are not the encoder's own, or more than it can read.
+    """
+    places = [Path(each).expanduser() for each in (name, tokenizer)]
+    same = name == tokenizer or (all(place.is_dir() for place in places) and places[0].samefile(places[1]))
+    if not same:
+        raise UsageError(
+            f"model.encoder={name} reads its own tokens, not those of text.tokenizer={tokenizer}. "
+            f"Set text.tokenizer={name}."
+        )
+    read = load_encoder(name, offline=offline)
+    if length > read.longest:
+        raise UsageError(
+            f"model.encoder={name} reads texts of at most {read.longest} tokens, and the stream has {length}. "
+            f"Set text.max_length={read.longest}."
+        )
 
 
 def _matching(name: str, vocabulary: int) -> Encoder:

@@ -131,7 +131,7 @@ def read_rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> It
     """
     csv.field_size_limit(FIELD_BYTES)
     with path.open("rb") as file:
-        rows = csv.reader(_lines(path, file), delimiter=delimiter)
+        rows = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)  # or a file cut in a cell would pass
         while True:
             first = rows.line_num + 1
             try:
@@ -155,9 +155,10 @@ def _lines(path: Path, file: Iterator[bytes]) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as problem:
+            likely = "utf-16" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
             raise DataError(
                 f"{path}, line {number}: not UTF-8 (byte 0x{line[problem.start]:02x}). "
-                "Convert the file, e.g. iconv -f latin1 -t utf-8."
+                f"Convert the file, e.g. iconv -f {likely} -t utf-8."
             ) from problem
 
 

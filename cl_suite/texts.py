@@ -15,6 +15,11 @@ from cl_suite.types import Inputs
 TEXT_BYTES = 2048  # of a text that are kept unless asked otherwise: some 300 to 500 words of English
 
 
+def filled(stored: Tensor) -> int:
+    """Return how many texts reach the bytes that `encode_texts` keeps by default: they were cut there, or nearly."""
+    return int((stored[:, TEXT_BYTES - 4 :] != 0).any(dim=1).sum()) if stored.shape[1] >= TEXT_BYTES - 3 else 0
+
+
 def encode_texts(texts: Sequence[str], *, limit: int = TEXT_BYTES) -> Tensor:
     """Return texts as UTF-8 bytes, [N, longest] uint8, padded with zeros; at least one column, so that "" is a row too.
 

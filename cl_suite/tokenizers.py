@@ -25,6 +25,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx")  # what no tokenizer reads
 PIECE = re.compile(r"\w+|[^\w\s]")  # a run of letters, digits and underscores, or one sign
 
 
@@ -146,8 +147,14 @@ class Characters:
 class Pretrained:
     """A tokenizer of Hugging Face's, with its own special tokens; its padding is written as 0 all the same."""
 
-    def __init__(self, name: str, *, offline: bool) -> None:
+    def __init__(self, name: str, *, max_length: int, offline: bool) -> None:
         self._tokenizer = _load(name, offline=offline)
+        special = self._tokenizer.num_special_tokens_to_add()
+        if max_length <= special:
+            raise UsageError(
+                f"text.max_length={max_length} leaves nothing of a text beside {special} special tokens of "
+                f"text.tokenizer={name}. Use {special + 1} or more."
+            )
         self.size = len(self._tokenizer)
         self.facts: Mapping[str, Any] = {"class": type(self._tokenizer).__name__}
 
@@ -178,22 +185,21 @@ def build_tokenizer(options: TextOptions, first_task: Callable[[], Iterable[str]
         return Words(first_task(), options.vocabulary)
     if options.tokenizer == CHARACTERS:
         return Characters()
-    return Pretrained(options.tokenizer, offline=offline)
+    return Pretrained(options.tokenizer, max_length=options.max_length, offline=offline)
 
 
 def pinned_tokenizer(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration in which a tokenizer's folder stands by name and digest, not by its place.
 
-    So an edited tokenizer is another configuration, and a moved one is not.
+    So an edited tokenizer is another configuration, and a moved one, or one beside other weights, is not.
     """
     options = config.get("text")
     folder = TextOptions(**options).folder if isinstance(options, Mapping) else None
     if folder is None:
         return dict(config)
     digest = hashlib.sha256()
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
+    for file in sorted(file for file in folder.iterdir() if file.is_file() and file.suffix not in WEIGHTS):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     shown = f"{folder.resolve().name} sha256:{digest.hexdigest()[:12]}"
     return {**config, "text": {**options, "tokenizer": shown}}  # type: ignore[dict-item]
 

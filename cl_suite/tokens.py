@@ -16,7 +16,7 @@ from cl_suite.data_root import DataRoot
 from cl_suite.errors import UsageError
 from cl_suite.seeding import Seeds, generator_for
 from cl_suite.stream import Samples, StreamData, hold_out
-from cl_suite.texts import PrepareTexts, decode_texts
+from cl_suite.texts import TEXT_BYTES, PrepareTexts, decode_texts, filled
 from cl_suite.tokenizers import Pieces, TextOptions, build_tokenizer, pinned_tokenizer
 from cl_suite.types import Inputs
 
@@ -56,6 +56,7 @@ class _Counts:
     tokens: int = 0
     unknown: int = 0
     longest: int = 0
+    filled: int = 0
 
     def add(self, pieces: list[Pieces]) -> None:
         lengths = [len(each.ids) for each in pieces]
@@ -100,6 +101,7 @@ def as_tokens(
         for raw, _ in samples.chunks(BATCH):
             assert isinstance(raw, Tensor)
             pieces = tokenizer(decode_texts(raw), options.max_length)
+            counts.filled += filled(raw)
             counts.add(pieces)
             ids.append(torch.tensor([number for each in pieces for number in each.ids], dtype=torch.int64))
             lengths.append(torch.tensor([len(each.ids) for each in pieces], dtype=torch.int64))
@@ -125,6 +127,7 @@ def as_tokens(
         "texts": counts.texts,
         "empty_texts": counts.empty,
         "share_cut": round(counts.cut / max(1, counts.texts), 6),
+        "share_stored_cut": round(counts.filled / max(1, counts.texts), 6),
         "share_unknown": round(counts.unknown / max(1, counts.tokens), 6),
         "mean_tokens": round(counts.tokens / max(1, counts.texts), 3),
         "bytes": sum(value.nbytes for inputs in padded.values() for value in inputs.values()),
@@ -137,10 +140,12 @@ def as_tokens(
 def in_words(facts: dict[str, Any]) -> str:
     """Return one line on what `as_tokens` did, for the user."""
     empty = f", {facts['empty_texts']} of them empty" if facts["empty_texts"] else ""
+    stored = f", {facts['share_stored_cut']:.1%} at {TEXT_BYTES:,} bytes" if facts["share_stored_cut"] else ""
     unknown = f", {facts['share_unknown']:.1%} of the tokens unknown" if facts["share_unknown"] else ""
     return (
         f"{facts['texts']:,} texts{empty} in up to {facts['length']} tokens of {facts['tokenizer']} "
-        f"(vocabulary {facts['vocabulary']:,}), {facts['share_cut']:.1%} cut{unknown}, in {facts['seconds']:.1f} s."
+        f"(vocabulary {facts['vocabulary']:,}), {facts['share_cut']:.1%} cut{stored}{unknown}, "
+        f"in {facts['seconds']:.1f} s."
     )
 
 

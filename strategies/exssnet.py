@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from cl_suite import Experience, Inputs, StreamInfo, SupermaskStrategy, UsageError, map_inputs
+from cl_suite import Batch, Experience, Inputs, StreamInfo, SupermaskStrategy, UsageError, map_inputs
 
 FISHER_CHUNK = 50  # samples whose gradients are held at once
 
@@ -198,7 +198,22 @@ def fisher(strategy: SupermaskStrategy, experience: Experience) -> list[Tensor]:
         logits = functional_call(strategy.network, values, (one,))
         return strategy.info.objective.loss(logits, target[None]).mean()
 
-    per_sample = vmap(grad(sample_loss), in_dims=(None, 0, 0))
+    own = grad(sample_loss)
+    alone = any(getattr(module, "one_at_a_time", False) for module in strategy.network.modules())  # beneath a text CNN
+
+    def squares(batch: Batch) -> dict[str, Tensor]:
+        targets = local[batch.targets]
+        if not alone:
+            found = vmap(own, in_dims=(None, 0, 0))(weights, batch.inputs, targets)
+            return {name: gradient.square().sum(dim=0) for name, gradient in found.items()}
+        total = {name: torch.zeros_like(value) for name, value in weights.items()}
+        for row in range(len(targets)):
+            for name, gradient in own(
+                weights, map_inputs(lambda v, row=row: v[row], batch.inputs), targets[row]
+            ).items():
+                total[name] += gradient.square()
+        return total
+
     sums = {name: torch.zeros_like(value) for name, value in weights.items()}
     count = 0
     batches = experience.batches(epochs=1, augment=False, batch_size=FISHER_CHUNK, phase="fisher")
@@ -206,7 +221,7 @@ def fisher(strategy: SupermaskStrategy, experience: Experience) -> list[Tensor]:
     masks = [mask.float() for mask in strategy.masked.masks_of(learned)]
     with strategy.masked.bound(masks, learned.number, learned.rows):
         for batch in islice(batches, -(-strategy.config.ewc_samples // FISHER_CHUNK)):
-            for name, gradient in per_sample(weights, batch.inputs, local[batch.targets]).items():
-                sums[name] += gradient.square().sum(dim=0)
+            for name, value in squares(batch).items():
+                sums[name] += value
             count += len(batch)
     return [sums[name] / count for name in names]

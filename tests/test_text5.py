@@ -152,6 +152,8 @@ def replaced(root, change, *, name="ag_news", part="train"):
             r"no row has label 3 \(Business\)",
         ),
         (lambda b: b.replace(b'"2"', b'"1"', 4), r"2 rows of label 2, fewer than stream\.train_per_class=4"),
+        (lambda b: b[:-4], r"train\.csv, line 24: not a row of a table \(unexpected end of data\)"),
+        ("latin1 in utf-16".encode("utf-16").__add__, r"train\.csv, line 1: not UTF-8 .* iconv -f utf-16 -t utf-8"),
         (lambda b: b"", r"no row has label 1 \(World\)"),
     ],
 )
@@ -160,6 +162,13 @@ def test_a_table_that_is_wrong_is_one_line_with_file_and_line(change, message, r
     with pytest.raises(DataError, match=message) as refused:
         loaded(root)
     assert "\n" not in str(refused.value) and str(root.path) in str(refused.value)
+
+
+def test_fewer_test_texts_than_asked_for_are_refused(root):
+    with pytest.raises(
+        DataError, match=r"test\.csv: 12 rows, fewer than stream\.test=13\. Is it complete\? Or ask for 12"
+    ):
+        loaded(root, test=13)
 
 
 def test_empty_and_over_long_texts_are_kept_and_cut(root):
@@ -195,55 +204,63 @@ def online(monkeypatch, tmp_path, **options):
 
 HUB_ROWS = {
     "Yelp/yelp_review_full": [{"label": k % 5, "text": f'good, "{k}"\nvery'} for k in range(25)],
-    "fancyzhx/ag_news": [{"text": f"title {k} body", "label": k % 4} for k in range(20)],
+    "fancyzhx/dbpedia_14": [{"title": "t", "content": f"place {k}", "label": k % 14} for k in range(70)],
 }
 
 
 def test_what_is_absent_comes_from_the_hub_once_and_is_such_a_table(monkeypatch, tmp_path):
     hub, root = online(monkeypatch, tmp_path, rows=HUB_ROWS)
-    data = loaded(root, datasets=["ag_news", "yelp"])
+    data = loaded(root, datasets=["dbpedia", "yelp"])
     assert hub.asked == [
-        (name, part) for name in ("fancyzhx/ag_news", "Yelp/yelp_review_full") for part in ("train", "test")
+        (name, part) for name in ("Yelp/yelp_review_full", "fancyzhx/dbpedia_14") for part in ("train", "test")
     ]
-    assert sorted(texts(data.tasks[1].train)) == sorted(set(texts(data.tasks[1].train)))
-    assert texts(data.tasks[1].train)[0].startswith('good, "') and texts(data.tasks[1].train)[0].endswith('" very')
-    assert all(text.startswith("title ") for text in texts(data.tasks[0].train))
-    assert data.tasks[0].train.targets.bincount().tolist() == [4] * 4
+    assert sorted(texts(data.tasks[0].train)) == sorted(set(texts(data.tasks[0].train)))
+    assert texts(data.tasks[0].train)[0].startswith('good, "') and texts(data.tasks[0].train)[0].endswith('" very')
+    assert all(text.startswith("place ") for text in texts(data.tasks[1].train))
+    assert data.tasks[1].train.targets.bincount().tolist() == [4] * 14
     assert list(read_rows(tmp_path / "yelp/train.csv", ("label", "text")))[3][1] == ["4", 'good, "3"\\nvery']
-    again = loaded(root, datasets=["ag_news", "yelp"])
-    assert len(hub.asked) == 4 and texts(again.tasks[0].train) == texts(data.tasks[0].train)
+    again = loaded(root, datasets=["dbpedia", "yelp"])
+    assert len(hub.asked) == 4 and texts(again.tasks[1].train) == texts(data.tasks[1].train)
 
 
 def test_offline_nothing_is_asked_of_the_hub(monkeypatch, tmp_path):
     hub, _ = online(monkeypatch, tmp_path, rows=HUB_ROWS)
     with pytest.raises(DataError, match="or leave --offline out"):
-        loaded(DataRoot(tmp_path, offline=True), datasets=["ag_news", "yelp"])
+        loaded(DataRoot(tmp_path, offline=True), datasets=["dbpedia", "yelp"])
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match="or install the package datasets"):
-        loaded(DataRoot(tmp_path, offline=False), datasets=["ag_news", "yelp"])
+        loaded(DataRoot(tmp_path, offline=False), datasets=["dbpedia", "yelp"])
     assert not hub.asked
 
 
 def test_without_the_package_it_is_named_and_what_the_hub_has_not_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match="or install the package datasets to fetch it"):
-        loaded(DataRoot(tmp_path, offline=False))
+        loaded(DataRoot(tmp_path, offline=False), datasets=["yelp", "dbpedia"])
     write(tmp_path, "yelp")
-    with pytest.raises(DataError, match=r"Amazon: .*\(the Hugging Face hub has none to fetch\)"):
+    with pytest.raises(DataError, match=r"Amazon: .*\(it cannot be fetched from the Hugging Face hub\)"):
         loaded(DataRoot(tmp_path, offline=False), datasets=["amazon", "yelp"])
+
+
+def test_a_set_of_which_one_file_is_there_is_not_completed_from_the_hub(monkeypatch, tmp_path):
+    hub, root = online(monkeypatch, tmp_path, rows=HUB_ROWS)
+    write(tmp_path, "yelp", parts=("test",))
+    with pytest.raises(DataError, match=r"Yelp: yelp/train\.csv is not in"):
+        loaded(root, datasets=["dbpedia", "yelp"])
+    assert ("Yelp/yelp_review_full", "train") not in hub.asked
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"problem": ConnectionError("no route\nto host")}, r"could not be fetched .*\(no route to host\)"),
-        ({"rows": {"fancyzhx/ag_news": [{"words": "a", "label": 0}]}}, r"row 0: no column text, but words, label"),
+        ({"rows": {"Yelp/yelp_review_full": [{"words": "a", "label": 0}]}}, r"row 0: no column text, but words, label"),
     ],
 )
 def test_a_hub_that_fails_is_one_line_and_leaves_no_half_file(monkeypatch, tmp_path, options, message):
     _, root = online(monkeypatch, tmp_path, **options)
     with pytest.raises(DataError, match=message) as refused:
-        loaded(root, datasets=["ag_news", "yelp"])
+        loaded(root, datasets=["dbpedia", "yelp"])
     assert "\n" not in str(refused.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -333,6 +333,9 @@ class BracketTokenizer:
     def __len__(self):
         return 50
 
+    def num_special_tokens_to_add(self):
+        return 2
+
     def __call__(self, texts, truncation, max_length=None, verbose=True):
         ids = [[1, *(3 if word == "lights" else 5 + len(word) for word in text.split()), 2] for text in texts]
         if truncation:
@@ -380,6 +383,31 @@ def test_a_real_tokenizer_made_here_is_read_from_its_folder(tmp_path):
     assert facts["vocabulary"] == 9 and facts["tokenizer"] == "tokenizer"
 
 
+def test_a_length_that_special_tokens_fill_is_refused(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "turn"]
+    folder = tmp_path / "tokenizer"
+    transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    with pytest.raises(UsageError, match=r"text\.max_length=2 leaves nothing of a text .* Use 3 or more\."):
+        made(tokenizer=str(folder), max_length=2)
+
+
+def test_texts_cut_before_they_are_tokens_are_counted():
+    whole, cut = "a" * 2000, "b" * 5000
+    inputs = encode_texts([whole, cut, cut, "c"])
+    samples = Samples(inputs, torch.tensor([0, 1, 0, 1]))
+    data = StreamData((TaskData("one", samples, samples, ("a", "b")),), PrepareTexts())
+    _, facts = as_tokens(data, TextOptions(tokenizer="characters", max_length=4096), root=OFFLINE, seeds=Seeds(0, 0, 0))
+    assert facts["share_stored_cut"] == 0.5 and facts["share_cut"] == 0.0
+
+
+def test_words_of_a_task_that_is_not_shown_first_make_no_vocabulary(tmp_path):
+    agnostic = ("stream.n_tasks=2", "schedule.order=[1,0]", "text.tokenizer=words", "train.epochs=1")
+    planned = plan(dataclasses.replace(request(tmp_path, *agnostic), scenario="task_agnostic"))
+    with pytest.raises(UsageError, match=r"words is made of task 0, but schedule\.order shows task 1 first"):
+        run_one(planned)
+
+
 def test_a_tokenizers_folder_counts_by_its_content_and_not_by_its_place(tmp_path, hub):
     def pinned(folder):
         return pinned_tokenizer({"text": dataclasses.asdict(TextOptions(tokenizer=str(folder)))})["text"]["tokenizer"]
@@ -391,6 +419,11 @@ def test_a_tokenizers_folder_counts_by_its_content_and_not_by_its_place(tmp_path
     assert str(tmp_path) not in pinned(tmp_path / "one/enc")
     (tmp_path / "two/enc/vocab.txt").write_text("a\nc\n")
     assert pinned(tmp_path / "one/enc") != pinned(tmp_path / "two/enc")
+    before = pinned(tmp_path / "one/enc")
+    (tmp_path / "one/enc/model.safetensors").write_bytes(b"weights that no tokenizer reads")
+    assert pinned(tmp_path / "one/enc") == before
+    (tmp_path / "one/enc/tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert pinned(tmp_path / "one/enc") != before
     assert made(tokenizer=str(tmp_path / "one/enc"))[1]["tokenizer"] == "enc"
     assert pinned_tokenizer({"text": {"tokenizer": "words"}}) == {"text": {"tokenizer": "words"}}
 
