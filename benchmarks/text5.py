@@ -1,8 +1,9 @@
 """AG News, Yelp, Amazon, DBpedia and Yahoo Answers, a task each: the sequence of MbPA++, IDBR, LAMOL and ExSSNeT.
 
 The files are the public CSV tables of Zhang et al. 2015 (label from 1, title, text; no header), below the data root.
-They have no published checksums one by one, so those of the files as read go into the record. What is absent comes from
-the Hugging Face hub, where the package `datasets` is installed and there is a network, and is kept as such a table.
+They have no published checksums one by one, so those of the files as read go into the record. A data set of which
+nothing is there comes from the Hugging Face hub, where the package `datasets` is installed and there is a network, and
+is kept as such tables.
 """
 
 import hashlib
@@ -180,7 +181,7 @@ class Text5(Stream):
         )
         raise DataError(
             f"{source.what}: {source.folders[0]}/{part}.csv is not in {root.path} (set by --data-root or "
-            f"CL_SUITE_DATA). Unpack the public archive {source.folders[1]}.tar.gz there{_hub_hint(source, root)}. "
+            f"CL_SUITE_DATA). Unpack the public archive {source.folders[1]}.tar.gz there{_hub_hint(lacking, root)}. "
             f"{hint}"
         )
 
@@ -238,7 +239,10 @@ def _at_hand(name: str, root: DataRoot) -> dict[str, Path]:
     return _files(name, root)
 
 
-def _hub_hint(source: Source, root: DataRoot) -> str:
+def _hub_hint(name: str, root: DataRoot) -> str:
+    source = SOURCES[name]
+    if source.hub is not None and (there := next(iter(_files(name, root).values()), None)):
+        return f", or remove {there.parent.name}/{there.name} to fetch both files from the Hugging Face hub"
     if source.hub is None:
         return " (it cannot be fetched from the Hugging Face hub)"
     if root.offline:

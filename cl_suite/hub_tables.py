@@ -22,17 +22,26 @@ def hub_is_at_hand() -> bool:
 
 
 def fetch_hub_tables(name: str, columns: Sequence[str], folder: Path) -> None:
-    """Download a data set and write <folder>/train.csv and test.csv, in its order; a file that is there is left alone.
+    """Download a data set and write <folder>/train.csv and test.csv, in its order: both, or neither.
 
     columns: of the data set, in the order of the table's cells. The first is the label, a number from 0, written from
              1, as the public CSV tables have it
 
-    Raise DataError where it cannot be had, or lacks a column; a file is written whole or not at all.
+    Raise DataError where it cannot be had, lacks a column, or cannot be written.
     """
-    for part in PARTS:
-        path = folder / f"{part}.csv"
-        if not path.is_file():
+    temporary = {part: folder / f".{part}.csv.{os.getpid()}.tmp" for part in PARTS}
+    try:
+        for part, path in temporary.items():
             _write(path, _rows(_download(name, part), columns, what=f"{name}, {part}"))
+        for part, path in temporary.items():
+            path.replace(folder / f"{part}.csv")
+    except OSError as problem:
+        raise DataError(
+            f"cannot write to {folder} ({problem.strerror or problem}). Name another data root with --data-root."
+        ) from problem
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
 def _download(name: str, part: str) -> Iterable[Mapping[str, Any]]:
@@ -60,15 +69,6 @@ def _rows(loaded: Iterable[Mapping[str, Any]], columns: Sequence[str], *, what: 
 
 
 def _write(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
-        temporary.replace(path)
-    except OSError as problem:
-        raise DataError(
-            f"cannot write {path} ({problem.strerror or problem}). Name another data root with --data-root."
-        ) from problem
-    finally:
-        temporary.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)

@@ -65,7 +65,8 @@ def load_encoder(name: str, *, option: str = "model.encoder", offline: bool = Fa
     tokenizer and encoder do not fit.
     """
     transformers = _transformers(option)
-    key = str(folder.resolve()) if (folder := _folder(name, option)) else name
+    folder = _folder(name, option)
+    key = folder_digest(folder) if folder else name  # an encoder saved anew is another one
     if key not in _read:
         tokenizer = load_tokenizer(name, option=option, offline=offline)
         with _quiet(transformers), torch.random.fork_rng(devices=[]):
@@ -81,7 +82,7 @@ def load_encoder(name: str, *, option: str = "model.encoder", offline: bool = Fa
                 f"{option}={name}: its tokenizer knows {len(tokenizer)} tokens, but the encoder only {rows}. "
                 "They do not belong together: save both anew there."
             )
-        revision = f"sha256:{folder_digest(folder)}" if folder else _revision(model)
+        revision = f"sha256:{key}" if folder else _revision(model)
         _read[key] = Encoder(name, model.eval().float(), tokenizer, revision)
     return _read[key]
 

@@ -53,7 +53,7 @@ def test_asking_changes_no_score(tmp_path):
     assert asked.config_hash != silent.config_hash
 
 
-def test_samples_of_no_task_are_never_trained_on(tmp_path):
+def test_samples_of_no_task_are_not_among_the_training_texts(tmp_path):
     planned = plan(request_for(tmp_path, *ASKED))
     stream = planned.stream.cls(planned.composed.run.stream)
     loaded = load_stream(
@@ -81,6 +81,42 @@ def test_stopped_and_continued_the_figures_are_the_same(tmp_path):
         patched.setattr(Harness, "_save", stop)
         run_one(planned)
     assert run_one(planned).record.diagnostics["open_set"] == straight.diagnostics["open_set"]
+
+
+class Fixed:
+    """Is as sure of class 0 as the first token says, and surer of class 5, which comes last, than of any other."""
+
+    def predictor(self, task_id=None):
+        def answer(inputs):
+            logits = torch.zeros(len(inputs["tokens"]), 6)
+            logits[:, 0] = inputs["tokens"][:, 0] % 7
+            logits[:, 5] = 50.0
+            return logits
+
+        return answer
+
+
+def test_only_tasks_and_classes_begun_so_far_count(tmp_path):
+    planned = plan(request_for(tmp_path, *ASKED))
+    run, root = planned.composed.run, DataRoot(tmp_path, offline=True)
+    loaded = load_stream(planned.stream.cls(run.stream), run, root=root, seeds=planned.seeds, device=planned.device)
+    shown = Presentation(
+        "toy", loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
+    )
+    evaluation = OpenSetEvaluation(Fixed(), shown)
+    for experience in range(3):
+        evaluation.observe(experience, None)
+    for experience in range(2):  # class 5 is not begun: certainty is that of class 0 among the classes so far
+
+        def certainty(samples, classes=2 * (experience + 1)):
+            raw, _ = samples.take(torch.arange(len(samples)))
+            sure = (raw["tokens"][:, 0] % 7).float().exp()
+            return sure / (sure + classes - 1)
+
+        inside = torch.cat([certainty(task.test) for task in shown.tasks[: experience + 1]])
+        found = evaluation.entries[experience]["auroc"]
+        assert found == pytest.approx(separation(inside, certainty(shown.outside))["auroc"], abs=1e-6)
+    assert evaluation.entries[2]["auroc"] == pytest.approx(0.5, abs=0.01)  # now it is, and all are as certain
 
 
 class Mute:

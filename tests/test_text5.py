@@ -181,13 +181,15 @@ def test_empty_and_over_long_texts_are_kept_and_cut(root):
 class Hub:
     """In place of the package `datasets`: no test has a network."""
 
-    def __init__(self, rows=None, problem=None):
-        self.asked, self.rows, self.problem = [], rows, problem
+    def __init__(self, rows=None, problem=None, fails_on=None):
+        self.asked, self.rows, self.problem, self.fails_on = [], rows, problem, fails_on
 
     def load_dataset(self, name, *, split):
         self.asked.append((name, split))
         if self.problem:
             raise self.problem
+        if self.fails_on == split:
+            raise ConnectionError("gone")
         return self.rows[name]
 
 
@@ -223,6 +225,15 @@ def test_what_is_absent_comes_from_the_hub_once_and_is_such_a_table(monkeypatch,
     assert len(hub.asked) == 4 and texts(again.tasks[1].train) == texts(data.tasks[1].train)
 
 
+def test_a_download_that_ends_between_the_files_begins_again(monkeypatch, tmp_path):
+    hub, root = online(monkeypatch, tmp_path, rows=HUB_ROWS, fails_on="test")
+    with pytest.raises(DataError, match="could not be fetched"):
+        loaded(root, datasets=["dbpedia", "yelp"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    hub.fails_on = None
+    assert len(loaded(root, datasets=["dbpedia", "yelp"]).tasks) == 2
+
+
 def test_offline_nothing_is_asked_of_the_hub(monkeypatch, tmp_path):
     hub, _ = online(monkeypatch, tmp_path, rows=HUB_ROWS)
     with pytest.raises(DataError, match="or leave --offline out"):
@@ -245,7 +256,7 @@ def test_without_the_package_it_is_named_and_what_the_hub_has_not_is_said(monkey
 def test_a_set_of_which_one_file_is_there_is_not_completed_from_the_hub(monkeypatch, tmp_path):
     hub, root = online(monkeypatch, tmp_path, rows=HUB_ROWS)
     write(tmp_path, "yelp", parts=("test",))
-    with pytest.raises(DataError, match=r"Yelp: yelp/train\.csv is not in"):
+    with pytest.raises(DataError, match=r"Yelp: yelp/train\.csv is not in .*, or remove yelp/test\.csv to fetch both"):
         loaded(root, datasets=["dbpedia", "yelp"])
     assert ("Yelp/yelp_review_full", "train") not in hub.asked
 

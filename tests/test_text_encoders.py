@@ -302,7 +302,6 @@ def test_exssnet_s_text_setting_runs_from_end_to_end_and_forgets_nothing(encoder
     assert record.metrics["forgetting"] == 0.0
     assert record.config["model"]["width"] == 200 and record.config["strategy"]["scheduler"] == "released"
     n = 200 * 16 * (3 + 4 + 5) + 600 * 5  # filters, and a head as large as the larger task
-    print(record.diagnostics["bytes_masks_dense"], 2 * -(-n // 8), record.costs["model_parameters"], n)
     assert record.diagnostics["bytes_masks_dense"] == 2 * -(-n // 8)
     assert record.costs["model_parameters"] == n
 
