@@ -201,12 +201,12 @@ class Text5(Stream):
 
     def _drawn(self, labels: torch.Tensor, part: str, path: Path, generator: torch.Generator) -> torch.Tensor:
         """Return the numbers of the rows that are drawn, ascending."""
-        if part == "test" and len(labels) < self.config.test:
-            raise DataError(
-                f"{path}: {len(labels)} rows, fewer than stream.test={self.config.test}. Is it complete? "
-                f"Or ask for {len(labels)}."
-            )
         if part == "test":
+            if len(labels) < self.config.test:
+                raise DataError(
+                    f"{path}: {len(labels)} rows, fewer than stream.test={self.config.test}. Is it complete? "
+                    f"Or ask for {len(labels)}."
+                )
             order = torch.randperm(len(labels), generator=generator)
             return order[: self.config.test or len(labels)].sort().values
         drawn = []

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -118,9 +119,17 @@ def _revision(model: Any) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Return the sha256 over names and contents of all files in a folder, 64 hex digits."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and ".git" not in file.parts)
-    lines = [f"{file.relative_to(folder).as_posix()} {sha256_of(file)}" for file in files]
+    """Return the sha256 over names and contents of all files in a folder, 64 hex digits.
+
+    Weights are large and every network of a run asks: files are read again only if a size or a time has changed.
+    """
+    files = sorted(file for file in folder.resolve().rglob("*") if file.is_file() and ".git" not in file.parts)
+    return _digest(folder.resolve(), tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache
+def _digest(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    lines = [f"{file.relative_to(folder).as_posix()} {sha256_of(file)}" for file, _, _ in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
