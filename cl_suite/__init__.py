@@ -27,6 +27,12 @@ _HOME = {
     ],
     "hwu64_files": ["HWU64_FILES"],
     "token_vectors": ["TokenVectors", "VectorTable", "freeze_token_vectors"],
+    "robots.demonstrations": ["demonstrations"],
+    "robots.imitation": ["PrepareStates", "imitation_task"],
+    "robots.instructions": ["embed_instructions"],
+    "robots.metaworld": ["metaworld_facts"],
+    "robots.pool": ["RobotPool"],
+    "robots.rollouts": ["SuccessRate"],
     "hub_tables": ["fetch_hub_tables", "hub_is_at_hand"],
     "text_files": [
         "CLINC150_ADDRESS",
@@ -169,6 +175,12 @@ if TYPE_CHECKING:
     from cl_suite.projection.trust_region_memory import TrustRegionOptions, TrustRegionProjection
     from cl_suite.registry import choose_strategy
     from cl_suite.rehearsal import RehearsalOptions
+    from cl_suite.robots.demonstrations import demonstrations
+    from cl_suite.robots.imitation import PrepareStates, imitation_task
+    from cl_suite.robots.instructions import embed_instructions
+    from cl_suite.robots.metaworld import metaworld_facts
+    from cl_suite.robots.pool import RobotPool
+    from cl_suite.robots.rollouts import SuccessRate
     from cl_suite.scenario import Requirement, Scenario
     from cl_suite.seeding import Seeds, generator_for, seed_for
     from cl_suite.strategy import (

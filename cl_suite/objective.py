@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +47,14 @@ def restrict(logits: Tensor, visible: Tensor) -> Tensor:
     return logits.masked_fill(~visible, -torch.inf)
 
 
+class Measure(Protocol):
+    """A task's own way to be scored, in place of counting right answers on its test samples."""
+
+    def score(self, act: Callable[[Any], Any]) -> Score:
+        """Return the score of `act`: observations [B, D] -> actions [B, A], NumPy float32."""
+        ...
+
+
 @dataclass(frozen=True)
 class Classification:
     """One class per sample. Loss: cross-entropy; score: accuracy of the argmax."""
@@ -83,7 +92,10 @@ class MultiLabel:
 
 @dataclass(frozen=True)
 class BehaviourCloning:
-    """Imitate actions: targets [B, A]. Loss: mean absolute error; score: share of actions within `tolerance`."""
+    """Imitate actions: targets [B, A]. Loss: mean absolute error; score: share of actions within `tolerance`.
+
+    The score counts where a task has no measure of its own.
+    """
 
     tolerance: float = 0.1  # in units of the action
     name: str = "behaviour_cloning"
@@ -91,6 +103,10 @@ class BehaviourCloning:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """L1 distance per sample, mean over action dimensions."""
         return (outputs - targets).abs().mean(dim=1)
+
+    def actions(self, outputs: Tensor) -> Tensor:
+        """Return the actions to carry out, [B, A]."""
+        return outputs
 
     def correct(self, outputs: Tensor, targets: Tensor, visible: Tensor) -> Tensor:
         """1.0 where every visible action dimension is within the tolerance."""

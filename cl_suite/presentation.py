@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Experience, Hooks, Source
-from cl_suite.objective import Objective, Score
+from cl_suite.objective import BehaviourCloning, Measure, Objective, Score
 from cl_suite.scenario import Requirement, Scenario
 from cl_suite.schedule import HiddenOrder, Schedule, hidden_order, plan_visits
 from cl_suite.seeding import Seeds, generator_for
@@ -35,6 +36,7 @@ class Task:
     objective: Objective
     n_outputs: int
     answer_within_task: bool  # task-incremental: the argmax is restricted to `classes`
+    measure: Measure | None = None  # scores it in place of the test samples
 
     def score(self, predictor: Callable[[Inputs], Tensor], seen: frozenset[int]) -> Score:
         """Score `predictor` (inputs -> logits [B, C]) in one pass over the test samples.
@@ -42,6 +44,8 @@ class Task:
         seen: classes that may compete where the answer is not restricted to the task
         Raise UnseenTask if the predictor does.
         """
+        if self.measure is not None:
+            return self.measure.score(self._policy(predictor))
         own = self._visible(self.classes)
         allowed = own if self.answer_within_task else self._visible(seen)
         device = self.test.targets.device
@@ -60,6 +64,21 @@ class Task:
         count = len(self.test)
         rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
+
+    def _policy(self, predictor: Callable[[Inputs], Tensor]) -> Callable[[Any], Any]:
+        """Return what acts on observations as a simulator gives them, through the task's transform."""
+        assert isinstance(self.objective, BehaviourCloning)
+        actions, device, transform = self.objective.actions, self.test.targets.device, self.test.transform
+
+        def act(observations: Any) -> Any:
+            raw = torch.from_numpy(observations).to(device)
+            with torch.no_grad():
+                outputs = predictor(self.prepare(raw if transform is None else transform(raw)))
+            if not bool(outputs.isfinite().all()):
+                raise RunError(f"the policy answered what is no number in task {self.name!r}. Try a lower rate.")
+            return actions(outputs).cpu().numpy()
+
+        return act
 
     def _visible(self, classes: tuple[int, ...] | frozenset[int]) -> Tensor:
         mask = torch.zeros(self.n_outputs, dtype=torch.bool)
@@ -123,6 +142,7 @@ class Presentation:
                 objective=self._data.objective,
                 n_outputs=n_outputs,
                 answer_within_task=within,
+                measure=task.measure,
             )
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cl_suite.data_root import DataRoot
 from cl_suite.errors import UsageError
-from cl_suite.objective import Classification, Objective
+from cl_suite.objective import Classification, Measure, Objective
 from cl_suite.scenario import Scenario
 from cl_suite.seeding import Seeds
 from cl_suite.types import Inputs, Prepare, count_samples, map_inputs
@@ -70,12 +70,16 @@ class Samples:
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task as a stream defines it: its samples with targets 0..len(classes)-1, local to the task."""
+    """One task as a stream defines it: its samples with targets 0..len(classes)-1, local to the task.
+
+    measure: how it is scored where that is not by its test samples, e.g. by success in a simulator
+    """
 
     name: str
     train: Samples
     test: Samples
-    classes: tuple[str, ...]  # names of the local classes
+    classes: tuple[str, ...]  # names of the local classes; of the actions where there are no classes
+    measure: Measure | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""Meta-World tasks of Continual World learned one after another from scripted demonstrations, scored by success.
+
+Wołczyk et al. 2021, "Continual World" (arXiv 2105.10919), chose the ten tasks and their order. Its scores are of
+reinforcement learning in version 1 of the environments: they cannot be compared with these.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cl_suite import (
+    BehaviourCloning,
+    DataRoot,
+    PrepareStates,
+    RobotPool,
+    Scenario,
+    Seeds,
+    Stream,
+    StreamData,
+    SuccessRate,
+    UsageError,
+    demonstrations,
+    embed_instructions,
+    imitation_task,
+    metaworld_facts,
+)
+
+CW10 = (
+    *("hammer", "push-wall", "faucet-close", "push-back", "stick-pull"),
+    *("handle-press-side", "push", "shelf-place", "window-close", "peg-unplug-side"),
+)
+CW3 = ("hammer", "push", "shelf-place")
+ACTIONS = ("move x", "move y", "move z", "gripper")
+# Hand, gripper, two objects (position, quaternion): in metres from the middle of the table, over its size; twice, and the goal.
+PLACE = ((0.0, 0.6, 0.2), (3.0, 3.0, 4.0))
+NOW = (
+    (*PLACE[0], 0.0, *PLACE[0], *(0.0,) * 4, *PLACE[0], *(0.0,) * 4),
+    (*PLACE[1], 1.0, *PLACE[1], *(1.0,) * 4, *PLACE[1], *(1.0,) * 4),
+)
+SCALING = PrepareStates(*(NOW[k] + NOW[k] + PLACE[k] for k in (0, 1)))
+
+
+class _MetaWorld(Stream):
+    """What the streams have in common: demonstrations of each task, an instruction, rollouts from fixed states."""
+
+    tasks: ClassVar[tuple[str, ...]]
+
+    # The instruction, which is part of the input, says what to do; whether a strategy is told more is the scenario's.
+    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
+    source = "Yu et al. 2019, Meta-World, arXiv 1910.10897; scripted experts of the package metaworld"
+    licence = "MIT"
+
+    @dataclass
+    class Config:
+        """How much is shown, and how success is measured."""
+
+        demonstrations: int = 32  # of each task; the last two are not learned from
+        noise: float = 0.3  # deviation of the noise on the actions of every second one; labels are without it
+        language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
+        episodes: int = 20  # rollouts of each task in every evaluation, from initial states 0, 1, ...
+        horizon: int = 500  # steps after which an episode has failed (Meta-World: 500)
+        workers: int = 0  # processes with simulators; 0 = as many as cores
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Make the demonstrations, or read them from the data root. Raise DataError without the extra `robot`."""
+        c = self.config
+        for name, low in (("demonstrations", 3), ("episodes", 1), ("horizon", 1), ("workers", 0)):
+            if getattr(c, name) < low:
+                raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use {low} or more.")
+        if not 0 <= c.noise < float("inf"):
+            raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
+        facts, pool = metaworld_facts(), RobotPool(c.workers)
+        names = list(dict.fromkeys(self.tasks))
+        vectors = embed_instructions([facts.instructions[name] for name in names], c.language)
+        tasks, checksums = {}, {}
+        for name, vector in zip(names, vectors, strict=True):
+            robot = facts.task(name, horizon=c.horizon)
+            made = demonstrations(
+                robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
+            )
+            checksums[f"robots/{name}"] = made.checksum
+            measure = SuccessRate(robot, tuple(range(c.episodes)), pool)
+            tasks[name] = imitation_task(name, made, instruction=vector, actions=ACTIONS, measure=measure)
+        return StreamData(
+            tuple(tasks[name] for name in self.tasks),
+            SCALING,
+            labels="shared",
+            checksums=checksums,
+            objective=BehaviourCloning(),
+            one_head=True,
+        )
+
+    def fetch(self, root: DataRoot) -> Mapping[str, str]:
+        """Make the demonstrations ahead of time."""
+        return self.load(root, Seeds(0, 0, 0)).checksums
+
+    def card(self) -> dict[str, Any]:
+        """Return the public facts, and what the robot is told in each task."""
+        return super().card() | {"instructions": {name: metaworld_facts().instructions[name] for name in self.tasks}}
+
+
+class MetaWorldCW10(_MetaWorld):
+    """Meta-World: the ten tasks of Continual World in its order, by imitation of scripted experts (extra `robot`)."""
+
+    tasks = CW10
+
+
+class MetaWorldCW3(_MetaWorld):
+    """Meta-World: hammer, push and shelf-place one after another, minutes on two cores (extra `robot`)."""
+
+    tasks = CW3
+
+
+class MetaWorldCW20(_MetaWorld):
+    """Meta-World: the ten tasks of Continual World twice; the second time nothing is new (extra `robot`)."""
+
+    tasks = (*CW10, *CW10)

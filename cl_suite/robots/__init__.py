@@ -1,0 +1,1 @@
+"""Robot tasks: simulators in processes of their own, rollouts, scripted demonstrations, instructions."""

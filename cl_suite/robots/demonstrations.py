@@ -1,0 +1,144 @@
+"""Scripted demonstrations: made once in the simulator, kept below the data root with how they came to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from cl_suite.errors import RunError, UsageError
+from cl_suite.record import write_atomic
+from cl_suite.robots.pool import RobotPool
+from cl_suite.robots.simulator import RobotTask
+
+FORMAT = 1  # raise it when the same key gives other demonstrations
+ATTEMPTS = 5  # times as many episodes as demonstrations are tried before the expert is given up
+SEEDS = 100_000  # the first seed of a demonstration: evaluation seeds are below
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Successful episodes of an expert, one after another.
+
+    observations: [N, D] float32, before the action
+    actions:      [N, A] float32 in [-1, 1], the expert's clean ones
+    lengths:      [E] int64, steps of each episode
+    facts:        what made them: versions, seeds, noise, episodes tried and how many of them succeeded
+    """
+
+    observations: Tensor
+    actions: Tensor
+    lengths: Tensor
+    facts: Mapping[str, Any]
+
+    @property
+    def checksum(self) -> str:
+        """Of the numbers, as a record has it."""
+        return f"sha256:{digest({'observations': self.observations, 'actions': self.actions, 'lengths': self.lengths})}"
+
+    def first(self, episodes: int) -> int:
+        """Return how many steps the first so many episodes have."""
+        return int(self.lengths[:episodes].sum())
+
+
+def demonstrations(
+    task: RobotTask, *, count: int, noise: float, made_by: Mapping[str, str], root: Path, pool: RobotPool
+) -> Demonstrations:
+    """Return `count` successful episodes, every second one carried out with noise; read from disk if they were kept.
+
+    noise:   standard deviation of the noise on the actions of every second episode; the labels are without
+    made_by: versions of what decides them
+    root:    data root; they are below robots/
+
+    Raise RunError where the expert succeeds too seldom, or a simulator fails.
+    """
+    wanted = {
+        "format": FORMAT,
+        "task": task.name,
+        "factory": task.factory,
+        "options": task.options,
+        "horizon": task.horizon,
+        "count": count,
+        "noise": noise,
+        **made_by,
+    }
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    file = root / "robots" / f"{task.name}-{key[:16]}.safetensors"
+    found = _kept(file, key)
+    if found is None:
+        found = _made(task, count, noise, wanted, pool)
+        _keep(file, key, found)
+    return found
+
+
+def _made(task: RobotTask, count: int, noise: float, wanted: Mapping[str, Any], pool: RobotPool) -> Demonstrations:
+    tried = solved = clean_tried = clean_solved = 0
+    kept = []
+    for number, (observations, actions, success) in enumerate(pool.map(_requests(task, count, noise))):
+        clean = not number % 2
+        tried, solved = tried + 1, solved + success
+        clean_tried, clean_solved = clean_tried + clean, clean_solved + (success and clean)
+        if success:
+            kept.append((torch.from_numpy(observations), torch.from_numpy(actions)))
+        if len(kept) == count:
+            break
+    if len(kept) < count:
+        raise RunError(
+            f"the expert of {task.name} succeeded in {solved} of {tried} episodes; {count} demonstrations are wanted. "
+            "Ask for fewer, or for less noise."
+        )
+    facts = {
+        **wanted,
+        "seeds_from": SEEDS,
+        "episodes_tried": tried,
+        "episodes_solved": solved,
+        "expert_success": clean_solved / max(1, clean_tried),
+    }
+    lengths = torch.tensor([len(actions) for _, actions in kept])
+    return Demonstrations(torch.cat([o for o, _ in kept]), torch.cat([a for _, a in kept]), lengths, facts)
+
+
+def _requests(task: RobotTask, count: int, noise: float) -> Iterator[tuple[Any, ...]]:
+    """Ask for episodes: as many as are wanted, then more, in rounds; which of them count depends on their order alone."""
+    for number in range(ATTEMPTS * count):
+        yield "demonstrate", task, SEEDS + number, noise if number % 2 else 0.0
+
+
+def _kept(file: Path, key: str) -> Demonstrations | None:
+    """Return what a file holds if it is whole and of this key, else None."""
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(str(file), framework="pt") as content:
+            facts: Mapping[str, str] = content.metadata() or {}
+            tensors = {name: content.get_tensor(name) for name in ("observations", "actions", "lengths")}
+    except (SafetensorError, OSError):
+        return None
+    if facts.get("key") != key or facts.get("sha256") != digest(tensors):
+        return None
+    return Demonstrations(**tensors, facts=json.loads(facts["facts"]))
+
+
+def _keep(file: Path, key: str, made: Demonstrations) -> None:
+    tensors = {"observations": made.observations, "actions": made.actions, "lengths": made.lengths}
+    facts = {"key": key, "sha256": digest(tensors), "facts": json.dumps(dict(made.facts))}
+    try:
+        write_atomic(file, save(tensors, metadata=facts), flag="--data-root")
+    except UsageError:  # a data root one may only read: they are made again next time
+        return
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors, in the order of their names."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        whole.update(tensors[name].contiguous().numpy().tobytes())
+    return whole.hexdigest()

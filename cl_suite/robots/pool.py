@@ -1,0 +1,139 @@
+"""Processes with simulators: asked, waited for with a time limit, started anew once when they crash or hang."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from cl_suite.errors import RunError
+
+WAIT = 120.0  # seconds for one answer: some steps, a reset, or a demonstration
+LOST = "the process ended"
+
+
+class SimulatorLost(Exception):
+    """A process crashed, hung, or its simulator raised; the text says which."""
+
+
+class Worker:
+    """One process. What it answers comes in the order it was asked."""
+
+    def __init__(self, *, wait: float = WAIT) -> None:
+        self._wait = wait
+        self._start()
+
+    def _start(self) -> None:
+        from cl_suite.robots.worker import serve
+
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, *request: Any) -> None:
+        """Send a request without waiting. Raise SimulatorLost if the process is gone."""
+        try:
+            self._connection.send(request)
+        except (BrokenPipeError, ConnectionError, OSError) as problem:
+            raise SimulatorLost(self._end()) from problem
+
+    def answer(self) -> Any:
+        """Wait for the answer to the oldest request. Raise SimulatorLost if there is none."""
+        try:
+            if not self._connection.poll(self._wait):
+                raise SimulatorLost(f"no answer within {self._wait:.0f} s")
+            kind, value = self._connection.recv()
+        except (EOFError, ConnectionError, OSError) as problem:
+            raise SimulatorLost(self._end()) from problem
+        if kind == "failed":
+            raise SimulatorLost(value)
+        return value
+
+    def _end(self) -> str:
+        self._process.join(timeout=5)
+        return f"{LOST}, exit code {self._process.exitcode}"
+
+    def restart(self) -> None:
+        """End the process, whatever it does, and start another."""
+        self.stop()
+        self._start()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join(timeout=5)
+        self._connection.close()
+
+
+class RobotPool:
+    """Some processes, started when they are first needed and ended with this one.
+
+    size: how many; 0 = as many as cores this process may use
+    """
+
+    def __init__(self, size: int = 0, *, wait: float = WAIT) -> None:
+        self._size = size or len(os.sched_getaffinity(0))
+        self._wait = wait
+        self._workers: list[Worker] = []
+        atexit.register(self.close)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The processes, all running."""
+        while len(self._workers) < self._size:
+            self._workers.append(Worker(wait=self._wait))
+        return self._workers
+
+    def map(self, requests: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Yield the answers in the order of the requests; each process has one request at a time.
+
+        A process that is lost is started anew, and its request asked once more. Raise RunError if it is lost again.
+        """
+        waiting = iter(requests)
+        busy: list[tuple[Worker, tuple[Any, ...]]] = []
+        for worker, request in zip(self.workers, waiting, strict=False):
+            busy.append((worker, request))
+            _send(worker, request)
+        try:
+            while busy:
+                worker, request = busy.pop(0)
+                yield self._collect(worker, request)
+                following = next(waiting, None)
+                if following is not None:
+                    busy.append((worker, following))
+                    _send(worker, following)
+        finally:  # who asked may have had enough: no later question must get an answer to an earlier one
+            for worker, _ in busy:
+                with suppress(SimulatorLost):
+                    worker.answer()
+
+    def _collect(self, worker: Worker, request: tuple[Any, ...]) -> Any:
+        try:
+            return worker.answer()
+        except SimulatorLost:
+            worker.restart()
+        try:
+            worker.ask(*request)
+            return worker.answer()
+        except SimulatorLost as again:
+            worker.restart()
+            raise RunError(f"a simulator failed twice ({again}). Look at {request[1].name} alone.") from again
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+
+def _send(worker: Worker, request: tuple[Any, ...]) -> None:
+    """Ask; a process that is already gone shows when its answer is collected."""
+    try:
+        worker.ask(*request)
+    except SimulatorLost:
+        return

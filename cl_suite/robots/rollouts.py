@@ -1,0 +1,90 @@
+"""Success rate: a policy acts in a simulator from fixed initial states, and what counts is whether the task is solved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cl_suite.errors import RunError
+from cl_suite.objective import Score
+from cl_suite.robots.pool import RobotPool, SimulatorLost, Worker
+from cl_suite.robots.simulator import Array, RobotTask
+
+LANES = 10  # episodes that one process steps side by side: their observations go through the network as one batch
+
+Policy = Callable[[Array], Array]
+"""Observations [B, D] -> actions [B, A]."""
+
+
+@dataclass
+class _Share:
+    """The episodes of one process, and how far they are."""
+
+    worker: Worker
+    seeds: list[int]
+    observations: Array
+    alive: list[int] = field(default_factory=list)  # lanes that neither succeeded nor ended
+    solved: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SuccessRate:
+    """Scores a policy on a task: the share of episodes in which it is solved at any step before the horizon.
+
+    seeds: of the initial states, the same for every strategy and every evaluation
+    """
+
+    task: RobotTask
+    seeds: tuple[int, ...]
+    pool: RobotPool
+
+    def score(self, policy: Policy) -> Score:
+        """Roll out and count. A simulator that is lost is started anew, once; then RunError: never a failed episode."""
+        solved: list[bool] = []
+        per_round = LANES * len(self.pool.workers)
+        for start in range(0, len(self.seeds), per_round):
+            solved += self._round(policy, self.seeds[start : start + per_round])
+        return Score(sum(solved) / len(solved), len(solved))
+
+    def _round(self, policy: Policy, seeds: Sequence[int]) -> list[bool]:
+        workers = self.pool.workers
+        parts = [part.tolist() for part in np.array_split(seeds, min(len(workers), len(seeds)))]
+        try:
+            return self._episodes(policy, [*zip(workers, parts, strict=False)])
+        except SimulatorLost:
+            for worker in workers:
+                worker.restart()  # whichever it was, all episodes of this round start again
+        try:
+            return self._episodes(policy, [*zip(workers, parts, strict=False)])
+        except SimulatorLost as again:
+            self.pool.close()
+            raise RunError(
+                f"the simulator of {self.task.name} failed twice ({again}). Nothing was counted; try the task alone."
+            ) from again
+
+    def _episodes(self, policy: Policy, parts: Sequence[tuple[Worker, list[int]]]) -> list[bool]:
+        """Run episodes to their ends, all processes side by side."""
+        for worker, seeds in parts:
+            worker.ask("begin", self.task, seeds)
+        shares = [
+            _Share(worker, seeds, worker.answer(), list(range(len(seeds))), [False] * len(seeds))
+            for worker, seeds in parts
+        ]
+        for _ in range(self.task.horizon):
+            going = [share for share in shares if share.alive]
+            if not going:
+                break
+            actions = policy(np.concatenate([share.observations[share.alive] for share in going]))
+            start = 0
+            for share in going:
+                share.worker.ask("step", share.alive, actions[start : start + len(share.alive)])
+                start += len(share.alive)
+            for share in going:
+                observations, solved = share.worker.answer()
+                share.observations[share.alive] = observations
+                for lane, done in zip(share.alive, solved, strict=True):
+                    share.solved[lane] = done
+                share.alive = [lane for lane in share.alive if not share.solved[lane]]
+        return [done for share in shares for done in share.solved]

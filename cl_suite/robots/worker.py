@@ -1,0 +1,84 @@
+"""The process of some simulators: steps several of one task at once, or lets their expert show the task."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cl_suite.robots.simulator import Array, RobotTask, Simulator
+
+
+def serve(connection: Any) -> None:
+    """Answer requests (name, arguments) with ("done", value) or ("failed", one line), until told to stop."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    crew = _Crew()
+    answers = {"begin": crew.begin, "step": crew.step, "demonstrate": crew.demonstrate}
+    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        while True:
+            name, *arguments = connection.recv()
+            if name == "stop":
+                break
+            try:
+                connection.send(("done", answers[name](*arguments)))
+            except Exception as problem:  # a simulator's own: told to who asked, who decides
+                connection.send(("failed", f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"))
+    crew.close()
+
+
+class _Crew:
+    """Simulators of the latest task, one for each episode that runs beside others; they are used again."""
+
+    def __init__(self) -> None:
+        self._task: RobotTask | None = None
+        self._simulators: list[Simulator] = []
+
+    def begin(self, task: RobotTask, seeds: Sequence[int]) -> Array:
+        """Reset a simulator for each seed; return the observations [L, D]."""
+        self._prepare(task, len(seeds))
+        pairs = zip(self._simulators, seeds, strict=False)
+        return np.stack([simulator.reset(seed) for simulator, seed in pairs])
+
+    def step(self, lanes: Sequence[int], actions: Array) -> tuple[Array, list[bool]]:
+        """Step the simulators `lanes` by `actions` [len(lanes), A]; return observations [len(lanes), D], and who is done."""
+        results = [self._simulators[lane].step(action) for lane, action in zip(lanes, actions, strict=True)]
+        return np.stack([observation for observation, _ in results]), [solved for _, solved in results]
+
+    def demonstrate(self, task: RobotTask, seed: int, noise: float) -> tuple[Array, Array, bool]:
+        """Let the expert act; return observations [T, D], its actions [T, A], and whether it succeeded.
+
+        noise: standard deviation of what is added to an action when it is carried out; the one returned is clean
+        """
+        self._prepare(task, 1)
+        simulator = self._simulators[0]
+        generator = np.random.default_rng([seed, 1])
+        observation = simulator.reset(seed)
+        act = simulator.expert()
+        seen, done = [], []
+        for _ in range(task.horizon):
+            action = np.clip(act(), -1.0, 1.0).astype(np.float32)
+            seen.append(observation)
+            done.append(action)
+            carried = action + noise * generator.standard_normal(action.shape).astype(np.float32) if noise else action
+            observation, solved = simulator.step(np.clip(carried, -1.0, 1.0))
+            if solved:
+                return np.stack(seen), np.stack(done), True
+        return np.stack(seen), np.stack(done), False
+
+    def _prepare(self, task: RobotTask, count: int) -> None:
+        if task != self._task:
+            self.close()
+            self._task = task
+        while len(self._simulators) < count:
+            self._simulators.append(task.simulator())
+
+    def close(self) -> None:
+        """Close all simulators."""
+        for simulator in self._simulators:
+            with contextlib.suppress(Exception):
+                simulator.close()
+        self._simulators = []
+        self._task = None
