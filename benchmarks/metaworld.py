@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cl_suite import (
-    BehaviourCloning,
     DataRoot,
     PrepareStates,
     RobotPool,
@@ -21,6 +20,7 @@ from cl_suite import (
     UsageError,
     demonstrations,
     embed_instructions,
+    imitation_objective,
     imitation_task,
     metaworld_facts,
 )
@@ -30,8 +30,9 @@ CW10 = (
     *("handle-press-side", "push", "shelf-place", "window-close", "peg-unplug-side"),
 )
 CW3 = ("hammer", "push", "shelf-place")
+HELD_OUT = 2  # demonstrations of each task that are not learned from
 ACTIONS = ("move x", "move y", "move z", "gripper")
-# Hand, gripper, two objects (position, quaternion): in metres from the middle of the table, over its size; twice, and the goal.
+# Hand, gripper, two objects (position, quaternion), in metres from the middle of the table over its size; twice, goal.
 PLACE = ((0.0, 0.6, 0.2), (3.0, 3.0, 4.0))
 NOW = (
     (*PLACE[0], 0.0, *PLACE[0], *(0.0,) * 4, *PLACE[0], *(0.0,) * 4),
@@ -57,6 +58,8 @@ class _MetaWorld(Stream):
         demonstrations: int = 32  # of each task; the last two are not learned from
         noise: float = 0.3  # deviation of the noise on the actions of every second one; labels are without it
         language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
+        head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
+        history: int = 1  # latest moments the policy is shown
         episodes: int = 20  # rollouts of each task in every evaluation, from initial states 0, 1, ...
         horizon: int = 500  # steps after which an episode has failed (Meta-World: 500)
         workers: int = 0  # processes with simulators; 0 = as many as cores
@@ -64,12 +67,12 @@ class _MetaWorld(Stream):
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Make the demonstrations, or read them from the data root. Raise DataError without the extra `robot`."""
         c = self.config
-        for name, low in (("demonstrations", 3), ("episodes", 1), ("horizon", 1), ("workers", 0)):
+        for name, low in (("demonstrations", 3), ("history", 1), ("episodes", 1), ("horizon", 1), ("workers", 0)):
             if getattr(c, name) < low:
                 raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use {low} or more.")
         if not 0 <= c.noise < float("inf"):
             raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
-        facts, pool = metaworld_facts(), RobotPool(c.workers)
+        objective, facts, pool = imitation_objective(c.head), metaworld_facts(), RobotPool(c.workers)
         names = list(dict.fromkeys(self.tasks))
         vectors = embed_instructions([facts.instructions[name] for name in names], c.language)
         tasks, checksums = {}, {}
@@ -79,14 +82,23 @@ class _MetaWorld(Stream):
                 robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
             )
             checksums[f"robots/{name}"] = made.checksum
-            measure = SuccessRate(robot, tuple(range(c.episodes)), pool)
-            tasks[name] = imitation_task(name, made, instruction=vector, actions=ACTIONS, measure=measure)
+            tasks[name] = imitation_task(
+                name,
+                made.observations,
+                made.actions,
+                made.lengths,
+                held_out=HELD_OUT,
+                instruction=vector,
+                outputs=objective.outputs(ACTIONS),
+                history=c.history,
+                measure=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
+            )
         return StreamData(
             tuple(tasks[name] for name in self.tasks),
             SCALING,
             labels="shared",
             checksums=checksums,
-            objective=BehaviourCloning(),
+            objective=objective,
             one_head=True,
         )
 

@@ -27,6 +27,7 @@ _HOME = {
     ],
     "hwu64_files": ["HWU64_FILES"],
     "token_vectors": ["TokenVectors", "VectorTable", "freeze_token_vectors"],
+    "robots.bddl": ["read_goals"],
     "robots.demonstrations": ["demonstrations"],
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
@@ -47,7 +48,8 @@ _HOME = {
     "texts": ["PrepareTexts", "decode_texts", "encode_texts"],
     "tokens": ["TextOptions", "as_tokens"],
     "prepare": ["PrepareImages", "PrepareVectors"],
-    "objective": ["BehaviourCloning", "Classification", "MultiLabel", "Objective", "Score", "restrict"],
+    "imitation_objectives": ["BehaviourCloning", "imitation_objective"],
+    "objective": ["Classification", "MultiLabel", "Objective", "Score", "restrict"],
     "experience": ["Experience"],
     "gradient_vectors": ["flat_gradient", "flatten", "project", "project_gradient", "write_gradient"],
     "fisher": [
@@ -155,9 +157,10 @@ if TYPE_CHECKING:
         read_mnist,
         read_pickle,
     )
+    from cl_suite.imitation_objectives import BehaviourCloning, imitation_objective
     from cl_suite.layer_capture import as_vectors, layer_inputs
     from cl_suite.networks import HeadBank, Network, build_network, statistics_held
-    from cl_suite.objective import BehaviourCloning, Classification, MultiLabel, Objective, Score, restrict
+    from cl_suite.objective import Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.preferences.protocols import (
         PreferenceConditioned,
         PreferenceSampled,
@@ -175,6 +178,7 @@ if TYPE_CHECKING:
     from cl_suite.projection.trust_region_memory import TrustRegionOptions, TrustRegionProjection
     from cl_suite.registry import choose_strategy
     from cl_suite.rehearsal import RehearsalOptions
+    from cl_suite.robots.bddl import read_goals
     from cl_suite.robots.demonstrations import demonstrations
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions

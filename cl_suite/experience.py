@@ -232,7 +232,7 @@ class Experience:
         task_ids_at = getattr(source, "task_ids_at", None)
         task_ids = None if task_ids_at is None else task_ids_at(positions)
         if task_ids_at is None and self.task_id is not None:
-            task_ids = torch.full_like(targets, self.task_id) if targets.dim() == 1 else None
+            task_ids = torch.full((len(targets),), self.task_id, device=targets.device)
         extras = getattr(source, "extras_at", None)
         kept = {} if extras is None else extras(positions)
         return Batch(self._prepare(raw, generator), targets, raw, task_ids, kept)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cl_suite.backbones import BACKBONES, IMAGE_BACKBONES
 from cl_suite.errors import UsageError, nearest
+from cl_suite.policies import POLICIES
 from cl_suite.text_networks import TEXT_BACKBONES
 from cl_suite.types import Inputs
 
@@ -81,7 +82,8 @@ def build_network(
 ) -> Network:
     """Return a network by backbone name.
 
-    "auto" takes an MLP for vectors and grey images, conv_small for colour, text_cnn for tokens.
+    "auto" takes an MLP for vectors and grey images, conv_small for colour, text_cnn for tokens, bc_mlp for what robots
+    see.
 
     input_shape: of one sample, (D,), (C, H, W) or {"tokens": (L,), "mask": (L,)}; n_outputs: of the heads
     bias:        whether the heads have a bias; None = as the backbone wishes (its `head_bias`), which is yes if unsaid
@@ -93,7 +95,7 @@ def build_network(
     Raise UsageError for an unknown name or option, or a backbone that cannot read the input.
     """
     name = _fitting_name(name, input_shape, vocabulary)
-    build = {**BACKBONES, **TEXT_BACKBONES}[name]
+    build = {**BACKBONES, **TEXT_BACKBONES, **POLICIES}[name]
     known = [option for option in inspect.signature(build).parameters if option not in ("input_shape", "vocabulary")]
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
@@ -114,27 +116,36 @@ def build_network(
 
 def _fitting_name(name: str, shape: tuple[int, ...] | Mapping[str, tuple[int, ...]], vocabulary: int | None) -> str:
     """Return the backbone that a name means for such samples. Raise UsageError if it cannot read them."""
+    kinds = {"images or vectors": BACKBONES, "tokens of texts": TEXT_BACKBONES, "what robots see": POLICIES}
+    everything = [known for backbones in kinds.values() for known in backbones]
+    kind = _kind(shape, vocabulary)
     if name == "auto":
         colour = not isinstance(shape, Mapping) and len(shape) == 3 and shape[0] == 3
-        name = "text_cnn" if isinstance(shape, Mapping) else ("conv_small" if colour else "mlp")
-    if name not in BACKBONES and name not in TEXT_BACKBONES:
-        raise UsageError(f"model.name={name} is not a backbone. {nearest(name, [*BACKBONES, *TEXT_BACKBONES])}")
-    if isinstance(shape, Mapping):
-        if vocabulary is None or set(shape) != {"tokens", "mask"}:
-            raise UsageError(
-                f"no backbone of cl-suite reads dictionaries of {', '.join(shape)}. "
-                "Use a stream of images, vectors or texts."
-            )
-        if name not in TEXT_BACKBONES:
-            raise UsageError(
-                f"model.name={name} reads images or vectors, not tokens. Use {', '.join(TEXT_BACKBONES)}, "
-                "or vectors of a frozen encoder (features.network=encoder)."
-            )
-    elif name in TEXT_BACKBONES:
-        raise UsageError(f"model.name={name} reads tokens of texts, not inputs of shape {shape}. Use auto or mlp.")
-    elif name in IMAGE_BACKBONES and len(shape) != 3:
+        return {"tokens of texts": "text_cnn", "what robots see": "bc_mlp"}.get(kind, "conv_small" if colour else "mlp")
+    if name not in everything:
+        raise UsageError(f"model.name={name} is not a backbone. {nearest(name, everything)}")
+    if name not in kinds[kind]:
+        reads = next(other for other, backbones in kinds.items() if name in backbones)
+        advice = f"Use {', '.join(kinds[kind])}"
+        if kind == "tokens of texts":
+            advice += ", or vectors of a frozen encoder (features.network=encoder)"
+        raise UsageError(f"model.name={name} reads {reads}, not {kind}. {advice}.")
+    if name in IMAGE_BACKBONES and len(shape) != 3:
         raise UsageError(f"model.name={name} reads images [C, H, W], not inputs of shape {shape}. Use mlp.")
     return name
+
+
+def _kind(shape: tuple[int, ...] | Mapping[str, tuple[int, ...]], vocabulary: int | None) -> str:
+    if not isinstance(shape, Mapping):
+        return "images or vectors"
+    if vocabulary is not None and set(shape) == {"tokens", "mask"}:
+        return "tokens of texts"
+    if {"states", "instruction"} <= set(shape):
+        return "what robots see"
+    raise UsageError(
+        f"no backbone of cl-suite reads dictionaries of {', '.join(shape)}. "
+        "Use a stream of images, vectors, texts or robot tasks."
+    )
 
 
 @contextmanager

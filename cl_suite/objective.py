@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,8 +50,8 @@ def restrict(logits: Tensor, visible: Tensor) -> Tensor:
 class Measure(Protocol):
     """A task's own way to be scored, in place of counting right answers on its test samples."""
 
-    def score(self, act: Callable[[Any], Any]) -> Score:
-        """Return the score of `act`: observations [B, D] -> actions [B, A], NumPy float32."""
+    def score(self, act: Callable[[Mapping[str, Any]], Any]) -> Score:
+        """Return the score of `act`: observations {name: [B, ...]} -> actions [B, A], NumPy arrays both."""
         ...
 
 
@@ -88,26 +88,3 @@ class MultiLabel:
         """Share of the visible labels predicted right at threshold 0."""
         right = ((outputs > 0) == targets.bool()) & visible
         return right.sum(dim=1) / visible.sum().clamp(min=1)
-
-
-@dataclass(frozen=True)
-class BehaviourCloning:
-    """Imitate actions: targets [B, A]. Loss: mean absolute error; score: share of actions within `tolerance`.
-
-    The score counts where a task has no measure of its own.
-    """
-
-    tolerance: float = 0.1  # in units of the action
-    name: str = "behaviour_cloning"
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """L1 distance per sample, mean over action dimensions."""
-        return (outputs - targets).abs().mean(dim=1)
-
-    def actions(self, outputs: Tensor) -> Tensor:
-        """Return the actions to carry out, [B, A]."""
-        return outputs
-
-    def correct(self, outputs: Tensor, targets: Tensor, visible: Tensor) -> Tensor:
-        """1.0 where every visible action dimension is within the tolerance."""
-        return (((outputs - targets).abs() <= self.tolerance) | ~visible).all(dim=1).float()

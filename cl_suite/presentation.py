@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cl_suite.errors import RunError, UsageError
 from cl_suite.experience import Experience, Hooks, Source
-from cl_suite.objective import BehaviourCloning, Measure, Objective, Score
+from cl_suite.imitation_objectives import BehaviourCloning
+from cl_suite.objective import Measure, Objective, Score
 from cl_suite.scenario import Requirement, Scenario
 from cl_suite.schedule import HiddenOrder, Schedule, hidden_order, plan_visits
 from cl_suite.seeding import Seeds, generator_for
@@ -65,13 +66,13 @@ class Task:
         rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
 
-    def _policy(self, predictor: Callable[[Inputs], Tensor]) -> Callable[[Any], Any]:
+    def _policy(self, predictor: Callable[[Inputs], Tensor]) -> Callable[[Mapping[str, Any]], Any]:
         """Return what acts on observations as a simulator gives them, through the task's transform."""
         assert isinstance(self.objective, BehaviourCloning)
         actions, device, transform = self.objective.actions, self.test.targets.device, self.test.transform
 
-        def act(observations: Any) -> Any:
-            raw = torch.from_numpy(observations).to(device)
+        def act(observations: Mapping[str, Any]) -> Any:
+            raw: Inputs = {name: torch.from_numpy(value).to(device) for name, value in observations.items()}
             with torch.no_grad():
                 outputs = predictor(self.prepare(raw if transform is None else transform(raw)))
             if not bool(outputs.isfinite().all()):

@@ -37,7 +37,8 @@ class Samples:
 
     inputs:    storage, [M, ...], as stored (images uint8)
     targets:   [N] int64, for the N samples of this view
-    index:     [N] int64 rows of the storage that belong to this view; None = all, in order
+    index:     [N] int64 rows of the storage that belong to this view; None = all, in order. [N, H]: each sample is a
+               window of H rows, so that `take` gives [B, H, ...]
     transform: what makes the task out of the shared storage (a permutation, a rotation, a normalisation of
                its own). What it returns is what `prepare` gets and buffers keep: dtype and size may differ from storage
     """

@@ -21,6 +21,7 @@ from cl_suite.robots.simulator import RobotTask
 
 FORMAT = 1  # raise it when the same key gives other demonstrations
 ATTEMPTS = 5  # times as many episodes as demonstrations are tried before the expert is given up
+SEEN = "observations."  # before the names of observations in a file
 SEEDS = 100_000  # the first seed of a demonstration: evaluation seeds are below
 
 
@@ -28,13 +29,13 @@ SEEDS = 100_000  # the first seed of a demonstration: evaluation seeds are below
 class Demonstrations:
     """Successful episodes of an expert, one after another.
 
-    observations: [N, D] float32, before the action
+    observations: {"states": [N, D] float32, cameras: [N, 3, H, W] uint8}, before the action
     actions:      [N, A] float32 in [-1, 1], the expert's clean ones
     lengths:      [E] int64, steps of each episode
     facts:        what made them: versions, seeds, noise, episodes tried and how many of them succeeded
     """
 
-    observations: Tensor
+    observations: Mapping[str, Tensor]
     actions: Tensor
     lengths: Tensor
     facts: Mapping[str, Any]
@@ -42,7 +43,12 @@ class Demonstrations:
     @property
     def checksum(self) -> str:
         """Of the numbers, as a record has it."""
-        return f"sha256:{digest({'observations': self.observations, 'actions': self.actions, 'lengths': self.lengths})}"
+        return f"sha256:{digest(self.tensors())}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything under one name each, as a file holds it."""
+        seen = {f"{SEEN}{name}": value for name, value in self.observations.items()}
+        return {**seen, "actions": self.actions, "lengths": self.lengths}
 
     def first(self, episodes: int) -> int:
         """Return how many steps the first so many episodes have."""
@@ -87,7 +93,7 @@ def _made(task: RobotTask, count: int, noise: float, wanted: Mapping[str, Any], 
         tried, solved = tried + 1, solved + success
         clean_tried, clean_solved = clean_tried + clean, clean_solved + (success and clean)
         if success:
-            kept.append((torch.from_numpy(observations), torch.from_numpy(actions)))
+            kept.append((observations, torch.from_numpy(actions)))
         if len(kept) == count:
             break
     if len(kept) < count:
@@ -103,11 +109,12 @@ def _made(task: RobotTask, count: int, noise: float, wanted: Mapping[str, Any], 
         "expert_success": clean_solved / max(1, clean_tried),
     }
     lengths = torch.tensor([len(actions) for _, actions in kept])
-    return Demonstrations(torch.cat([o for o, _ in kept]), torch.cat([a for _, a in kept]), lengths, facts)
+    seen = {name: torch.cat([torch.from_numpy(o[name]) for o, _ in kept]) for name in kept[0][0]}
+    return Demonstrations(seen, torch.cat([a for _, a in kept]), lengths, facts)
 
 
 def _requests(task: RobotTask, count: int, noise: float) -> Iterator[tuple[Any, ...]]:
-    """Ask for episodes: as many as are wanted, then more, in rounds; which of them count depends on their order alone."""
+    """Ask for episodes: as many as are wanted, then more, in rounds; their order alone decides which count."""
     for number in range(ATTEMPTS * count):
         yield "demonstrate", task, SEEDS + number, noise if number % 2 else 0.0
 
@@ -119,16 +126,17 @@ def _kept(file: Path, key: str) -> Demonstrations | None:
     try:
         with safe_open(str(file), framework="pt") as content:
             facts: Mapping[str, str] = content.metadata() or {}
-            tensors = {name: content.get_tensor(name) for name in ("observations", "actions", "lengths")}
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError):
         return None
     if facts.get("key") != key or facts.get("sha256") != digest(tensors):
         return None
-    return Demonstrations(**tensors, facts=json.loads(facts["facts"]))
+    seen = {name.removeprefix(SEEN): value for name, value in tensors.items() if name.startswith(SEEN)}
+    return Demonstrations(seen, tensors["actions"], tensors["lengths"], json.loads(facts["facts"]))
 
 
 def _keep(file: Path, key: str, made: Demonstrations) -> None:
-    tensors = {"observations": made.observations, "actions": made.actions, "lengths": made.lengths}
+    tensors = made.tensors()
     facts = {"key": key, "sha256": digest(tensors), "facts": json.dumps(dict(made.facts))}
     try:
         write_atomic(file, save(tensors, metadata=facts), flag="--data-root")

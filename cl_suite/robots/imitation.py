@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cl_suite.robots.demonstrations import Demonstrations
-from cl_suite.robots.rollouts import SuccessRate
+from cl_suite.objective import Measure
 from cl_suite.stream import Samples, TaskData
 from cl_suite.types import Inputs
 
-HELD = 2  # demonstrations that are not learned from; they show how far actions are from the expert's
+INSTRUCTION = "instruction"  # its place among the inputs of a policy
+STATES = "states"
+SHIFT = 4  # pixels by which pictures are moved at most, where they are augmented
 
 
 @dataclass(frozen=True)
 class WithInstruction:
-    """Observations [B, D] -> [B, D + E]: followed by the task's instruction [E]."""
+    """Adds the task's instruction [E] to every sample: {..., "instruction": [B, E]}."""
 
     instruction: Tensor
 
     def __call__(self, raw: Inputs) -> Inputs:
-        """Return [B, D + E]."""
-        assert isinstance(raw, Tensor)
-        return torch.cat([raw, self.instruction.expand(len(raw), -1)], dim=1)
+        """Return the entries of `raw`, [B, H, ...] each, and the instruction [B, E]."""
+        assert isinstance(raw, Mapping)
+        count = len(next(iter(raw.values())))
+        return {**raw, INSTRUCTION: self.instruction.expand(count, -1)}
 
     def to(self, device: torch.device) -> WithInstruction:
         """Return the same with the instruction on `device`."""
@@ -33,7 +36,7 @@ class WithInstruction:
 
 @dataclass(frozen=True)
 class PrepareStates:
-    """Observations followed by an instruction -> (observation - centre) * scale, the instruction as it is.
+    """States -> (states - centre) * scale; cameras -> [-1, 1]; the instruction as it is.
 
     Fixed numbers of the robot's workspace, not statistics of data: nothing of a later task is known before.
     """
@@ -41,27 +44,68 @@ class PrepareStates:
     centre: tuple[float, ...]
     scale: tuple[float, ...]
 
-    def __call__(self, raw: Inputs, generator: torch.Generator | None = None) -> Tensor:
-        """Return [B, D + E]; nothing to augment."""
-        assert isinstance(raw, Tensor)
-        size = len(self.centre)
-        centre, scale = raw.new_tensor(self.centre), raw.new_tensor(self.scale)
-        return torch.cat([(raw[:, :size] - centre) * scale, raw[:, size:]], dim=1)
+    def __call__(self, raw: Inputs, generator: torch.Generator | None = None) -> Inputs:
+        """Return entries [B, H, ...] and the instruction [B, E]; a generator shifts cameras, all moments alike."""
+        assert isinstance(raw, Mapping)
+        prepared = {}
+        for name, value in raw.items():
+            if name == STATES:
+                value = (value - value.new_tensor(self.centre)) * value.new_tensor(self.scale)
+            elif name != INSTRUCTION:
+                value = value.float() / 127.5 - 1.0
+                value = value if generator is None else _shifted(value, generator)
+            prepared[name] = value
+        return prepared
+
+
+def _shifted(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Return pictures [B, H, 3, h, w], each sample moved by up to SHIFT pixels, its edge repeated."""
+    count, moments, colours, height, width = pictures.shape
+    flat = pictures.flatten(1, 2)
+    padded = torch.nn.functional.pad(flat, (SHIFT,) * 4, mode="replicate")
+    device = pictures.device
+    down, right = torch.randint(0, 2 * SHIFT + 1, (2, count), generator=generator, device=device)
+    rows = down[:, None] + torch.arange(height, device=device)
+    columns = right[:, None] + torch.arange(width, device=device)
+    samples = torch.arange(count, device=device)[:, None, None, None]
+    channels = torch.arange(moments * colours, device=device)[None, :, None, None]
+    moved = padded[samples, channels, rows[:, None, :, None], columns[:, None, None, :]]
+    return moved.unflatten(1, (moments, colours))
+
+
+def windows(lengths: Tensor, history: int) -> Tensor:
+    """Return for each step of each episode the rows of its latest `history` moments, [N, H] int64, oldest first.
+
+    lengths: [E] steps of each episode; before an episode's first step its first moment is repeated
+    """
+    ends = lengths.cumsum(0)
+    first = torch.repeat_interleave(ends - lengths, lengths)
+    steps = torch.arange(int(lengths.sum()))
+    back = torch.arange(history - 1, -1, -1)
+    return (steps[:, None] - back).maximum(first[:, None])
 
 
 def imitation_task(
-    name: str, made: Demonstrations, *, instruction: Tensor, actions: tuple[str, ...], measure: SuccessRate
+    name: str,
+    observations: Mapping[str, Tensor],
+    actions: Tensor,
+    lengths: Tensor,
+    *,
+    held_out: int,
+    instruction: Tensor,
+    outputs: tuple[str, ...],
+    history: int = 1,
+    measure: Measure | None = None,
 ) -> TaskData:
-    """Return a task of demonstrations; the last two are test samples, the success rate is the score.
+    """Return a task of demonstrations: the last `held_out` ones are test samples, the others are learned from.
 
-    instruction: [E]
-    actions:     names of the action's dimensions
+    observations: [N, ...] each, one episode after another; actions [N, A]; lengths [E] int64
+    instruction:  [E], part of every input
+    outputs:      names of the network's outputs (an objective's `outputs`)
+    measure:      the score; None = that of the test samples
     """
-    learned = made.first(len(made.lengths) - HELD)
-    rows = torch.arange(len(made.actions))
-    shown = WithInstruction(instruction)
-
-    def part(index: Tensor) -> Samples:
-        return Samples(made.observations, made.actions[index], index, shown)
-
-    return TaskData(name, part(rows[:learned]), part(rows[learned:]), actions, measure)
+    learned = int(lengths[: len(lengths) - held_out].sum())
+    rows, shown = windows(lengths, history), WithInstruction(instruction)
+    train = Samples(observations, actions[:learned], rows[:learned], shown)
+    test = Samples(observations, actions[learned:], rows[learned:], shown)
+    return TaskData(name, train, test, outputs, measure)

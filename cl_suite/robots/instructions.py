@@ -18,7 +18,7 @@ def embed_instructions(sentences: Sequence[str], kind: str) -> Tensor:
     """Return one vector for each instruction, [T, E] float32.
 
     onehot: the place of the task in the whole family; says nothing of what tasks have in common
-    hashed: a bag of words, each word +1 or -1 in one of 32 places, of length 1 (Weinberger et al. 2009, arXiv 0902.2206)
+    hashed: a bag of words, each word +1 or -1 in one of 32 places, of length 1 (Weinberger et al. 2009, 0902.2206)
 
     Raise UsageError for another kind.
     """

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cl_suite.errors import DataError
-from cl_suite.robots.simulator import Array, RobotTask
+from cl_suite.robots.simulator import Array, Observation, RobotTask
 
 OBSERVATION = 39
 ACTIONS = ("move x", "move y", "move z", "gripper")
@@ -45,17 +45,20 @@ class MetaWorld:
         self._environment.seeded_rand_vec = True
         self._observation = np.zeros(OBSERVATION)
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> Observation:
         """Return the first observation of initial state `seed`."""
         self._environment.seed(seed)
         self._observation, _ = self._environment.reset(seed=seed)
-        return self._observation.astype(np.float32)
+        return self._seen()
 
-    def step(self, action: Array) -> tuple[Array, bool]:
+    def step(self, action: Array) -> tuple[Observation, bool]:
         """Move; success is Meta-World's own."""
         carried = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
         self._observation, _, _, _, info = self._environment.step(carried)
-        return self._observation.astype(np.float32), bool(info["success"])
+        return self._seen(), bool(info["success"])
+
+    def _seen(self) -> Observation:
+        return {"states": self._observation.astype(np.float32)}
 
     def expert(self) -> Callable[[], Array]:
         """Return Meta-World's scripted policy for the task."""

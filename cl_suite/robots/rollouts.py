@@ -1,4 +1,4 @@
-"""Success rate: a policy acts in a simulator from fixed initial states, and what counts is whether the task is solved."""
+"""Success rate: a policy acts in a simulator from fixed initial states; what counts is whether the task is solved."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from cl_suite.errors import RunError
 from cl_suite.objective import Score
 from cl_suite.robots.pool import RobotPool, SimulatorLost, Worker
-from cl_suite.robots.simulator import Array, RobotTask
+from cl_suite.robots.simulator import Array, Observation, RobotTask
 
 LANES = 10  # episodes that one process steps side by side: their observations go through the network as one batch
 
-Policy = Callable[[Array], Array]
-"""Observations [B, D] -> actions [B, A]."""
+Policy = Callable[[Observation], Array]
+"""The latest moments of B robots, [B, H, ...] each -> actions [B, A]."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class _Share:
 
     worker: Worker
     seeds: list[int]
-    observations: Array
+    seen: Observation  # the latest moments of every lane, [L, H, ...]
     alive: list[int] = field(default_factory=list)  # lanes that neither succeeded nor ended
     solved: list[bool] = field(default_factory=list)
 
@@ -33,12 +33,14 @@ class _Share:
 class SuccessRate:
     """Scores a policy on a task: the share of episodes in which it is solved at any step before the horizon.
 
-    seeds: of the initial states, the same for every strategy and every evaluation
+    seeds:   of the initial states, the same for every strategy and every evaluation
+    history: moments H that the policy is shown; before the first step all are the first one
     """
 
     task: RobotTask
     seeds: tuple[int, ...]
     pool: RobotPool
+    history: int = 1
 
     def score(self, policy: Policy) -> Score:
         """Roll out and count. A simulator that is lost is started anew, once; then RunError: never a failed episode."""
@@ -69,22 +71,32 @@ class SuccessRate:
         for worker, seeds in parts:
             worker.ask("begin", self.task, seeds)
         shares = [
-            _Share(worker, seeds, worker.answer(), list(range(len(seeds))), [False] * len(seeds))
+            _Share(worker, seeds, self._first(worker.answer()), list(range(len(seeds))), [False] * len(seeds))
             for worker, seeds in parts
         ]
         for _ in range(self.task.horizon):
             going = [share for share in shares if share.alive]
             if not going:
                 break
-            actions = policy(np.concatenate([share.observations[share.alive] for share in going]))
+            actions = policy(_joined([{k: v[share.alive] for k, v in share.seen.items()} for share in going]))
             start = 0
             for share in going:
                 share.worker.ask("step", share.alive, actions[start : start + len(share.alive)])
                 start += len(share.alive)
             for share in going:
                 observations, solved = share.worker.answer()
-                share.observations[share.alive] = observations
+                for name, latest in observations.items():
+                    past = share.seen[name][share.alive, 1:]
+                    share.seen[name][share.alive] = np.concatenate([past, latest[:, None]], axis=1)
                 for lane, done in zip(share.alive, solved, strict=True):
                     share.solved[lane] = done
                 share.alive = [lane for lane in share.alive if not share.solved[lane]]
         return [done for share in shares for done in share.solved]
+
+    def _first(self, observations: Observation) -> Observation:
+        """[L, ...] -> [L, H, ...], all the same moment."""
+        return {name: np.repeat(value[:, None], self.history, axis=1) for name, value in observations.items()}
+
+
+def _joined(parts: Sequence[Observation]) -> Observation:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

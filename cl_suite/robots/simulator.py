@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+
+Observation = dict[str, Array]
+"""What a robot sees at one moment: "states" [D] float32, and cameras by name, [3, H, W] uint8, if it has any."""
+
+
+def stack_observations(moments: Sequence[Observation]) -> Observation:
+    """Return the same entries with a first axis: one for each moment (or each robot)."""
+    return {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
 
 
 class Simulator(Protocol):
     """One environment, in one process."""
 
-    def reset(self, seed: int) -> Array:
-        """Return the first observation [D] of the initial state that `seed` stands for, always the same one."""
+    def reset(self, seed: int) -> Observation:
+        """Return the first observation of the initial state that `seed` stands for, always the same one."""
         ...
 
-    def step(self, action: Array) -> tuple[Array, bool]:
-        """Return the next observation [D] and whether the task is solved; `action` [A] is clipped to its range."""
+    def step(self, action: Array) -> tuple[Observation, bool]:
+        """Return the next observation and whether the task is solved; `action` [A] is clipped to its range."""
         ...
 
     def expert(self) -> Callable[[], Array]:

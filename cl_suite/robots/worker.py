@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from cl_suite.robots.simulator import Array, RobotTask, Simulator
+from cl_suite.robots.simulator import Array, Observation, RobotTask, Simulator, stack_observations
 
 
 def serve(connection: Any) -> None:
     """Answer requests (name, arguments) with ("done", value) or ("failed", one line), until told to stop."""
     os.environ["OMP_NUM_THREADS"] = "1"
     crew = _Crew()
-    answers = {"begin": crew.begin, "step": crew.step, "demonstrate": crew.demonstrate}
+    answers: dict[str, Callable[..., Any]] = {"begin": crew.begin, "step": crew.step, "demonstrate": crew.demonstrate}
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         while True:
             name, *arguments = connection.recv()
@@ -36,19 +36,19 @@ class _Crew:
         self._task: RobotTask | None = None
         self._simulators: list[Simulator] = []
 
-    def begin(self, task: RobotTask, seeds: Sequence[int]) -> Array:
-        """Reset a simulator for each seed; return the observations [L, D]."""
+    def begin(self, task: RobotTask, seeds: Sequence[int]) -> Observation:
+        """Reset a simulator for each seed; return the observations, [L, ...] each."""
         self._prepare(task, len(seeds))
         pairs = zip(self._simulators, seeds, strict=False)
-        return np.stack([simulator.reset(seed) for simulator, seed in pairs])
+        return stack_observations([simulator.reset(seed) for simulator, seed in pairs])
 
-    def step(self, lanes: Sequence[int], actions: Array) -> tuple[Array, list[bool]]:
-        """Step the simulators `lanes` by `actions` [len(lanes), A]; return observations [len(lanes), D], and who is done."""
+    def step(self, lanes: Sequence[int], actions: Array) -> tuple[Observation, list[bool]]:
+        """Step the simulators `lanes` by `actions` [len(lanes), A]; return their observations, and who is done."""
         results = [self._simulators[lane].step(action) for lane, action in zip(lanes, actions, strict=True)]
-        return np.stack([observation for observation, _ in results]), [solved for _, solved in results]
+        return stack_observations([seen for seen, _ in results]), [solved for _, solved in results]
 
-    def demonstrate(self, task: RobotTask, seed: int, noise: float) -> tuple[Array, Array, bool]:
-        """Let the expert act; return observations [T, D], its actions [T, A], and whether it succeeded.
+    def demonstrate(self, task: RobotTask, seed: int, noise: float) -> tuple[Observation, Array, bool]:
+        """Let the expert act; return observations [T, ...], its actions [T, A], and whether it succeeded.
 
         noise: standard deviation of what is added to an action when it is carried out; the one returned is clean
         """
@@ -57,7 +57,7 @@ class _Crew:
         generator = np.random.default_rng([seed, 1])
         observation = simulator.reset(seed)
         act = simulator.expert()
-        seen, done = [], []
+        seen, done, solved = [], [], False
         for _ in range(task.horizon):
             action = np.clip(act(), -1.0, 1.0).astype(np.float32)
             seen.append(observation)
@@ -65,8 +65,8 @@ class _Crew:
             carried = action + noise * generator.standard_normal(action.shape).astype(np.float32) if noise else action
             observation, solved = simulator.step(np.clip(carried, -1.0, 1.0))
             if solved:
-                return np.stack(seen), np.stack(done), True
-        return np.stack(seen), np.stack(done), False
+                break
+        return stack_observations(seen), np.stack(done), solved
 
     def _prepare(self, task: RobotTask, count: int) -> None:
         if task != self._task:
