@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from cl_suite import (
     DataRoot,
     PrepareStates,
-    RobotPool,
     Scenario,
     Seeds,
     Stream,
@@ -23,6 +22,7 @@ from cl_suite import (
     imitation_objective,
     imitation_task,
     metaworld_facts,
+    robot_pool,
 )
 
 CW10 = (
@@ -62,17 +62,16 @@ class _MetaWorld(Stream):
         history: int = 1  # latest moments the policy is shown
         episodes: int = 20  # rollouts of each task in every evaluation, from initial states 0, 1, ...
         horizon: int = 500  # steps after which an episode has failed (Meta-World: 500)
-        workers: int = 0  # processes with simulators; 0 = as many as cores
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Make the demonstrations, or read them from the data root. Raise DataError without the extra `robot`."""
         c = self.config
-        for name, low in (("demonstrations", 3), ("history", 1), ("episodes", 1), ("horizon", 1), ("workers", 0)):
+        for name, low in (("demonstrations", 3), ("history", 1), ("episodes", 1), ("horizon", 1)):
             if getattr(c, name) < low:
                 raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use {low} or more.")
         if not 0 <= c.noise < float("inf"):
             raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
-        objective, facts, pool = imitation_objective(c.head), metaworld_facts(), RobotPool(c.workers)
+        objective, facts, pool = imitation_objective(c.head), metaworld_facts(), robot_pool()
         names = list(dict.fromkeys(self.tasks))
         vectors = embed_instructions([facts.instructions[name] for name in names], c.language)
         tasks, checksums = {}, {}

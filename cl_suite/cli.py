@@ -110,8 +110,8 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
     parser.add_argument(
         "--evaluate",
-        choices=("preferences", "open_set"),
-        help="also ask for trade-offs between the tasks, or show samples of no task",
+        choices=("preferences", "open_set", "learning"),
+        help="also ask for trade-offs between the tasks, show samples of no task, or score tasks while they are learned",
     )
     parser.add_argument("--diagnostics", choices=("modules",), help="also measure how each module of the network moves")
     parser.add_argument("--quiet", action="store_true", help="print only the table")

@@ -7,7 +7,7 @@ overrides. `protocol=paper` takes a whole published setting from `configs/reprod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from typing import Any
 
@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cl_suite.errors import UsageError, nearest
 from cl_suite.evaluation import OpenSetSettings
 from cl_suite.feature_networks import OFF, FeatureOptions
+from cl_suite.learning_points import LearningSettings
 from cl_suite.preferences.settings import PreferenceSettings
 from cl_suite.schedule import Schedule
 from cl_suite.tokenizers import TextOptions
@@ -69,6 +70,7 @@ class RunConfig:
     text: TextOptions = field(default_factory=TextOptions)
     preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
     open_set: OpenSetSettings = field(default_factory=OpenSetSettings)
+    learning: LearningSettings = field(default_factory=LearningSettings)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
 
@@ -112,9 +114,15 @@ def compose_config(
     own_features = "features" in layer  # then its network reads features already
     if not own_features and any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
         layer = {key: value for key, value in layer.items() if key != "model"}  # a network for the stream's images
+    schema = strategy_config(_asked_for(layer, parsed))
+    if (
+        protocol != "paper" and "strategy" in layer
+    ):  # a protocol's optimiser is for the strategies that have one to choose
+        known = {field.name for field in fields(schema)}
+        layer = {**layer, "strategy": {key: value for key, value in layer["strategy"].items() if key in known}}
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
-    store.store(group="strategy", name="chosen", node=strategy_config(_asked_for(layer, parsed)))
+    store.store(group="strategy", name="chosen", node=schema)
     store.store(group="stream", name="chosen", node=stream_config)
     store.store(group="layer", name="chosen", node=layer, package="_global_")
     defaults = ["run_schema", {"strategy": "chosen"}, {"stream": "chosen"}, {"layer": "chosen"}, "_self_"]
@@ -134,6 +142,7 @@ def compose_config(
     run.train.check()
     run.features.check()
     run.text.check()
+    run.learning.check()
     plain: Any = OmegaConf.to_container(final, resolve=True)
     return Composed(run=run, plain=plain, target=target)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cl_suite.experience import Experience
 from cl_suite.metering import Meter
+from cl_suite.metrics import Matrix
 
 
 @dataclass
@@ -18,16 +20,16 @@ class OpenSetSettings:
 class Evaluation(Protocol):
     """Asks after each experience and keeps what it found; a part of the harness."""
 
-    def announce(self, experience: int, meter: Meter) -> None:
-        """Before an experience: tell the strategy what it must know by then."""
+    def announce(self, experience: Experience, meter: Meter) -> None:
+        """Before an experience: tell the strategy what it must know by then, or watch its batches."""
         ...
 
     def observe(self, experience: int, meter: Meter) -> None:
         """After an experience: ask. Random numbers drawn here are given back by the harness."""
         ...
 
-    def metrics(self) -> dict[str, float | None]:
-        """Return the figures of the finished run, for tables."""
+    def metrics(self, R: Matrix) -> dict[str, float | None]:
+        """Return the figures of the finished run, whose matrix is R, for tables."""
         ...
 
     def record(self) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Experience:
     task_id:   the task, or None where the scenario withholds it
     classes:   the entries of the global logit vector these samples belong to, or None where withheld
     n_samples: training samples; `n_validation`: samples held out of the training data
+    own_drawn: how many of them batches have had so far, each pass counted
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Experience:
         self._hooks = hooks or Hooks()
         self._passes = 0
         self._steps = 0
+        self.own_drawn = 0  # of its own samples, over all passes
         self._loss: Tensor | None = None
         self._next_reading = 0.0
         self._watchers: list[tuple[Callable[[Batch], None], Callable[[], None]]] = []
@@ -152,6 +154,7 @@ class Experience:
                 self._open()
                 replayed = len(positions) - int(fresh[piece].sum())
                 self._hooks.meter.draw(len(positions) - replayed)
+                self.own_drawn += len(positions) - replayed
                 self._hooks.meter.draw(replayed, replayed=True)
                 batch = self._batch(drawn_from, positions, view_generator)
                 with self._hooks.meter.step(cost, len(positions)):

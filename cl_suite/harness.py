@@ -129,7 +129,7 @@ class Harness:
             for experience in self.presentation.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
                 for each in self.evaluations.values():
-                    each.announce(experience.index, self.meter)
+                    each.announce(experience, self.meter)
                 self._learn(experience)
                 scores, task_aware = self._evaluate(experience.index + 1)
                 self.results.R.append(scores)

@@ -151,6 +151,34 @@ def worst_case_accuracy(R: Matrix, curve: Curve) -> float | None:
     return R[-1][-1] / len(R) + (1 - 1 / len(R)) * lowest
 
 
+def libero_metrics(R: Matrix, points: Matrix) -> dict[str, float | None]:
+    """LIBERO's forward transfer, negative backward transfer and area under the success curve (Liu et al. 2023).
+
+    points[k]: scores of task k at P points of its own training, from before to after it; an unanswered one counts 0.
+    c(k, e): points[k], held flat after its best, because the paper goes on with the best weights met so far.
+    FWT_k = 1/P sum_e c(k, e); NBT_k = 1/(T-k) sum_{t>k} c(k, k) - R[t][k], with NBT_T = 0;
+    AUC_k = 1/(T-k+1) (FWT_k + sum_{t>k} R[t][k]), k = 1..T. c(k, k) is R[k][k], what was gone on with.
+    Each figure is its sum over k divided by T, NBT too. These are not GEM's forward and backward transfer.
+    """
+    names = ("libero_fwt", "libero_nbt", "libero_auc")
+    tasks = len(R)
+    if not tasks or len(R[0]) != tasks or len(points) != tasks or not all(points):
+        return dict.fromkeys(names)
+    sums = dict.fromkeys(names, 0.0)
+    for k, own in enumerate(points):
+        later = _complete(R[t][k] for t in range(k, tasks))
+        if later is None:
+            return dict.fromkeys(names)
+        learned, *after = later
+        scores = [0.0 if score is None else score for score in own]
+        best = scores.index(max(scores))
+        transfer = fsum([*scores[:best], *[scores[best]] * (len(scores) - best)]) / len(scores)
+        sums["libero_fwt"] += transfer
+        sums["libero_nbt"] += fsum(learned - score for score in after) / len(after) if after else 0.0
+        sums["libero_auc"] += (transfer + fsum(after)) / (1 + len(after))
+    return {name: total / tasks for name, total in sums.items()}
+
+
 def summarise(
     R: Matrix,
     baseline: Row,

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from cl_suite.errors import RunError, UnseenTask
+from cl_suite.experience import Experience
 from cl_suite.metering import Meter
+from cl_suite.metrics import Matrix
 from cl_suite.presentation import EVALUATION_BATCH, Presentation
 from cl_suite.strategy import Strategy
 from cl_suite.stream import Samples
@@ -34,7 +36,7 @@ class OpenSetEvaluation:
         self._strategy, self._shown = strategy, presentation
         self.entries: list[dict[str, Any]] = []
 
-    def announce(self, experience: int, meter: Meter) -> None:
+    def announce(self, experience: Experience, meter: Meter) -> None:
         """Nothing has to be known before."""
 
     def observe(self, experience: int, meter: Meter) -> None:
@@ -66,7 +68,7 @@ class OpenSetEvaluation:
             raise RunError("the predictor answered NaN. Look for a division by zero, or a lower rate.")
         return certainty
 
-    def metrics(self) -> dict[str, float | None]:
+    def metrics(self, R: Matrix) -> dict[str, float | None]:
         """Return both figures after the last experience."""
         return {f"open_set_{name}": value for name, value in self.entries[-1].items()} if self.entries else {}
 

@@ -15,6 +15,7 @@ from cl_suite.devices import choose_device
 from cl_suite.errors import CLSuiteError, PluginError, UsageError, nearest
 from cl_suite.evaluation import OpenSetSettings
 from cl_suite.feature_networks import pinned
+from cl_suite.learning_points import LearningSettings
 from cl_suite.preferences.protocols import PreferenceConditioned
 from cl_suite.preferences.settings import PreferenceSettings
 from cl_suite.presentation import check_scenario
@@ -96,6 +97,7 @@ def plan(request: Request) -> Plan:
     check_requirements(strategy, composed.run.strategy, scenario)
     check_preferences(strategy, composed.run.preferences, scenario)
     check_open_set(stream, composed.run.open_set, scenario)
+    check_learning(composed.run.learning, scenario)
     plain = pinned_tokenizer(pinned(composed.plain)) | _sources(strategy, stream)
     path = record_path(
         request.results,
@@ -159,6 +161,15 @@ def check_open_set(stream: Chosen, settings: OpenSetSettings, scenario: Scenario
         raise UsageError(
             f"--evaluate open_set shows samples of no task, and {scenario} tells the task of each. "
             f"Use --scenario {Scenario.CLASS_INCREMENTAL}."
+        )
+
+
+def check_learning(settings: LearningSettings, scenario: Scenario) -> None:
+    """Raise UsageError where no task is learned at a time of its own."""
+    if settings.evaluate and Requirement.BOUNDARIES not in scenario.provides:
+        raise UsageError(
+            f"--evaluate learning scores a task while it is learned, and {scenario} does not say where one ends. "
+            f"Use --scenario {Scenario.DOMAIN_INCREMENTAL}."
         )
 
 

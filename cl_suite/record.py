@@ -53,6 +53,7 @@ ADDED_GROUPS: dict[str, Any] = {
     "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
     "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
     "open_set": {"evaluate": False},
+    "learning": {"evaluate": False, "points": 11, "keep_best": False},
 }
 Matrix = list[list[float | None]]
 

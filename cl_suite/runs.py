@@ -19,6 +19,7 @@ from cl_suite.display import RunDisplay, console_for
 from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
 from cl_suite.evaluation import Evaluation
 from cl_suite.harness import Harness
+from cl_suite.learning_points import LearningPoints
 from cl_suite.loading import Loaded, load_stream
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
@@ -145,6 +146,8 @@ def _evaluations(each: Plan, strategy: Strategy, presentation: Presentation) -> 
         found["preferences"] = PreferenceEvaluation(asked.preferences, strategy, presentation)
     if asked.open_set.evaluate:
         found["open_set"] = OpenSetEvaluation(strategy, presentation)
+    if asked.learning.evaluate:
+        found["learning"] = LearningPoints(asked.learning, strategy, presentation)
     return found
 
 
@@ -228,7 +231,7 @@ def _record(
             begun=None if presentation.has_boundaries else [presentation.begun(row) for row in range(len(results.R))],
         )
         | _found(harness)
-        | {name: value for more in harness.evaluations.values() for name, value in more.metrics().items()}
+        | {name: value for more in harness.evaluations.values() for name, value in more.metrics(results.R).items()}
         if results.R and error is None
         else {}
     )
@@ -250,7 +253,7 @@ def _record(
         curve=results.curve,
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
-        model_selection=harness.strategy.model_selection() if error is None else "none",
+        model_selection=_selection(each, harness) if error is None else "none",
         diagnostics=_diagnostics(harness, loaded.made) if error is None else {},
         provenance=provenance(
             each.request.command,
@@ -262,6 +265,11 @@ def _record(
             started=started,
         ),
     )
+
+
+def _selection(each: Plan, harness: Harness) -> str:
+    """Return what models were chosen by: "none", "validation", or "oracle" where test scores chose."""
+    return "oracle" if each.composed.run.learning.keep_best else harness.strategy.model_selection()
 
 
 def _found(harness: Harness) -> dict[str, float | None]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from cl_suite.checkpoint import tensor_bytes
 from cl_suite.errors import RunError
+from cl_suite.experience import Experience
 from cl_suite.metering import Meter
+from cl_suite.metrics import Matrix
 from cl_suite.preferences.measures import backward_transfer, hypervolume, per_task, weighted
 from cl_suite.preferences.protocols import PreferenceConditioned, PreferenceSampled, PreferenceTrained
 from cl_suite.preferences.settings import PreferenceSettings
@@ -37,11 +39,11 @@ class PreferenceEvaluation:
     def _wanted(self, experience: int) -> list[tuple[float, ...]]:
         return self._settings.drawn(experience + 1, self._shown.info.seeds.data)
 
-    def announce(self, experience: int, meter: Meter) -> None:
+    def announce(self, experience: Experience, meter: Meter) -> None:
         """Before an experience: tell those that train a model for each preference which ones will be asked for."""
         self._before = _counts(meter)
         if isinstance(self._strategy, PreferenceTrained):
-            self._strategy.announce(self._wanted(experience))
+            self._strategy.announce(self._wanted(experience.index))
 
     def observe(self, experience: int, meter: Meter) -> None:
         """After an experience: ask for each preference, score the models on every task learned so far."""
@@ -90,7 +92,7 @@ class PreferenceEvaluation:
         strategy: Any = self._strategy  # the protocol says what answers; it is a Strategy all the same
         return strategy.state_dict()
 
-    def metrics(self) -> dict[str, float | None]:
+    def metrics(self, R: Matrix) -> dict[str, float | None]:
         """Return the figures of the last experience for tables, and of the second for the curve between two tasks."""
         if not self.entries:
             return {}

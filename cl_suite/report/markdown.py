@@ -31,6 +31,10 @@ OPEN_SET = (
     "AUROC, FPR95: how well the largest softmax probability tells test samples of the tasks from samples of no task "
     "(50 = not at all), and the share of the latter that pass where 95 % of the former do."
 )
+LIBERO = (
+    "LIBERO-FWT, LIBERO-NBT, LIBERO-AUC: how much of its success a task has on average while it is learned, how much of "
+    "it is lost later, and both together (Liu et al. 2023). They are not GEM's transfers."
+)
 PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
     "average model drawn for a preference, mean over preferences; per task: accuracies, each counted by how much a "
@@ -80,6 +84,8 @@ def table_text(table: LeaderboardTable, figures: Sequence[Figure] = (), own: Map
         lines += ["", TASK_AWARE]
     if _has(table, "open_set_auroc"):
         lines += ["", OPEN_SET]
+    if _has(table, "libero_fwt"):
+        lines += ["", LIBERO]
     if _has(table, "preference_mean"):
         lines += ["", *_preference_lines(table)]
     links = [f"[{name}]({file})" for name, file in (own or {}).items()] + _links(table, figures)
@@ -206,6 +212,9 @@ _IF_TOLD: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Delay", _mean("detection_delay", _whole)),
     ("AUROC", _percent("open_set_auroc")),
     ("FPR95", _percent("open_set_fpr95")),
+    ("LIBERO-FWT", _percent("libero_fwt")),
+    ("LIBERO-NBT", _percent("libero_nbt", sign=True)),
+    ("LIBERO-AUC", _percent("libero_auc")),
 ]
 _MEASURE = {
     "ACC task-aware": "acc_task_aware",
@@ -219,6 +228,9 @@ _MEASURE = {
     "Delay": "detection_delay",
     "AUROC": "open_set_auroc",
     "FPR95": "open_set_fpr95",
+    "LIBERO-FWT": "libero_fwt",
+    "LIBERO-NBT": "libero_nbt",
+    "LIBERO-AUC": "libero_auc",
 }
 _PREFERENCE_COLUMNS: list[tuple[str, Callable[[dict[Any, Any]], str]]] = [
     ("Strategy", _name),

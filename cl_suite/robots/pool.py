@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from cl_suite.errors import RunError
@@ -73,10 +74,10 @@ class Worker:
 class RobotPool:
     """Some processes, started when they are first needed and ended with this one.
 
-    size: how many; 0 = as many as cores this process may use
+    size: how many; None = as many as cores this process may use
     """
 
-    def __init__(self, size: int = 0, *, wait: float = WAIT) -> None:
+    def __init__(self, size: int | None = None, *, wait: float = WAIT) -> None:
         self._size = size or len(os.sched_getaffinity(0))
         self._wait = wait
         self._workers: list[Worker] = []
@@ -129,6 +130,12 @@ class RobotPool:
         for worker in self._workers:
             worker.stop()
         self._workers = []
+
+
+@cache
+def robot_pool() -> RobotPool:
+    """Return the pool that all streams of this process share."""
+    return RobotPool()
 
 
 def _send(worker: Worker, request: tuple[Any, ...]) -> None:
