@@ -111,7 +111,7 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--evaluate",
         choices=("preferences", "open_set", "learning"),
-        help="also ask for trade-offs between the tasks, show samples of no task, or score tasks while they are learned",
+        help="also ask for trade-offs between tasks, show samples of no task, or score tasks while they are learned",
     )
     parser.add_argument("--diagnostics", choices=("modules",), help="also measure how each module of the network moves")
     parser.add_argument("--quiet", action="store_true", help="print only the table")

@@ -115,11 +115,9 @@ def compose_config(
     if not own_features and any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
         layer = {key: value for key, value in layer.items() if key != "model"}  # a network for the stream's images
     schema = strategy_config(_asked_for(layer, parsed))
-    if (
-        protocol != "paper" and "strategy" in layer
-    ):  # a protocol's optimiser is for the strategies that have one to choose
-        known = {field.name for field in fields(schema)}
-        layer = {**layer, "strategy": {key: value for key, value in layer["strategy"].items() if key in known}}
+    options = {field.name for field in fields(schema)}
+    if protocol != "paper" and not set(layer.get("strategy", ())) <= options:
+        layer = {**layer, "strategy": {}}  # a rate without its optimiser would be another one
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="strategy", name="chosen", node=schema)

@@ -78,9 +78,9 @@ class LearningPoints:
                 score = None
         self._scores.append(score)
         network = self._strategy.trained_network()
-        if self._settings.keep_best and network is not None and score is not None:
-            if score > max((s for s in self._scores[:-1] if s is not None), default=-1.0):
-                self._best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        before = max((earlier for earlier in self._scores[:-1] if earlier is not None), default=-1.0)
+        if self._settings.keep_best and network is not None and score is not None and score > before:
+            self._best = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def _put_back(self) -> None:
         network = self._strategy.trained_network()

@@ -32,8 +32,8 @@ OPEN_SET = (
     "(50 = not at all), and the share of the latter that pass where 95 % of the former do."
 )
 LIBERO = (
-    "LIBERO-FWT, LIBERO-NBT, LIBERO-AUC: how much of its success a task has on average while it is learned, how much of "
-    "it is lost later, and both together (Liu et al. 2023). They are not GEM's transfers."
+    "LIBERO-FWT, LIBERO-NBT, LIBERO-AUC: a task's success on average while it is learned, how much of it "
+    "is lost later, and both together (Liu et al. 2023). They are not GEM's transfers."
 )
 PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
