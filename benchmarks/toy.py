@@ -6,16 +6,25 @@ import torch
 
 from cl_suite import (
     DataRoot,
+    PrepareStates,
     PrepareTexts,
     PrepareVectors,
     Samples,
+    Scenario,
     Seeds,
     Stream,
     StreamData,
+    SuccessRate,
     TaskData,
     UsageError,
+    demonstrations,
+    embed_instructions,
     encode_texts,
     generator_for,
+    imitation_objective,
+    imitation_task,
+    point_mass_task,
+    robot_pool,
 )
 
 SYLLABLES = ("ba", "de", "fi", "go", "mu", "na", "pe", "ri", "so", "tu")  # of the made-up words, by digit
@@ -115,6 +124,55 @@ class ToyText(Stream):
             tasks.append(TaskData(f"words {task}", draw(classes, c.n_train), draw(classes, c.n_test), names))
         beyond = range(c.n_tasks * c.classes_per_task, c.n_tasks * c.classes_per_task + 1)
         return StreamData(tuple(tasks), PrepareTexts(), outside=draw(beyond, c.n_test))
+
+
+class ToyReach(Stream):
+    """A point on a plane is pushed to another goal in each task: imitation and success as on robots, in seconds."""
+
+    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
+    source = "made by cl-suite"
+    licence = "MIT"
+    embedded = True
+
+    @dataclass
+    class Config:
+        """How much is shown, and how success is measured."""
+
+        n_tasks: int = 3  # 1 to 4
+        demonstrations: int = 12  # of each task; the last two are not learned from
+        episodes: int = 10  # rollouts of each task in every evaluation
+        history: int = 1  # latest moments the policy is shown
+        head: str = "l1"  # l1, mse or gmm
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Let the experts show the tasks; every run sees the same demonstrations."""
+        c = self.config
+        names = ("right", "up", "left", "down")
+        for name, low, high in (("n_tasks", 1, 4), ("demonstrations", 3, 1000), ("episodes", 1, 1000)):
+            if not low <= getattr(c, name) <= high:
+                raise UsageError(f"stream.{name}={getattr(c, name)} is out of range. Use {low} to {high}.")
+        if c.history < 1:
+            raise UsageError(f"stream.history={c.history} is too small. Use 1 or more.")
+        objective, pool = imitation_objective(c.head), robot_pool()
+        tasks = []
+        for goal, vector in zip(names[: c.n_tasks], embed_instructions(names[: c.n_tasks], "onehot"), strict=True):
+            robot = point_mass_task(goal)
+            made = demonstrations(robot, count=c.demonstrations, noise=0.3, made_by={}, root=None, pool=pool)
+            tasks.append(
+                imitation_task(
+                    robot.name,
+                    made.observations,
+                    made.actions,
+                    made.lengths,
+                    held_out=2,
+                    instruction=vector,
+                    outputs=objective.outputs(("x", "y")),
+                    history=c.history,
+                    measure=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
+                )
+            )
+        prepare = PrepareStates((0.0, 0.0), (1.0, 1.0))
+        return StreamData(tuple(tasks), prepare, labels="shared", objective=objective, one_head=True)
 
 
 def _word(number: int) -> str:

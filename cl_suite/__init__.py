@@ -32,6 +32,7 @@ _HOME = {
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
     "robots.metaworld": ["metaworld_facts"],
+    "robots.point_mass": ["point_mass_task"],
     "robots.pool": ["RobotPool", "robot_pool"],
     "robots.rollouts": ["SuccessRate"],
     "hub_tables": ["fetch_hub_tables", "hub_is_at_hand"],
@@ -183,6 +184,7 @@ if TYPE_CHECKING:
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions
     from cl_suite.robots.metaworld import metaworld_facts
+    from cl_suite.robots.point_mass import point_mass_task
     from cl_suite.robots.pool import RobotPool, robot_pool
     from cl_suite.robots.rollouts import SuccessRate
     from cl_suite.scenario import Requirement, Scenario

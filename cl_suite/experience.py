@@ -177,6 +177,10 @@ class Experience:
             for chunk in positions.split(batch_size):
                 yield self._batch(self._validation, chunk, None)
 
+    def first(self, count: int) -> Batch:
+        """Return the first `count` samples (all, if there are fewer) as stored; not counted as drawn."""
+        return self._batch(self._open(), torch.arange(min(count, self.n_samples), device=self._device), None)
+
     def watch(
         self, *, batch: Callable[[Batch], None] = lambda batch: None, epoch: Callable[[], None] = lambda: None
     ) -> None:

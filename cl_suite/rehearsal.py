@@ -14,14 +14,14 @@ class RehearsalOptions:
     """How much is kept, how it is chosen, and how much of it is replayed in a step."""
 
     buffer_size: int = 500  # samples, whole stream
-    buffer: str = "reservoir"  # reservoir, balanced, ring
+    buffer: str = "reservoir"  # reservoir, balanced, ring; er, a_gem: first, of each task as the stream stores it
     replay_batch: int = 0  # samples replayed per step; 0 = as many as the current batch has
 
-    def build_buffer(self, info: StreamInfo, *, purpose: str = "buffer") -> Buffer:
-        """Return an empty buffer. Raise UsageError for a value outside its range."""
+    def build_buffer(self, info: StreamInfo, *, purpose: str = "buffer", ends: bool = False) -> Buffer:
+        """Return an empty buffer; `ends` as in `build_buffer`. Raise UsageError for a value outside its range."""
         if self.replay_batch < 0:
             raise UsageError(f"strategy.replay_batch={self.replay_batch} is a number of samples. Use 0 or more.")
-        return build_buffer(self.buffer, self.buffer_size, info, purpose=purpose)
+        return build_buffer(self.buffer, self.buffer_size, info, purpose=purpose, ends=ends)
 
     def replayed(self, batch: Batch) -> int:
         """Return how many samples to replay beside `batch`."""

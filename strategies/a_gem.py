@@ -51,7 +51,7 @@ class AGEM(GradientStrategy):
         """Build the network and an empty buffer. Raise UsageError for options that leave a task without samples."""
         check_choices(self.config, {"agem_fill": ("quota", "one_batch")})
         super().setup(info, build_model)
-        self.buffer = self.config.build_buffer(info)
+        self.buffer = self.config.build_buffer(info, ends=True)
         self.parts["buffer"] = self.buffer
         if not self._samples_per_task(info):
             raise UsageError(
@@ -78,11 +78,12 @@ class AGEM(GradientStrategy):
         self._steps += 1
 
     def finish(self, experience: Experience) -> None:
-        """Put samples of this task, drawn at random, into the memory."""
+        """Put samples of this task, drawn at random, into the memory; or its first ones, with strategy.buffer=first."""
         self.projected_share.append(float(self._violated) / max(1, self._steps))
         size = self._samples_per_task(self.info)
         batches = experience.batches(epochs=1, batch_size=size, augment=False, phase="memory")
         self.buffer.add(next(iter(batches)))
+        self.buffer.end_experience(experience)
 
     def constraints(self) -> dict[str, float]:
         """Return the cosine of the gradient with that of the memory, before the projection, as the mean over steps.

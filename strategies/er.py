@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, GradientStrategy, RehearsalOptions, StreamInfo, join_inputs
+from cl_suite import Batch, Experience, GradientStrategy, RehearsalOptions, StreamInfo, join_inputs
 
 
 class ER(GradientStrategy):
@@ -26,7 +26,7 @@ class ER(GradientStrategy):
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and an empty buffer."""
         super().setup(info, build_model)
-        self.buffer = self.config.build_buffer(info)
+        self.buffer = self.config.build_buffer(info, ends=True)
         self.parts["buffer"] = self.buffer
 
     def loss(self, batch: Batch) -> Tensor:
@@ -43,6 +43,10 @@ class ER(GradientStrategy):
     def after_step(self, batch: Batch) -> None:
         """Insert the current samples only now, so that none is replayed beside itself."""
         self.buffer.add(batch)
+
+    def finish(self, experience: Experience) -> None:
+        """Let the buffer choose, if it does so when a task ends."""
+        self.buffer.end_experience(experience)
 
     def diagnostics(self) -> dict[str, Any]:
         """Return how full the memory is, in samples and bytes."""

@@ -1,5 +1,7 @@
 """Buffers: what is kept, how often, in how many bytes; draws are fair, metered and resumable."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from cl_suite import (
     Batch,
     ClassBalanced,
     Classification,
+    Experience,
     PrepareVectors,
     Reservoir,
     Ring,
+    Samples,
     Scenario,
     Seeds,
     StreamInfo,
@@ -120,6 +124,36 @@ def test_a_restored_buffer_goes_on_as_if_never_interrupted():
         buffer.add(batch(list(range(10, 20))))
     assert kept(straight) == kept(after)
     assert torch.equal(straight.draw(3).raw, after.draw(3).raw)
+
+
+def test_the_first_samples_of_each_task_are_kept_in_the_order_they_are_stored_in_when_it_ends():
+    two_tasks = dataclasses.replace(info(), n_experiences=2)
+    buffer = build_buffer("first", 6, two_tasks, ends=True)
+    for number in range(2):
+        values = torch.arange(100 * number, 100 * number + 20, dtype=torch.uint8)[:, None]
+        samples = Samples(values, torch.full((20,), number))
+        settings = TrainSettings(epochs=1, batch_size=8, augment=False)
+        learned = Experience(
+            index=number,
+            source=samples,
+            prepare=PrepareVectors(),
+            train=settings,
+            seeds=Seeds(0, 0, 0),
+            device=torch.device("cpu"),
+            task_id=number,
+        )
+        for each in learned.batches():
+            buffer.add(each)
+            assert len(buffer) == 3 * number  # nothing of this task while it is learned
+        buffer.end_experience(learned)
+    assert kept(buffer) == [0, 1, 2, 100, 101, 102]
+    assert buffer.task_ids_at(torch.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("capacity", "ends"), [(6, False), (0, True)])
+def test_a_memory_of_first_samples_that_would_stay_empty_is_refused(capacity, ends):
+    with pytest.raises(UsageError, match=r"buffer=first keeps samples when a task ends|at least 1"):
+        build_buffer("first", capacity, info(), ends=ends)
 
 
 @pytest.mark.parametrize(("kind", "capacity", "message"), [("rezervoir", 5, "not known"), ("ring", 0, "at least 1")])

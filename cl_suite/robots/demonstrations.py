@@ -56,13 +56,13 @@ class Demonstrations:
 
 
 def demonstrations(
-    task: RobotTask, *, count: int, noise: float, made_by: Mapping[str, str], root: Path, pool: RobotPool
+    task: RobotTask, *, count: int, noise: float, made_by: Mapping[str, str], root: Path | None, pool: RobotPool
 ) -> Demonstrations:
     """Return `count` successful episodes, every second one carried out with noise; read from disk if they were kept.
 
     noise:   standard deviation of the noise on the actions of every second episode; the labels are without
     made_by: versions of what decides them
-    root:    data root; they are below robots/
+    root:    data root; they are below robots/. None: they are made anew each time
 
     Raise RunError where the expert succeeds too seldom, or a simulator fails.
     """
@@ -76,6 +76,8 @@ def demonstrations(
         "noise": noise,
         **made_by,
     }
+    if root is None:
+        return _made(task, count, noise, wanted, pool)
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
     file = root / "robots" / f"{task.name}-{key[:16]}.safetensors"
     found = _kept(file, key)

@@ -12,6 +12,7 @@ from typing import Any
 
 from cl_suite.errors import RunError
 
+START = 120.0  # seconds for a process to begin
 WAIT = 120.0  # seconds for one answer: some steps, a reset, or a demonstration
 LOST = "the process ended"
 
@@ -35,6 +36,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
+        self._began = False
 
     def ask(self, *request: Any) -> None:
         """Send a request without waiting. Raise SimulatorLost if the process is gone."""
@@ -46,14 +48,20 @@ class Worker:
     def answer(self) -> Any:
         """Wait for the answer to the oldest request. Raise SimulatorLost if there is none."""
         try:
-            if not self._connection.poll(self._wait):
-                raise SimulatorLost(f"no answer within {self._wait:.0f} s")
-            kind, value = self._connection.recv()
+            if not self._began:
+                self._receive(START)
+                self._began = True
+            kind, value = self._receive(self._wait)
         except (EOFError, ConnectionError, OSError) as problem:
             raise SimulatorLost(self._end()) from problem
         if kind == "failed":
             raise SimulatorLost(value)
         return value
+
+    def _receive(self, seconds: float) -> Any:
+        if not self._connection.poll(seconds):
+            raise SimulatorLost(f"no answer within {seconds:.0f} s")
+        return self._connection.recv()
 
     def _end(self) -> str:
         self._process.join(timeout=5)

@@ -13,11 +13,12 @@ from cl_suite.robots.simulator import Array, Observation, RobotTask, Simulator, 
 
 
 def serve(connection: Any) -> None:
-    """Answer requests (name, arguments) with ("done", value) or ("failed", one line), until told to stop."""
+    """Say that it has begun; answer requests (name, ...) with ("done", value) or ("failed", one line) until "stop"."""
     os.environ["OMP_NUM_THREADS"] = "1"
     crew = _Crew()
     answers: dict[str, Callable[..., Any]] = {"begin": crew.begin, "step": crew.step, "demonstrate": crew.demonstrate}
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        connection.send(("done", "begun"))
         while True:
             name, *arguments = connection.recv()
             if name == "stop":

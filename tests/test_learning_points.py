@@ -1,0 +1,1 @@
+"""Scores while a task is learned, and LIBERO's figures of them."""
