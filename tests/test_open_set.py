@@ -136,7 +136,7 @@ def test_no_answer_is_no_figure(tmp_path):
     )
     evaluation = OpenSetEvaluation(Mute(), shown)
     evaluation.observe(0, None)
-    assert evaluation.metrics() == {"open_set_auroc": None, "open_set_fpr95": None}
+    assert evaluation.metrics([]) == {"open_set_auroc": None, "open_set_fpr95": None}
 
 
 @pytest.mark.parametrize(
