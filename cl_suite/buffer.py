@@ -275,7 +275,12 @@ BUFFERS: dict[str, type[Buffer]] = {"reservoir": Reservoir, "balanced": ClassBal
 
 
 def build_buffer(kind: str, capacity: int, info: StreamInfo, *, purpose: str = "buffer") -> Buffer:
-    """Return a buffer by name: reservoir, balanced or ring. Raise UsageError for another name."""
+    """Return a buffer by name: reservoir, balanced or ring.
+
+    Raise UsageError for another name, and for one that balances classes where there are none.
+    """
     if kind not in BUFFERS:
         raise UsageError(f"strategy.buffer={kind} is not known. Use {', '.join(BUFFERS)}.")
+    if BUFFERS[kind] is ClassBalanced and not isinstance(info.objective, Classification):
+        raise UsageError("strategy.buffer=balanced needs one class per sample. Use strategy.buffer=reservoir.")
     return BUFFERS[kind](capacity, info, purpose=purpose)
