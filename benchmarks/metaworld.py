@@ -57,7 +57,9 @@ class _MetaWorld(Stream):
 
         demonstrations: int = 32  # of each task; the last two are not learned from
         noise: float = 0.3  # deviation of the noise on the actions of every second one; labels are without it
-        language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
+        language: str = "onehot"  # the instruction as a vector: onehot, hashed (a bag of words), encoder
+        # a frozen sentence encoder, by its folder or its name on the Hugging Face hub; language=encoder alone
+        encoder: str | None = None
         head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
         history: int = 1  # latest moments the policy is shown
         episodes: int = 20  # rollouts of each task in every evaluation, from initial states 0, 1, ...
@@ -73,7 +75,8 @@ class _MetaWorld(Stream):
             raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
         objective, facts, pool = imitation_objective(c.head), metaworld_facts(), robot_pool()
         names = list(dict.fromkeys(self.tasks))
-        vectors = embed_instructions([facts.instructions[name] for name in names], c.language)
+        told = [facts.instructions[name] for name in names]
+        vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
         tasks, checksums = {}, {}
         for name, vector in zip(names, vectors, strict=True):
             robot = facts.task(name, horizon=c.horizon)

@@ -69,7 +69,8 @@ _HOME = {
         "build_optimizer",
     ],
     "networks": ["HeadBank", "Network", "build_network", "statistics_held"],
-    "buffer": ["Buffer", "ClassBalanced", "Exemplars", "Reservoir", "Ring", "build_buffer"],
+    "buffer": ["Buffer", "ClassBalanced", "Exemplars", "Reservoir", "Ring"],
+    "buffers": ["build_buffer"],
     "finetuning": ["Finetuning", "FinetuningOptions"],
     "registry": ["choose_strategy"],
     "rehearsal": ["RehearsalOptions"],
@@ -124,7 +125,8 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from cl_suite.bayes.mean_field import MeanField, Parameters, convex_combination, divergence, wasserstein
     from cl_suite.bayes.variational import VariationalOptions, fit_posterior, starting_point
-    from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring, build_buffer
+    from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring
+    from cl_suite.buffers import build_buffer
     from cl_suite.checks import check_strategy
     from cl_suite.data_root import DataRoot
     from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices

@@ -36,14 +36,16 @@ class ModelConfig:
     """The network: `model.<field>=...`. Options a backbone does not have are refused."""
 
     # mlp, conv_small, resnet18_reduced, resnet18, lenet5, vgg11, alexnet, mlp_gpm, lenet_gpm, resnet18_gpm; on texts
-    # text_cnn, text_transformer, text_bag, transformer_encoder; auto: by the kind of input
+    # text_cnn, text_transformer, text_bag, transformer_encoder; of robots bc_mlp, bc_rnn, bc_transformer; auto: by the
+    # kind of input
     name: str = "auto"
     width: int | None = None  # channels of the first stage, filters of text_cnn; None = the backbone's own
-    hidden: list[int] | None = None  # units of an MLP's hidden layers; None = the backbone's own
-    dimensions: int | None = None  # numbers of a token's vector; None = the backbone's own, 128
+    hidden: list[int] | None = None  # units of the hidden layers, one number each; None = the backbone's own
+    dimensions: int | None = None  # numbers of a vector: of a token, a picture; None = the backbone's own, 128 or 64
     frozen_embeddings: bool = False  # whether token vectors stay as they are drawn
     # an encoder by its name on the Hugging Face hub, or its folder: of transformer_encoder, or frozen beneath text_cnn
     encoder: str | None = None
+    vision: str | None = None  # what a robot's policy looks at pictures with: cnn, vit; None = cnn, if it has cameras
     future: bool = False  # whether outputs of classes still to come compete in training (the Mammoth library)
 
 

@@ -122,15 +122,17 @@ def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
     So an edited file is another configuration, and a moved one is not. The same for folders of encoders.
     """
     found = dict(config)
-    options, model = config.get("features"), config.get("model")
+    options = config.get("features")
     if isinstance(options, Mapping) and options["network"] != OFF:
         chosen = FeatureOptions(**options)
         if chosen.file is not None:
             found["features"] = {**options, "weights": f"{chosen.file.name} sha256:{sha256_of(chosen.file)[:12]}"}
         elif chosen.folder is not None:
             found["features"] = {**options, "weights": pinned_folder(chosen.folder)}
-    if isinstance(model, Mapping) and model.get("encoder") and Path(model["encoder"]).expanduser().is_dir():
-        found["model"] = {**model, "encoder": pinned_folder(Path(model["encoder"]).expanduser())}
+    for group in ("model", "stream"):  # of token vectors, of a robot's instructions
+        asked = config.get(group)
+        if isinstance(asked, Mapping) and asked.get("encoder") and Path(asked["encoder"]).expanduser().is_dir():
+            found[group] = {**asked, "encoder": pinned_folder(Path(asked["encoder"]).expanduser())}
     return found
 
 

@@ -89,8 +89,9 @@ def build_network(
     bias:        whether the heads have a bias; None = as the backbone wishes (its `head_bias`), which is yes if unsaid
     future:      see HeadBank
     vocabulary:  number of token ids, padding included, where samples are tokens
-    options:     of the backbone: `hidden` (MLPs, text_bag, text_transformer), `width` (conv_small, ResNets, alexnet,
-                 text_cnn), `dimensions`, `frozen_embeddings`, `encoder` (text networks)
+    options:     of the backbone: `hidden` (MLPs, text_bag, text_transformer, policies), `width` (conv_small, ResNets,
+                 alexnet, text_cnn), `dimensions` (text networks, policies), `frozen_embeddings`, `encoder` (text
+                 networks), `vision` (policies)
 
     Raise UsageError for an unknown name or option, or a backbone that cannot read the input.
     """

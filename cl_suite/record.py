@@ -38,6 +38,7 @@ ADDED: dict[tuple[str, str], Any] = {
     ("model", "dimensions"): None,
     ("model", "frozen_embeddings"): False,
     ("model", "encoder"): None,
+    ("model", "vision"): None,
     ("features", "pooling"): "mean",
     ("features", "max_length"): 256,
     ("stream", "first_classes"): None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cl_suite.buffer import Buffer, build_buffer
+from cl_suite.buffer import Buffer
+from cl_suite.buffers import build_buffer
 from cl_suite.errors import UsageError
 from cl_suite.types import Batch, StreamInfo
 

@@ -161,11 +161,12 @@ def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch
         "dimensions": model.dimensions,
         "frozen_embeddings": model.frozen_embeddings or None,
         "encoder": model.encoder,
+        "vision": model.vision,
     }
     if isinstance(shape, Mapping):
         options["vocabulary"] = info.vocabulary  # of token ids; None for dictionaries of something else
 
-    if model.encoder is not None and isinstance(shape, Mapping):
+    if model.encoder is not None and info.vocabulary is not None:
         check_encoder(
             model.encoder,
             tokenizer=each.composed.run.text.tokenizer,

@@ -35,11 +35,15 @@ class TextVectors:
 
     A file of vectors is named by a key: the sha256 of the encoder's revision, the options and the texts themselves.
 
+    option: that named the encoder, for messages
+
     Raise UsageError or DataError as `load_encoder`.
     """
 
-    def __init__(self, options: FeatureOptions, *, root: DataRoot, device: torch.device) -> None:
-        self._options, self._root, self._device = options, root, device
+    def __init__(
+        self, options: FeatureOptions, *, root: DataRoot, device: torch.device, option: str = "features.weights"
+    ) -> None:
+        self._options, self._root, self._device, self._option = options, root, device, option
         self._revision = f"sha256:{folder_digest(options.folder)}" if options.folder else self._encoder.revision
         self._remarks: list[str] = []
 
@@ -56,7 +60,7 @@ class TextVectors:
     @cached_property
     def _encoder(self) -> Encoder:
         """Read when it is first needed: not for vectors that are kept, if it comes from a folder."""
-        return load_encoder(self._options.weights, option="features.weights", offline=self._root.offline)
+        return load_encoder(self._options.weights, option=self._option, offline=self._root.offline)
 
     def of(self, samples: Samples) -> Tensor:
         """Return the vectors of texts stored as bytes, [N, D] float32 on the CPU."""

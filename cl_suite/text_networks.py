@@ -7,19 +7,18 @@ masks, projections and pruning find them; the tables of vectors are in cl_suite/
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl_suite.attention import AttentionBlock, check_dimensions
 from cl_suite.errors import UsageError
 from cl_suite.text_encoders import EncoderVectors, TransformerEncoder
 from cl_suite.token_vectors import MeanOfTokens, PlaceVectors, TokenVectors, masked_mean, tokens_and_mask
 from cl_suite.types import Inputs
 
-HEAD_SIZE = 32  # numbers of an attention head
 Shape = Mapping[str, tuple[int, ...]]
 
 
@@ -95,33 +94,6 @@ class TextCNN(nn.Module):
         return torch.cat(found, dim=1)
 
 
-class AttentionBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward layers, each added to what it reads (Vaswani et al. 2017).
-
-    At padding every layer reads zeros, so that methods which look at a layer's inputs see none of it.
-    """
-
-    def __init__(self, dimensions: int, units: int) -> None:
-        super().__init__()
-        self.heads = dimensions // HEAD_SIZE
-        self.norm1, self.norm2 = nn.LayerNorm(dimensions), nn.LayerNorm(dimensions)
-        self.query_key_value = nn.Linear(dimensions, 3 * dimensions)
-        self.out = nn.Linear(dimensions, dimensions)
-        self.up, self.down = nn.Linear(dimensions, units), nn.Linear(units, dimensions)
-
-    def forward(self, stream: Tensor, mask: Tensor) -> Tensor:
-        """[B, L, D], mask [B, L] -> [B, L, D]."""
-        present = mask[..., None]
-        parts = self.query_key_value(self.norm1(stream) * present).unflatten(2, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)  # [B, heads, L, HEAD_SIZE] each
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        # A finite number: a text without tokens would have NaN for a softmax over nothing.
-        shares = scores.masked_fill(~mask[:, None, None], -1e9).softmax(dim=-1)
-        mixed = (shares @ value).transpose(1, 2).flatten(2)
-        stream = stream + self.out(mixed * present)
-        return stream + self.down(F.gelu(self.up(self.norm2(stream) * present)) * present)
-
-
 class TextTransformer(nn.Module):
     """A small pre-norm transformer encoder with learned places; the mean over the tokens is the feature.
 
@@ -140,10 +112,7 @@ class TextTransformer(nn.Module):
         frozen_embeddings: bool = False,
     ) -> None:
         super().__init__()
-        if dimensions < HEAD_SIZE or dimensions % HEAD_SIZE:
-            raise UsageError(
-                f"model.dimensions={dimensions} does not divide into attention heads of {HEAD_SIZE}. Use 64 or 128."
-            )
+        check_dimensions(dimensions)
         self.vectors = TokenVectors(vocabulary, dimensions, frozen=frozen_embeddings)
         self.places = PlaceVectors(input_shape["tokens"][0], dimensions, frozen=frozen_embeddings)
         self.blocks = nn.ModuleList(AttentionBlock(dimensions, units) for units in hidden)

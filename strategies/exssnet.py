@@ -190,8 +190,6 @@ def fisher(strategy: SupermaskStrategy, experience: Experience) -> list[Tensor]:
     names = [f"{name}.weight" for name, module in strategy.network.named_modules() if module in strategy.masked.layers]
     weights = {name: strategy.network.get_parameter(name).detach() for name in names}
     learned = strategy.subnetworks[-1]
-    local = torch.zeros(strategy.info.n_outputs, dtype=torch.long, device=strategy.info.device)
-    local[list(learned.classes)] = torch.arange(len(learned.classes), device=strategy.info.device)
 
     def sample_loss(values: dict[str, Tensor], sample: Inputs, target: Tensor) -> Tensor:
         one = map_inputs(lambda value: value[None], sample)
@@ -202,7 +200,7 @@ def fisher(strategy: SupermaskStrategy, experience: Experience) -> list[Tensor]:
     alone = any(getattr(module, "one_at_a_time", False) for module in strategy.network.modules())  # beneath a text CNN
 
     def squares(batch: Batch) -> dict[str, Tensor]:
-        targets = local[batch.targets]
+        targets = strategy.own_targets(batch.targets)
         if not alone:
             found = vmap(own, in_dims=(None, 0, 0))(weights, batch.inputs, targets)
             return {name: gradient.square().sum(dim=0) for name, gradient in found.items()}

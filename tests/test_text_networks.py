@@ -140,7 +140,7 @@ def test_one_sample_at_a_time_gives_the_squares_of_all_at_once():
 @pytest.mark.parametrize(
     ("name", "shape", "vocabulary", "options", "message"),
     [
-        ("mlp", SHAPE, 9, {}, r"model\.name=mlp reads images or vectors, not tokens\. Use text_cnn"),
+        ("mlp", SHAPE, 9, {}, r"model\.name=mlp reads images or vectors, not tokens of texts\. Use text_cnn"),
         ("text_cnn", (3, 32, 32), None, {}, r"model\.name=text_cnn reads tokens of texts"),
         ("auto", {"image": (3, 8, 8), "state": (4,)}, None, {}, "no backbone of cl-suite reads dictionaries of image"),
         ("text_bag", SHAPE, 9, {"width": 4}, r"model\.width has no meaning for model\.name=text_bag, which takes"),

@@ -8,27 +8,61 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cl_suite.errors import UsageError
+from cl_suite.data_root import DataRoot, default_data_root
+from cl_suite.errors import UsageError, nearest
+from cl_suite.feature_networks import ENCODER, FeatureOptions
+from cl_suite.stream import Samples
+from cl_suite.text_features import TextVectors
+from cl_suite.texts import encode_texts
 
-KINDS = ("onehot", "hashed")
+KINDS = ("onehot", "hashed", ENCODER)
 HASHED = 32  # dimensions of a hashed bag of words
+OPTION = "stream.encoder"
 
 
-def embed_instructions(sentences: Sequence[str], kind: str) -> Tensor:
-    """Return one vector for each instruction, [T, E] float32.
+def embed_instructions(
+    sentences: Sequence[str], kind: str, *, encoder: str | None = None, root: DataRoot | None = None
+) -> Tensor:
+    """Return one vector of length 1 for each instruction, [T, E] float32.
 
-    onehot: the place of the task in the whole family; says nothing of what tasks have in common
-    hashed: a bag of words, each word +1 or -1 in one of 32 places, of length 1 (Weinberger et al. 2009, 0902.2206)
+    onehot:  the place of the task in the whole family; says nothing of what tasks have in common
+    hashed:  a bag of words, each word +1 or -1 in one of 32 places (Weinberger et al. 2009, 0902.2206)
+    encoder: the mean of the token vectors of a frozen sentence encoder, as `features.network=encoder` makes them
 
-    Raise UsageError for another kind.
+    encoder: for that kind alone: a folder with an encoder, or its name on the Hugging Face hub
+    root:    where such vectors are kept, and whether a download is forbidden; None = the usual place
+
+    Raise UsageError for another kind, an encoder that is missing or not asked for, or without the extra `text`;
+    DataError for one that cannot be read.
     """
+    if kind not in KINDS:
+        raise UsageError(f"stream.language={kind} is not known. {nearest(kind, KINDS)}")
+    if encoder is not None and kind != ENCODER:
+        raise UsageError(
+            f"{OPTION}={encoder} has no effect with stream.language={kind}. Set stream.language={ENCODER}, "
+            f"or {OPTION}=null."
+        )
     if kind == "onehot":
         return torch.eye(len(sentences))
-    if kind != "hashed":
-        raise UsageError(f"stream.language={kind} is not known. Use {' or '.join(KINDS)}.")
+    vectors = _encoded(sentences, encoder, root) if kind == ENCODER else _hashed(sentences)
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def _hashed(sentences: Sequence[str]) -> Tensor:
     rows = torch.zeros(len(sentences), HASHED)
     for row, sentence in zip(rows, sentences, strict=True):
         for word in sentence.lower().split():
             digest = hashlib.sha256(word.encode()).digest()
             row[digest[0] % HASHED] += 1.0 if digest[1] % 2 else -1.0
-    return torch.nn.functional.normalize(rows, dim=1)
+    return rows
+
+
+def _encoded(sentences: Sequence[str], encoder: str | None, root: DataRoot | None) -> Tensor:
+    if not encoder:
+        raise UsageError(
+            f"stream.language={ENCODER} has no encoder. Set {OPTION}=<folder or hub name>, "
+            "e.g. sentence-transformers/all-MiniLM-L6-v2."
+        )
+    options = FeatureOptions(network=ENCODER, weights=encoder)
+    made = TextVectors(options, root=root or DataRoot(default_data_root()), device=torch.device("cpu"), option=OPTION)
+    return made.of(Samples(encode_texts(sentences), torch.zeros(len(sentences), dtype=torch.long)))

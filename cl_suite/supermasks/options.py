@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cl_suite.errors import UsageError, check_choices
+from cl_suite.imitation_objectives import BehaviourCloning
 from cl_suite.objective import Classification
 from cl_suite.scenario import Scenario
 from cl_suite.supermasks.phases import SCHEDULES
@@ -60,9 +61,11 @@ LOWEST = {"knn_neighbours": 1, "knn_share": 0.0, "outputs": 0, "infer_batch": 1,
 def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
     """Raise UsageError for a value that is not known, or that this stream or another option rules out."""
     check_choices(options, CHOICES)
-    if not isinstance(info.objective, Classification):
+    if isinstance(info.objective, BehaviourCloning):
+        _check_imitation(options, info)
+    elif not isinstance(info.objective, Classification):
         raise UsageError(
-            f"supermasks need one class per sample, but {info.stream} has a {info.objective.name} objective."
+            f"supermasks need one class per sample, or actions; {info.stream} has a {info.objective.name} objective."
         )
     if (options.select != "last" or options.scheduler == "released") and not info.train.validation:
         raise UsageError("select=best_per_phase and scheduler=released read validation data. Set train.validation=0.1.")
@@ -81,10 +84,23 @@ def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
         )
 
 
+def _check_imitation(options: SupermaskOptions, info: StreamInfo) -> None:
+    """Raise UsageError for options that look at classes, where outputs are actions."""
+    only = f"is about classes, but the outputs of {info.stream} are actions."
+    if options.infer != "none":
+        raise UsageError(f"strategy.infer={options.infer} {only} Set strategy.infer=none.")
+    if options.score_init.startswith("knn"):
+        raise UsageError(f"strategy.score_init={options.score_init} {only} Set strategy.score_init=random.")
+    if options.outputs:
+        raise UsageError(f"strategy.outputs={options.outputs} {only} Set strategy.outputs=0.")
+
+
 def head_rows(options: SupermaskOptions, info: StreamInfo) -> int:
     """Return the output units of the head: those of the largest task, or of all tasks together (head=per_task)."""
     if options.head == "per_task":
-        # Where all tasks share their classes, each still has rows of its own.
+        # Where all tasks share their outputs, each still has rows of its own.
+        if info.task_classes is not None:
+            return sum(map(len, info.task_classes))
         shared = info.scenario is Scenario.DOMAIN_INCREMENTAL
         return info.n_outputs * (info.n_experiences if shared else 1)
     if options.outputs:

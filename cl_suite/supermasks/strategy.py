@@ -196,12 +196,16 @@ class SupermaskStrategy(Strategy):
             best.restore()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the current subnetwork; targets counted within its classes."""
+        """Return the stream's loss of the current subnetwork; targets counted within its classes."""
         logits = self.network(batch.inputs)
         if self.config.mask_invalid_logits:
             valid = torch.arange(logits.shape[1], device=logits.device) < len(self.learning.classes)
             logits = restrict(logits, valid)
-        return self.info.objective.loss(logits, self._local[batch.targets]).mean()
+        return self.info.objective.loss(logits, self.own_targets(batch.targets)).mean()
+
+    def own_targets(self, targets: Tensor) -> Tensor:
+        """Return classes [B] counted within those of the subnetwork trained last; actions [B, A] as they are."""
+        return targets if targets.is_floating_point() else self._local[targets]
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
@@ -304,12 +308,12 @@ class SupermaskStrategy(Strategy):
 
     @torch.no_grad()
     def _validation_accuracy(self, experience: Experience) -> float:
-        """Return the current subnetwork's accuracy on the samples held out of the training data."""
-        n_classes = len(self.learning.classes)
+        """Return the current subnetwork's score on the samples held out of the training data."""
+        visible = torch.ones(len(self.learning.classes), dtype=torch.bool, device=self.info.device)
+        right = []
         self.network.eval()
-        right = [
-            self.network(batch.inputs)[:, :n_classes].argmax(dim=1) == self._local[batch.targets]
-            for batch in experience.validation()
-        ]
+        for batch in experience.validation():
+            outputs = self.network(batch.inputs)[:, : len(visible)]
+            right.append(self.info.objective.correct(outputs, self.own_targets(batch.targets), visible))
         self.network.train()
-        return float(torch.cat(right).float().mean())
+        return float(torch.cat(right).mean())
