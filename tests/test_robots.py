@@ -15,7 +15,7 @@ from cl_suite.robots.demonstrations import SEEDS
 from cl_suite.robots.point_mass import GOALS
 from tests.robot_doubles import lost_task, troubled_task
 
-SHORT = ("stream.n_tasks=2", "stream.episodes=4", "train.epochs=40", "model.hidden=[64,64]")
+SHORT = ("stream.n_tasks=2", "stream.episodes=4", "train.epochs=100", "model.hidden=[64,64]")
 
 
 @pytest.fixture(scope="module")
