@@ -1,0 +1,213 @@
+"""Our scripted expert for LIBERO's tasks that pick a thing up and place it: reads poses from the simulator. Never torch.
+
+What it shows is scripted: these are not LIBERO's official demonstrations, which people gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from cl_suite.errors import DataError
+from cl_suite.robots.bddl import Goal
+from cl_suite.robots.libero_geometry import Grasp, Shape, extent, grasps, turn
+from cl_suite.robots.simulator import Array
+
+OPEN, CLOSE = -1.0, 1.0
+FULL = 0.05  # metres: a position error for which the hand moves at full speed
+FULL_TURN = 0.5  # rad: the same for turning
+UP = np.array([0.0, 0.0, 1.0])
+ABOVE = 0.10  # metres over a thing before the hand goes down
+CARRY = 0.05  # metres of air under a carried thing on its way
+LIFTED = 0.03  # metres a thing must have risen to be held
+CLOSING, OPENING = 10, 8  # steps the gripper gets
+ATTEMPTS = 6
+FREE = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0], dtype=np.float32)  # what noise may move on the way
+STILL = np.zeros(7, dtype=np.float32)
+
+
+class Scene(Protocol):
+    """What the expert sees: a `Libero`."""
+
+    @property
+    def environment(self) -> Any:
+        """robosuite's environment."""
+        ...
+
+    @property
+    def hand(self) -> tuple[Array, Array]:
+        """Position [3] in metres and quaternion [4], x y z w."""
+        ...
+
+    def pose(self, name: str) -> Array:
+        """Position and quaternion of an object, [7]."""
+        ...
+
+
+class PickAndPlace:
+    """Above the thing, down, close, lift, above the place, down, open, away; called before each step.
+
+    takes_noise: [7], 1 for what may be carried out with noise: the hand's motion where nothing is near
+    """
+
+    def __init__(self, scene: Scene, goal: Goal, place: str | None) -> None:
+        if goal.relation not in ("in", "on") or place is None or goal.place is None:
+            raise DataError(
+                f"no scripted expert for a goal ({goal.relation} {goal.thing} {goal.place or ''}): only for things that "
+                "are put in or on another. Use demonstrations from files."
+            )
+        self.takes_noise = STILL
+        self._scene, self._goal, self._place = scene, goal, place
+        self._geoms: dict[str, list[tuple[int, Array]]] = {}
+        gripper = scene.environment.robots[0].gripper
+        sim = scene.environment.sim
+        left, right = (
+            sim.data.get_geom_xpos(gripper.important_geoms[f"{side}_fingerpad"][0]) for side in ("left", "right")
+        )
+        self._closes = _rotation(scene.hand[1]).T @ (left - right)  # the axis along which the fingers move, in the hand
+        self._steps = self._episode()
+
+    def __call__(self) -> Array:
+        """Return the next action [7] in [-1, 1]."""
+        return next(self._steps)
+
+    @property
+    def _yaw(self) -> float:
+        along = _rotation(self._scene.hand[1]) @ self._closes
+        return float(np.arctan2(along[1], along[0]))
+
+    def _act(self, target: Array, yaw: float, gripper: float, *, free: bool = False) -> Array:
+        position, quaternion = self._scene.hand
+        self.takes_noise = FREE if free else STILL
+        action = np.zeros(7, dtype=np.float32)
+        action[:3] = np.clip((target - position) / FULL, -1.0, 1.0)
+        tilt = np.cross(_rotation(quaternion)[:, 2], -UP)  # the hand is to point down
+        action[3:5] = np.clip(tilt[:2] / FULL_TURN, -1.0, 1.0)
+        action[5] = np.clip(turn(yaw, self._yaw) / FULL_TURN, -1.0, 1.0)
+        action[6] = gripper
+        return action
+
+    def _move(
+        self, target: Array, yaw: float, gripper: float, *, within: float = 0.01, limit: int = 80, free: bool = False
+    ) -> Iterator[Array]:
+        """Go to a place, until the hand is `within` so many metres of it."""
+        for _ in range(limit):
+            near = np.linalg.norm(target - self._scene.hand[0]) < within
+            if near and abs(turn(yaw, self._yaw)) < 0.1:
+                return
+            yield self._act(target, yaw, gripper, free=free)
+
+    def _wait(self, steps: int, target: Array, yaw: float, gripper: float) -> Iterator[Array]:
+        for _ in range(steps):
+            yield self._act(target, yaw, gripper)
+
+    def _episode(self) -> Iterator[Array]:
+        yaw = self._yaw
+        for attempt in range(ATTEMPTS):
+            grasp = self._grasp(attempt)
+            yaw = grasp.yaw
+            yield from self._pick(grasp)
+            if self._held:
+                break
+        yield from self._deliver(yaw)
+        while True:
+            yield self._act(self._scene.hand[0], yaw, OPEN)
+
+    def _grasp(self, attempt: int) -> Grasp:
+        """Choose a grasp from how things lie now: the best, then a little lower, then the next in another direction."""
+        shapes = self._shapes(self._goal.thing)
+        names = [name for name in self._scene.environment.obj_body_id if name != self._goal.thing]
+        obstacles = [shape for name in names for shape in self._shapes(name)]
+        found = grasps(shapes, obstacles, yaw=self._yaw)
+        chosen, lower = divmod(attempt, 2)
+        best = found[min(chosen * 7, len(found) - 1)]
+        bottom = extent(shapes, UP)[0]
+        height = max(best.position[2] - 0.01 * lower, bottom + 0.008)
+        return Grasp(np.array([*best.position[:2], height]), best.yaw)
+
+    def _pick(self, grasp: Grasp) -> Iterator[Array]:
+        top = extent(self._shapes(self._goal.thing), UP)[1]
+        above = np.array([*grasp.position[:2], max(top, grasp.position[2]) + ABOVE])
+        self._rested = float(self._scene.pose(self._goal.thing)[2])
+        if self._scene.hand[0][2] < above[2] - 0.02:  # up before sideways
+            yield from self._move(np.array([*self._scene.hand[0][:2], above[2]]), self._yaw, OPEN, within=0.03)
+        yield from self._move(above, grasp.yaw, OPEN, within=0.015, free=True)
+        yield from self._move(grasp.position, grasp.yaw, OPEN, within=0.008, limit=40)
+        yield from self._wait(CLOSING, grasp.position, grasp.yaw, CLOSE)
+        yield from self._move(grasp.position + 0.08 * UP, grasp.yaw, CLOSE, within=0.02, limit=25)
+        if not self._held:
+            yield from self._wait(OPENING, self._scene.hand[0], grasp.yaw, OPEN)
+
+    @property
+    def _held(self) -> bool:
+        return bool(self._scene.pose(self._goal.thing)[2] > self._rested + LIFTED)
+
+    def _deliver(self, yaw: float) -> Iterator[Array]:
+        place = self._shapes(self._place)
+        bottom, top = extent(place, UP)
+        if self._goal.relation == "in":
+            target, floor = self._scene.environment.sim.data.get_site_xpos(self._goal.place).copy(), top - 0.04
+        else:
+            target, floor = self._scene.pose(self._place)[:3], bottom + 0.015
+        for over in (top + CARRY, floor):
+            # The thing hangs in the hand with an offset, and it is the thing that is to get there.
+            down = over > floor
+            for _ in range(70 if down else 35):
+                thing, hand = self._scene.pose(self._goal.thing), self._scene.hand[0]
+                low = extent(self._shapes(self._goal.thing), UP)[0]
+                aside = target[:2] - thing[:2]
+                rise = over - low
+                if down and rise > 0.02 and np.linalg.norm(aside) > 0.05:
+                    aside = np.zeros(2)  # up before sideways
+                goal = hand + np.array([*aside, rise])
+                if np.linalg.norm(target[:2] - thing[:2]) < (0.015 if down else 0.02) and abs(rise) < 0.012:
+                    break
+                yield self._act(goal, yaw, CLOSE, free=down)
+        here = self._scene.hand[0].copy()
+        yield from self._wait(OPENING, here, yaw, OPEN)
+        yield from self._move(here + 0.12 * UP, yaw, OPEN, within=0.02, limit=30)
+
+    def _shapes(self, name: str) -> list[Shape]:
+        """Return the boxes around what an object collides with."""
+        sim = self._scene.environment.sim
+        if name not in self._geoms:
+            self._geoms[name] = _colliding(sim.model, self._scene.environment.obj_body_id[name])
+        positions, matrices = sim.data.geom_xpos, sim.data.geom_xmat
+        return [
+            Shape(positions[geom].copy(), matrices[geom].reshape(3, 3).copy(), size) for geom, size in self._geoms[name]
+        ]
+
+
+def _colliding(model: Any, root: int) -> list[tuple[int, Array]]:
+    """Return the geoms of a body and those below it that collide, and half the size of the box around each."""
+    inside = {root}
+    for body in range(root + 1, model.nbody):  # parents come before their children
+        if model.body_parentid[body] in inside:
+            inside.add(body)
+    contype, conaffinity, owner = model.geom_contype, model.geom_conaffinity, model.geom_bodyid
+    geoms = [geom for geom in range(model.ngeom) if owner[geom] in inside and (contype[geom] or conaffinity[geom])]
+    return [(geom, _half_size(model, geom)) for geom in geoms]
+
+
+def _half_size(model: Any, geom: int) -> Array:
+    """Half the size [3] of a geom's own box; MuJoCo keeps a sphere's radius, a capsule's and a cylinder's length."""
+    size, kind = np.array(model.geom_size[geom]), int(model.geom_type[geom])
+    if kind == 2:  # sphere
+        return np.full(3, size[0])
+    if kind in (3, 5):  # capsule, cylinder: radius and half the length, without a capsule's caps
+        return np.array([size[0], size[0], size[1] + (size[0] if kind == 3 else 0.0)])
+    return size
+
+
+def _rotation(quaternion: Array) -> Array:
+    """The matrix [3, 3] of a quaternion x y z w."""
+    x, y, z, w = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
