@@ -61,6 +61,6 @@ def read_things(text: str) -> list[str]:
 
 
 def owner_of(place: str, things: Iterable[str]) -> str | None:
-    """Return whose place it is, the longest name it starts with: basket_1_contain_region -> basket_1; None = nobody's."""
+    """Return the longest name a place starts with, its owner: basket_1_contain_region -> basket_1; None = nobody's."""
     owners = [name for name in things if place == name or place.startswith(f"{name}_")]
     return max(owners, key=len, default=None)

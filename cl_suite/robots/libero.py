@@ -1,4 +1,4 @@
-"""LIBERO (Liu et al. 2023, arXiv 2306.03310) as a simulator: its own environments, official initial states. Never torch.
+"""LIBERO (Liu et al. 2023, arXiv 2306.03310) as a simulator, with its official initial states. Never torch.
 
 "states" are 29 numbers, the same in every suite: hand position 3 (m), hand orientation 3 (axis times angle, rad),
 fingers 2 (m), arm joints 7 (rad), then position 3 and quaternion 4 (w first) of the thing the goal names first and of
@@ -142,7 +142,7 @@ class Libero:
         return np.ascontiguousarray(drawn[::-1].transpose(2, 0, 1))  # OpenGL's first row is the lowest
 
     def expert(self) -> Callable[[], Array]:
-        """Return our scripted expert, which picks the goal's thing up and places it. Raise DataError for other goals."""
+        """Return our scripted expert, which picks up and places. Raise DataError for goals that need anything else."""
         return PickAndPlace(self, self._goal, self._place)
 
     def close(self) -> None:
@@ -214,12 +214,12 @@ def axis_angle(quaternion: Array) -> Array:
 @contextlib.contextmanager
 def _random(seed: int) -> Iterator[None]:
     """LIBERO draws from NumPy's global generator: seed it, and leave it as it was."""
-    before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
+    before = np.random.get_state()
+    np.random.seed(seed)
     try:
         yield
     finally:
-        np.random.set_state(before)  # noqa: NPY002
+        np.random.set_state(before)
 
 
 @contextlib.contextmanager

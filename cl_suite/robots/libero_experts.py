@@ -1,4 +1,4 @@
-"""Our scripted expert for LIBERO's tasks that pick a thing up and place it: reads poses from the simulator. Never torch.
+"""Our scripted expert for LIBERO: picks a thing up and places it, from poses of the simulator. Never torch.
 
 What it shows is scripted: these are not LIBERO's official demonstrations, which people gave.
 """
@@ -12,13 +12,12 @@ import numpy as np
 
 from cl_suite.errors import DataError
 from cl_suite.robots.bddl import Goal
-from cl_suite.robots.libero_geometry import Grasp, Shape, extent, grasps, turn
+from cl_suite.robots.libero_geometry import UP, Grasp, Shape, extent, grasps, turn
 from cl_suite.robots.simulator import Array
 
 OPEN, CLOSE = -1.0, 1.0
 FULL = 0.05  # metres: a position error for which the hand moves at full speed
 FULL_TURN = 0.5  # rad: the same for turning
-UP = np.array([0.0, 0.0, 1.0])
 ABOVE = 0.10  # metres over a thing before the hand goes down
 CARRY = 0.05  # metres of air under a carried thing on its way
 LIFTED = 0.03  # metres a thing must have risen to be held
@@ -55,8 +54,8 @@ class PickAndPlace:
     def __init__(self, scene: Scene, goal: Goal, place: str | None) -> None:
         if goal.relation not in ("in", "on") or place is None or goal.place is None:
             raise DataError(
-                f"no scripted expert for a goal ({goal.relation} {goal.thing} {goal.place or ''}): only for things that "
-                "are put in or on another. Use demonstrations from files."
+                f"no scripted expert for a goal ({goal.relation} {goal.thing} {goal.place or ''}): only for a thing "
+                "that is put in or on another. Use demonstrations from files."
             )
         self.takes_noise = STILL
         self._scene, self._goal, self._place = scene, goal, place

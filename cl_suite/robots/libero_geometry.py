@@ -9,6 +9,7 @@ import numpy as np
 
 from cl_suite.robots.simulator import Array
 
+UP = np.array([0.0, 0.0, 1.0])
 STEP = np.pi / 36  # rad: the hand's direction is tried every 5 degrees
 OPENING = 0.072  # metres: what is wider is taken by its rim (the Panda opens 8 cm)
 DEPTH = 0.035  # metres from a thing's top down to where it is held, if it is tall enough
@@ -54,8 +55,7 @@ def clearance(grasp: Grasp, obstacles: Sequence[Shape]) -> float:
     """Return the distance from the open hand to the nearest obstacle, in metres; negative = inside; infinity = none."""
     if not obstacles:
         return float("inf")
-    along, up = across(grasp.yaw), np.array([0.0, 0.0, 1.0])
-    points = grasp.position + HAND @ np.stack([along, np.cross(up, along), up])
+    points = grasp.position + HAND @ np.stack([across(grasp.yaw), across(grasp.yaw + np.pi / 2), UP])
     nearest = float("inf")
     for shape in obstacles:
         outside = np.abs((points - shape.position) @ shape.rotation) - shape.size
@@ -71,17 +71,17 @@ def grasps(shapes: Sequence[Shape], obstacles: Sequence[Shape], *, yaw: float) -
     obstacles: everything else the hand may hit
     yaw:       rad, the hand's direction now: a rim is taken where it need turn least
     """
-    low, high = extent(shapes, np.array([0.0, 0.0, 1.0]))
+    low, high = extent(shapes, UP)
     height = max(high - DEPTH, low + FLOOR)
     spans = {angle: (extent(shapes, across(angle)), extent(shapes, across(angle + np.pi / 2))) for angle in _angles()}
     found: list[tuple[float, Grasp]] = []
     for angle, ((begin, end), (left, right)) in spans.items():
         middle = across(angle) * (begin + end) / 2 + across(angle + np.pi / 2) * (left + right) / 2
         if end - begin <= OPENING:
-            found.append((end - begin, Grasp(middle + [0.0, 0.0, height], angle)))
+            found.append((end - begin, Grasp(middle + height * UP, angle)))
     if not found:
         for angle, ((begin, end), (left, right)) in spans.items():
-            beside = across(angle + np.pi / 2) * (left + right) / 2 + [0.0, 0.0, max(high - RIM, low + FLOOR)]
+            beside = across(angle + np.pi / 2) * (left + right) / 2 + max(high - RIM, low + FLOOR) * UP
             for edge in (begin + WALL, end - WALL):
                 found.append((abs(turn(angle, yaw)), Grasp(across(angle) * edge + beside, angle)))
     order = [(-round(min(clearance(grasp, obstacles), ROOM) / 0.005), cost) for cost, grasp in found]

@@ -170,7 +170,7 @@ def open_package(assets: Path, renderer: str = "") -> Any:
         os.environ["LIBERO_CONFIG_PATH"] = str(folder)
     try:
         _quiet_robosuite()
-        libero = importlib.import_module("libero.libero")
+        libero: Any = importlib.import_module("libero.libero")
         libero._assets_path_cache = str(assets)  # version 0.1.4 does not read its own config's key
         return importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
     except ImportError as problem:
