@@ -219,8 +219,8 @@ def test_pictures_are_drawn_with_what_works_or_refused_in_one_line(monkeypatch):
 class Counter:
     """Solved at the steps it is told; remembers what was carried out."""
 
-    def __init__(self, solved, noisy=None):
-        self.solved, self.noisy, self.carried = solved, noisy, []
+    def __init__(self, solved, noisy, stops):
+        self.solved, self.noisy, self.stops, self.carried = solved, noisy, stops, []
 
     def reset(self, seed):
         return {"states": np.zeros(1, dtype=np.float32)}
@@ -231,6 +231,8 @@ class Counter:
 
     def expert(self):
         def act():
+            if len(self.carried) == self.stops:
+                raise StopIteration
             return np.zeros(2, dtype=np.float32)
 
         if self.noisy is not None:
@@ -243,8 +245,8 @@ class Counter:
 
 @pytest.fixture
 def show(monkeypatch):
-    def demonstrate(*, solved, after=0, noise=0.0, noisy=None):
-        counter = Counter(solved, noisy)
+    def demonstrate(*, solved, after=0, noise=0.0, noisy=None, stops=None):
+        counter = Counter(solved, noisy, stops)
         monkeypatch.setitem(sys.modules, "counting_robot", types.SimpleNamespace(make=lambda: counter))
         task = RobotTask("count", "counting_robot:make", 10, steps_after_success=after)
         _, actions, success = _Crew().demonstrate(task, 1, noise)
@@ -259,6 +261,8 @@ def test_a_demonstration_goes_on_after_success_and_must_be_solved_at_its_end(sho
     assert show(solved={4, 7}, after=3)[:2] == (7, True)
     assert show(solved={9, 10}, after=3)[:2] == (10, True)
     assert show(solved=set(), after=3)[:2] == (10, False)
+    assert show(solved={4, 6}, after=3, stops=6)[:2] == (6, True)
+    assert show(solved={4}, after=3, stops=6)[:2] == (6, False)
 
 
 def test_noise_moves_only_what_the_expert_lets_it(show):

@@ -21,7 +21,7 @@ FULL_TURN = 0.5  # rad: the same for turning
 ABOVE = 0.10  # metres over a thing before the hand goes down
 CARRY = 0.05  # metres of air under a carried thing on its way
 LIFTED = 0.03  # metres a thing must have risen to be held
-CLOSING, OPENING = 10, 8  # steps the gripper gets
+CLOSING, OPENING, RESTING = 10, 8, 5  # steps to close, to open, and before the episode ends
 ATTEMPTS = 6
 FREE = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0], dtype=np.float32)  # what noise may move on the way
 STILL = np.zeros(7, dtype=np.float32)
@@ -46,7 +46,7 @@ class Scene(Protocol):
 
 
 class PickAndPlace:
-    """Above the thing, down, close, lift, above the place, down, open, away; called before each step.
+    """Above the thing, down, close, lift, above the place, down, open, away; called before each step until it stops.
 
     takes_noise: [7], 1 for what may be carried out with noise: the hand's motion where nothing is near
     """
@@ -69,7 +69,7 @@ class PickAndPlace:
         self._steps = self._episode()
 
     def __call__(self) -> Array:
-        """Return the next action [7] in [-1, 1]."""
+        """Return the next action [7] in [-1, 1]. Raise StopIteration when all is done, solved or not."""
         return next(self._steps)
 
     @property
@@ -111,8 +111,7 @@ class PickAndPlace:
             if self._held:
                 break
         yield from self._deliver(yaw)
-        while True:
-            yield self._act(self._scene.hand[0], yaw, OPEN)
+        yield from self._wait(RESTING, self._scene.hand[0], yaw, OPEN)
 
     def _grasp(self, attempt: int) -> Grasp:
         """Choose a grasp from how things lie now: the best, then a little lower, then the next in another direction."""

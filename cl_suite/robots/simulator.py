@@ -35,8 +35,8 @@ class Simulator(Protocol):
     def expert(self) -> Callable[[], Array]:
         """Return a fresh scripted expert for the episode: called before each step, it gives its action [A].
 
-        It may have an attribute `takes_noise`: which entries of its latest action may be carried out with noise, a
-        number or an array [A] of 0 and 1. Without it all may.
+        It raises StopIteration when it has nothing more to do. It may have an attribute `takes_noise`: which entries of
+        its latest action may be carried out with noise, a number or an array [A] of 0 and 1. Without it all may.
         """
         ...
 

@@ -52,8 +52,8 @@ class _Crew:
 
         noise: standard deviation of what is added to an action when it is carried out; the one returned is clean
 
-        It ends `task.steps_after_success` steps after the task is solved for the first time, and has succeeded if the
-        task is solved then: a thing may be at its place and yet in the hand.
+        It ends when the expert does, or `task.steps_after_success` steps after the task is solved for the first time,
+        and has succeeded if the task is solved then: a thing may be at its place and yet in the hand.
         """
         self._prepare(task, 1)
         simulator = self._simulators[0]
@@ -62,7 +62,10 @@ class _Crew:
         act = simulator.expert()
         seen, done, solved, left = [], [], False, None
         for _ in range(task.horizon):
-            action = np.clip(act(), -1.0, 1.0).astype(np.float32)
+            try:
+                action = np.clip(act(), -1.0, 1.0).astype(np.float32)
+            except StopIteration:
+                break
             seen.append(observation)
             done.append(action)
             carried = action
