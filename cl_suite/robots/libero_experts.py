@@ -12,12 +12,12 @@ import numpy as np
 
 from cl_suite.errors import DataError
 from cl_suite.robots.bddl import Goal
-from cl_suite.robots.libero_geometry import UP, Grasp, Shape, extent, grasps, turn
+from cl_suite.robots.libero_geometry import UP, Grasp, Shape, extent, grasps, highest_between, turn
 from cl_suite.robots.simulator import Array
 
 OPEN, CLOSE = -1.0, 1.0
-FULL = 0.05  # metres: a position error for which the hand moves at full speed
-FULL_TURN = 0.5  # rad: the same for turning
+FULL = 0.03  # metres: a position error for which the hand moves at full speed
+FULL_TURN = 0.3  # rad: the same for turning
 ABOVE = 0.10  # metres over a thing before the hand goes down
 CARRY = 0.05  # metres of air under a carried thing on its way
 LIFTED = 0.03  # metres a thing must have risen to be held
@@ -116,9 +116,7 @@ class PickAndPlace:
     def _grasp(self, attempt: int) -> Grasp:
         """Choose a grasp from how things lie now: the best, then a little lower, then the next in another direction."""
         shapes = self._shapes(self._goal.thing)
-        names = [name for name in self._scene.environment.obj_body_id if name != self._goal.thing]
-        obstacles = [shape for name in names for shape in self._shapes(name)]
-        found = grasps(shapes, obstacles, yaw=self._yaw)
+        found = grasps(shapes, self._obstacles, yaw=self._yaw)
         chosen, lower = divmod(attempt, 2)
         best = found[min(chosen * 7, len(found) - 1)]
         bottom = extent(shapes, UP)[0]
@@ -149,23 +147,28 @@ class PickAndPlace:
             target, floor = self._scene.environment.sim.data.get_site_xpos(self._goal.place).copy(), top - 0.04
         else:
             target, floor = self._scene.pose(self._place)[:3], bottom + 0.015
-        for over in (top + CARRY, floor):
-            # The thing hangs in the hand with an offset, and it is the thing that is to get there.
-            down = over > floor
-            for _ in range(70 if down else 35):
-                thing, hand = self._scene.pose(self._goal.thing), self._scene.hand[0]
-                low = extent(self._shapes(self._goal.thing), UP)[0]
-                aside = target[:2] - thing[:2]
-                rise = over - low
-                if down and rise > 0.02 and np.linalg.norm(aside) > 0.05:
-                    aside = np.zeros(2)  # up before sideways
-                goal = hand + np.array([*aside, rise])
-                if np.linalg.norm(target[:2] - thing[:2]) < (0.015 if down else 0.02) and abs(rise) < 0.012:
-                    break
-                yield self._act(goal, yaw, CLOSE, free=down)
+        start = self._scene.pose(self._goal.thing)[:2]
+        height = max(top, highest_between(start, target[:2], self._obstacles)) + CARRY
+        yield from self._carry(start, height, yaw, limit=40)
+        yield from self._carry(target[:2], height, yaw, limit=80, free=True)
+        yield from self._carry(target[:2], floor, yaw, limit=40)
         here = self._scene.hand[0].copy()
         yield from self._wait(OPENING, here, yaw, OPEN)
         yield from self._move(here + 0.12 * UP, yaw, OPEN, within=0.02, limit=30)
+
+    def _carry(self, target: Array, bottom: float, yaw: float, *, limit: int, free: bool = False) -> Iterator[Array]:
+        """Bring the thing to a place [2], its lowest point to a height: it is not quite where the hand is."""
+        for _ in range(limit):
+            aside = target - self._scene.pose(self._goal.thing)[:2]
+            rise = bottom - extent(self._shapes(self._goal.thing), UP)[0]
+            if np.linalg.norm(aside) < 0.015 and abs(rise) < 0.015:
+                return
+            yield self._act(self._scene.hand[0] + np.array([*aside, rise]), yaw, CLOSE, free=free)
+
+    @property
+    def _obstacles(self) -> list[Shape]:
+        names = [name for name in self._scene.environment.obj_body_id if name != self._goal.thing]
+        return [shape for name in names for shape in self._shapes(name)]
 
     def _shapes(self, name: str) -> list[Shape]:
         """Return the boxes around what an object collides with."""

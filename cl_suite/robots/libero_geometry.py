@@ -17,6 +17,7 @@ FLOOR = 0.012  # metres from a thing's bottom up to where it is held, at least
 RIM = 0.012  # metres from a rim's top down to where it is held
 WALL = 0.006  # metres from the widest point inwards to where a rim is held
 ROOM = 0.01  # metres to the next thing: more makes no grasp better
+BESIDE = 0.08  # metres to the side of its way that a carried thing may reach
 # The open hand, in metres from where it holds: along the direction in which it closes, across it, upwards.
 HAND = np.array(
     [(s * 0.048, 0.0, z) for s in (-1, 1) for z in (0.0, 0.025)]
@@ -86,6 +87,18 @@ def grasps(shapes: Sequence[Shape], obstacles: Sequence[Shape], *, yaw: float) -
                 found.append((abs(turn(angle, yaw)), Grasp(across(angle) * edge + beside, angle)))
     order = [(-round(min(clearance(grasp, obstacles), ROOM) / 0.005), cost) for cost, grasp in found]
     return [found[index][1] for index in sorted(range(len(found)), key=order.__getitem__)]
+
+
+def highest_between(start: Array, end: Array, shapes: Sequence[Shape]) -> float:
+    """Return the top, in metres, of what is within 8 cm of a straight way from [2] to [2]; -infinity = nothing is."""
+    way = start + np.linspace(0.0, 1.0, 16)[:, None] * (end - start)
+    highest = -float("inf")
+    for shape in shapes:
+        reach = np.abs(shape.rotation) @ shape.size
+        apart = np.maximum(np.abs(way - shape.position[:2]) - reach[:2], 0.0)
+        if np.linalg.norm(apart, axis=1).min() < BESIDE:
+            highest = max(highest, float(shape.position[2] + reach[2]))
+    return highest
 
 
 def _angles() -> list[float]:
