@@ -78,12 +78,10 @@ class PickAndPlace:
         return float(np.arctan2(along[1], along[0]))
 
     def _act(self, target: Array, yaw: float, gripper: float, *, free: bool = False) -> Array:
-        position, quaternion = self._scene.hand
+        position = self._scene.hand[0]
         self.takes_noise = FREE if free else STILL
         action = np.zeros(7, dtype=np.float32)
         action[:3] = np.clip((target - position) / FULL, -1.0, 1.0)
-        tilt = np.cross(_rotation(quaternion)[:, 2], -UP)  # the hand is to point down
-        action[3:5] = np.clip(tilt[:2] / FULL_TURN, -1.0, 1.0)
         action[5] = np.clip(turn(yaw, self._yaw) / FULL_TURN, -1.0, 1.0)
         action[6] = gripper
         return action
