@@ -371,7 +371,7 @@ def test_states_are_those_of_the_demonstrations():
 @marked
 def test_the_expert_puts_the_soup_into_the_basket_and_lets_go():
     facts = libero_facts(Path(DATA))
-    task = facts.task("libero_object", SOUP, steps_after_success=30)
+    task = facts.task("libero_object", SOUP)
     crew = _Crew()
     try:
         observations, actions, success = crew.demonstrate(task, RANDOM, 0.1)

@@ -37,6 +37,8 @@ HORIZON = 600
 OFFICIAL = 50  # fixed initial states of each task: seeds 0 ... 49
 RANDOM = 100_000  # seeds from here on stand for random initial states, which evaluation never sees
 SETTLE = 5  # steps of zeros before an episode, as LIBERO's evaluation has them
+AFTER = 30  # steps a demonstration goes on once the task is solved: to let go and to move away
+EXPERT = "1"  # raise it when the scripted expert shows something else: demonstrations are kept under it
 SIZE = 128  # pixels, height and width
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}
 PROPRIOCEPTION = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "robot0_joint_pos")
@@ -153,7 +155,7 @@ class Libero:
 class LiberoFacts(NamedTuple):
     """What a stream needs to know without building a simulator.
 
-    versions: of what decides the physics, the assets among them
+    versions: of what decides the physics, the assets among them, and of the scripted expert
     assets:   their folder
     """
 
@@ -171,7 +173,7 @@ class LiberoFacts(NamedTuple):
         *,
         horizon: int = HORIZON,
         cameras: Sequence[str] = (),
-        steps_after_success: int = 0,
+        steps_after_success: int = AFTER,
     ) -> RobotTask:
         """Return what any process can build the simulator of a task from.
 
@@ -199,7 +201,7 @@ def libero_facts(root: Path) -> LiberoFacts:
     """
     versions = installed_versions()
     assets = find_assets(root)
-    return LiberoFacts({**versions, "libero_assets": assets_digest(assets)}, assets)
+    return LiberoFacts({**versions, "libero_assets": assets_digest(assets), "libero_expert": EXPERT}, assets)
 
 
 def axis_angle(quaternion: Array) -> Array:
