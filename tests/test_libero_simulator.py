@@ -24,6 +24,7 @@ from cl_suite.robots.libero_package import (
     read_initial_states,
     write_config,
 )
+from cl_suite.robots.pool import Worker
 from cl_suite.robots.simulator import RobotTask
 from cl_suite.robots.worker import _Crew
 
@@ -388,11 +389,13 @@ def test_pictures_are_upright():
         choose_renderer()
     except DataError as problem:
         pytest.skip(str(problem))
-    facts = libero_facts(Path(DATA))
-    simulator = facts.task("libero_object", SOUP, cameras=("agentview", "eye_in_hand")).simulator()
+    worker = Worker()  # this process has LIBERO without pictures
     try:
-        seen = simulator.reset(0)
+        worker.ask(
+            "begin", libero_facts(Path(DATA)).task("libero_object", SOUP, cameras=("agentview", "eye_in_hand")), [0]
+        )
+        seen = worker.answer()
     finally:
-        simulator.close()
-    assert seen["agentview"].shape == seen["eye_in_hand"].shape == (3, 128, 128)
+        worker.stop()
+    assert seen["agentview"].shape == seen["eye_in_hand"].shape == (1, 3, 128, 128)
     assert seen["agentview"].dtype == np.uint8 and seen["eye_in_hand"].std() > 5

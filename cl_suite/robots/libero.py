@@ -49,11 +49,13 @@ class Libero:
 
     assets:   the folder with LIBERO's models
     cameras:  "agentview", "eye_in_hand"; none = states only, which needs no graphics
-    renderer: value of MUJOCO_GL for the cameras; "" = as it is set
+    renderer: value of MUJOCO_GL for the cameras, where it is not set
     """
 
-    def __init__(self, suite: str, task: str, *, assets: str, cameras: Sequence[str] = (), renderer: str = "") -> None:
-        control_env = open_package(Path(assets), renderer if cameras else "")
+    def __init__(
+        self, suite: str, task: str, *, assets: str, cameras: Sequence[str] = (), renderer: str = "egl"
+    ) -> None:
+        control_env = open_package(Path(assets), renderer if cameras else "disable")
         file = task_file("bddl", suite, task)
         text = file.read_text(encoding="utf-8")
         self._goal: Goal = read_goals(text, source=str(file))[0]

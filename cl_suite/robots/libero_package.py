@@ -150,16 +150,17 @@ def write_config(package: Path, assets: Path, folder: Path) -> Path:
     return folder
 
 
-def open_package(assets: Path, renderer: str = "") -> Any:
+def open_package(assets: Path, renderer: str) -> Any:
     """Import LIBERO in this process with its assets at `assets`; return its class ControlEnv.
 
-    renderer: value of MUJOCO_GL for pictures, if it is not set; "" = no pictures
+    renderer: value of MUJOCO_GL if it is not set; "disable" = no pictures, and no graphics are needed
 
-    Raise DataError where a package is missing.
+    Raise DataError where a package is missing, or was opened without pictures before and is now to draw.
     """
     package = package_folder()
-    if renderer:
-        os.environ.setdefault("MUJOCO_GL", renderer)
+    opened = sys.modules.get("robosuite.utils.binding_utils")
+    if renderer != "disable" and opened is not None and not hasattr(opened, "GLContext"):
+        raise DataError("this process opened LIBERO without pictures and cannot draw any. Start another one.")
     if "libero.libero" not in sys.modules:
         key = hashlib.sha256(f"{package} {assets}".encode()).hexdigest()[:16]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cl-suite" / f"libero-{key}"
@@ -168,6 +169,9 @@ def open_package(assets: Path, renderer: str = "") -> Any:
         except OSError:  # a home one may not write
             folder = write_config(package, assets, Path(tempfile.mkdtemp(prefix="cl-suite-libero-")))
         os.environ["LIBERO_CONFIG_PATH"] = str(folder)
+    unset = "MUJOCO_GL" not in os.environ
+    if unset:
+        os.environ["MUJOCO_GL"] = renderer
     try:
         _quiet_robosuite()
         libero: Any = importlib.import_module("libero.libero")
@@ -175,6 +179,9 @@ def open_package(assets: Path, renderer: str = "") -> Any:
         return importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
     except ImportError as problem:
         raise DataError(f"LIBERO's simulator cannot be imported ({problem}). {INSTALL}") from problem
+    finally:
+        if unset and renderer == "disable":  # read once, at the import: processes started from here may draw
+            del os.environ["MUJOCO_GL"]
 
 
 def _quiet_robosuite() -> None:
@@ -190,6 +197,7 @@ def _quiet_robosuite() -> None:
     macros: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(macros)
     macros.CONSOLE_LOGGING_LEVEL, macros.FILE_LOGGING_LEVEL = "ERROR", None
+    macros.MUJOCO_GPU_RENDERING = False  # MUJOCO_GL says what draws
     sys.modules["robosuite.macros"] = macros
 
 
