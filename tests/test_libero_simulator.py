@@ -15,7 +15,17 @@ from cl_suite import DataError, libero_facts
 from cl_suite.robots.bddl import Goal, owner_of, read_things
 from cl_suite.robots.libero import RANDOM, STATES, Libero, axis_angle
 from cl_suite.robots.libero_experts import PickAndPlace
-from cl_suite.robots.libero_geometry import OPENING, Grasp, Shape, across, clearance, extent, grasps, turn
+from cl_suite.robots.libero_geometry import (
+    OPENING,
+    Grasp,
+    Shape,
+    across,
+    clearance,
+    extent,
+    grasps,
+    highest_between,
+    turn,
+)
 from cl_suite.robots.libero_package import (
     INSTALL,
     assets_digest,
@@ -109,6 +119,17 @@ def test_distances_to_obstacles_are_those_of_the_open_hand():
     assert clearance(hand, [box((0.148, 0.0, 0.0), (0.05, 1.0, 0.001))]) == pytest.approx(0.05)  # a finger
     assert clearance(hand, [box((0.0, 0.0, 0.3), (1.0, 1.0, 0.1))]) == pytest.approx(0.1)  # the hand's back
     assert clearance(hand, [box((0.048, 0.0, 0.0), (0.01, 0.01, 0.005))]) == pytest.approx(-0.005)
+
+
+def test_only_what_is_near_the_way_is_carried_over():
+    start, end = np.zeros(2), np.array([0.4, 0.0])
+    assert highest_between(start, end, []) == -np.inf
+    wall = box((0.2, 0.1, 0.05), (0.01, 0.03, 0.05))
+    far = box((0.2, 0.2, 0.3), (0.01, 0.03, 0.05))
+    assert highest_between(start, end, [wall, far]) == pytest.approx(0.1)
+    turned = box((0.2, 0.2, 0.3), (0.01, 0.15, 0.05), np.pi / 6)  # its corner reaches the way
+    assert highest_between(start, end, [wall, turned]) == pytest.approx(0.35)
+    assert highest_between(start, end, [box((-0.2, 0.0, 0.3), (0.05, 0.05, 0.05))]) == -np.inf  # behind the start
 
 
 def test_a_gripper_never_turns_more_than_a_quarter():
