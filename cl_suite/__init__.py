@@ -31,6 +31,7 @@ _HOME = {
     "robots.demonstrations": ["demonstrations"],
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
+    "robots.libero": ["libero_facts"],
     "robots.metaworld": ["metaworld_facts"],
     "robots.point_mass": ["point_mass_task"],
     "robots.pool": ["RobotPool", "robot_pool"],
@@ -185,6 +186,7 @@ if TYPE_CHECKING:
     from cl_suite.robots.demonstrations import demonstrations
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions
+    from cl_suite.robots.libero import libero_facts
     from cl_suite.robots.metaworld import metaworld_facts
     from cl_suite.robots.point_mass import point_mass_task
     from cl_suite.robots.pool import RobotPool, robot_pool

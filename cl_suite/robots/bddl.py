@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cl_suite.errors import DataError
@@ -42,3 +43,24 @@ def read_goals(text: str, *, source: str) -> list[Goal]:
     if not goals:
         raise DataError(f"{source} has no goal with a predicate such as (In object place). Fetch it again.")
     return goals
+
+
+def read_things(text: str) -> list[str]:
+    """Return the names of a problem's fixtures and objects, e.g. ["floor", "alphabet_soup_1", "basket_1"]."""
+    words, names = [word.lower() for word in WORDS.findall(text)], list[str]()
+    for section in (":fixtures", ":objects"):
+        if section not in words:
+            continue
+        rest = words[words.index(section) + 1 :]
+        listed = rest[: rest.index(")")] if ")" in rest else rest
+        while listed:  # name name ... - kind
+            end = listed.index("-") if "-" in listed else len(listed)
+            names += listed[:end]
+            listed = listed[end + 2 :]
+    return names
+
+
+def owner_of(place: str, things: Iterable[str]) -> str | None:
+    """Return the longest name a place starts with, its owner: basket_1_contain_region -> basket_1; None = nobody's."""
+    owners = [name for name in things if place == name or place.startswith(f"{name}_")]
+    return max(owners, key=len, default=None)

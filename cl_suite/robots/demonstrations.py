@@ -72,6 +72,7 @@ def demonstrations(
         "factory": task.factory,
         "options": task.options,
         "horizon": task.horizon,
+        **({"steps_after_success": task.steps_after_success} if task.steps_after_success else {}),
         "count": count,
         "noise": noise,
         **made_by,

@@ -33,7 +33,11 @@ class Simulator(Protocol):
         ...
 
     def expert(self) -> Callable[[], Array]:
-        """Return a fresh scripted expert for the episode: called before each step, it gives its action [A]."""
+        """Return a fresh scripted expert for the episode: called before each step, it gives its action [A].
+
+        It raises StopIteration when it has nothing more to do. It may have an attribute `takes_noise`: which entries of
+        its latest action may be carried out with noise, a number or an array [A] of 0 and 1. Without it all may.
+        """
         ...
 
     def close(self) -> None:
@@ -47,15 +51,20 @@ class RobotTask:
 
     factory: "module:function" called with the options; it returns a Simulator
     horizon: steps after which an episode has failed
+    options: what the task is; a demonstration is kept under them
+    local:   more options, which say where this machine has something (folders) and decide nothing
+    steps_after_success: how long a demonstration goes on once the task is solved; it must be solved at its end
     """
 
     name: str
     factory: str
     horizon: int
     options: dict[str, Any] = field(default_factory=dict)
+    local: dict[str, Any] = field(default_factory=dict)
+    steps_after_success: int = 0
 
     def simulator(self) -> Simulator:
         """Build one, in this process."""
         module, _, function = self.factory.partition(":")
-        made: Simulator = getattr(importlib.import_module(module), function)(**self.options)
+        made: Simulator = getattr(importlib.import_module(module), function)(**self.options, **self.local)
         return made

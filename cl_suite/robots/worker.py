@@ -52,20 +52,33 @@ class _Crew:
         """Let the expert act; return observations [T, ...], its actions [T, A], and whether it succeeded.
 
         noise: standard deviation of what is added to an action when it is carried out; the one returned is clean
+
+        It ends when the expert does, or `task.steps_after_success` steps after the task is solved for the first time,
+        and has succeeded if the task is solved then: a thing may be at its place and yet in the hand.
         """
         self._prepare(task, 1)
         simulator = self._simulators[0]
         generator = np.random.default_rng([seed, 1])
         observation = simulator.reset(seed)
         act = simulator.expert()
-        seen, done, solved = [], [], False
+        seen, done, solved, left = [], [], False, None
         for _ in range(task.horizon):
-            action = np.clip(act(), -1.0, 1.0).astype(np.float32)
+            try:
+                action = np.clip(act(), -1.0, 1.0).astype(np.float32)
+            except StopIteration:
+                break
             seen.append(observation)
             done.append(action)
-            carried = action + noise * generator.standard_normal(action.shape).astype(np.float32) if noise else action
+            carried = action
+            if noise:
+                drawn = noise * generator.standard_normal(action.shape).astype(np.float32)
+                carried = action + drawn * np.asarray(getattr(act, "takes_noise", 1), dtype=np.float32)
             observation, solved = simulator.step(np.clip(carried, -1.0, 1.0))
-            if solved:
+            if left is None and solved:
+                left = task.steps_after_success
+            elif left is not None:
+                left -= 1
+            if left == 0:
                 break
         return stack_observations(seen), np.stack(done), solved
 
