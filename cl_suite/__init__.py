@@ -31,6 +31,8 @@ _HOME = {
     "robots.demonstrations": ["demonstrations"],
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
+    "robots.libero_files": ["LiberoFile", "open_libero_file"],
+    "robots.libero_suites": ["LIBERO_SUITES", "libero_instruction", "libero_tasks"],
     "robots.metaworld": ["metaworld_facts"],
     "robots.pool": ["RobotPool"],
     "robots.rollouts": ["SuccessRate"],
@@ -182,6 +184,8 @@ if TYPE_CHECKING:
     from cl_suite.robots.demonstrations import demonstrations
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions
+    from cl_suite.robots.libero_files import LiberoFile, open_libero_file
+    from cl_suite.robots.libero_suites import LIBERO_SUITES, libero_instruction, libero_tasks
     from cl_suite.robots.metaworld import metaworld_facts
     from cl_suite.robots.pool import RobotPool
     from cl_suite.robots.rollouts import SuccessRate

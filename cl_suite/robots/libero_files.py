@@ -21,12 +21,12 @@ from cl_suite.errors import DataError, UsageError, nearest
 from cl_suite.robots.demonstrations import Demonstrations
 from cl_suite.robots.libero_arrays import ACTION_SIZE, SEEN, Array, Demo, attribute, entry, opened, wrong
 from cl_suite.robots.libero_poses import SceneModel, goal_objects, object_poses
+from cl_suite.robots.libero_suites import libero_instruction
 
 SUFFIX = "_demo.hdf5"
 STATE_SIZE = 29  # what the robot senses of itself, 15, the pose of what the goal moves, and that of where it goes
 CAMERAS = {"agentview": "agentview_rgb", "eye_in_hand": "eye_in_hand_rgb"}  # our name: theirs in obs
 UPSIDE_DOWN = {"opengl": True, "opencv": False}  # by the file's macros_image_convention
-SCENE = re.compile(r"^[A-Z_]+_SCENE\d+_")  # before the names of tasks of LIBERO-90 and LIBERO-10
 JOINTS = [f"robot0_joint{number}" for number in range(1, 8)]
 
 
@@ -110,16 +110,19 @@ class LiberoFile:
     def _start(self, count: int, cameras: Sequence[str], drop_first: int, observation_shift: int) -> int:
         """Return the first step of each demonstration that is read, after checking what is asked for."""
         if not 0 <= count <= len(self.demos):
-            raise UsageError(f"{self.path} has {len(self.demos)} demonstrations, not {count}. Use 0 for all of them.")
+            raise UsageError(
+                f"stream.demonstrations={count}, but {self.path} has {len(self.demos)}. Use 0 for all of them."
+            )
         if observation_shift not in (0, 1):
-            raise UsageError(f"observation_shift={observation_shift} is not known. Use 1 (official files) or 0.")
+            raise UsageError(f"stream.observation_shift={observation_shift} is not known. Use 1 (official files) or 0.")
         for name in cameras:
             if name not in CAMERAS:
-                raise UsageError(f"there is no camera {name}. {nearest(name, CAMERAS)}")
+                raise UsageError(f"stream.cameras names {name}, which is none. {nearest(name, CAMERAS)}")
             if name not in self.cameras:
                 had = " and ".join(self.cameras) or "none"
                 raise DataError(
-                    f"{self.path}: not every demonstration has obs/{CAMERAS[name]}. Cameras it has: {had}. Ask for those."
+                    f"{self.path}: not every demonstration has obs/{CAMERAS[name]}. It has of cameras: {had}. "
+                    "Ask for no other in stream.cameras."
                 )
         if cameras and self.convention not in UPSIDE_DOWN:
             told = self.convention or "absent"
@@ -128,8 +131,8 @@ class LiberoFile:
         steps, name = min(zip(self.lengths[: count or None], self.demos, strict=False))
         if drop_first < 0 or steps <= start:
             raise UsageError(
-                f"{self.path}, {name}: with drop_first={drop_first} and observation_shift={observation_shift} nothing "
-                f"is left of its {steps} steps. Use a smaller drop_first, 0 or more."
+                f"{self.path}, {name}: stream.drop_first={drop_first} and stream.observation_shift="
+                f"{observation_shift} leave nothing of {steps} steps. Use a smaller stream.drop_first, 0 or more."
             )
         return start
 
@@ -140,7 +143,7 @@ class LiberoFile:
             when = "before" if observation_shift else "after"
             raise DataError(
                 f"{self.path}: obs/joint_states were stored {when} each action, as states show. "
-                f"Use observation_shift={1 - observation_shift}."
+                f"Use stream.observation_shift={1 - observation_shift}."
             )
 
 
@@ -169,7 +172,7 @@ def open_libero_file(path: Path) -> LiberoFile:
             cameras.append({camera: data[name].get(f"obs/{key}") for camera, key in CAMERAS.items()})
         return LiberoFile(
             path,
-            instruction_of(path),
+            libero_instruction(path.name.removesuffix(SUFFIX)),
             goal_objects(str(attribute(data, "bddl_file_content", str(path))), source=str(path)),
             demos,
             tuple(lengths),
@@ -180,11 +183,6 @@ def open_libero_file(path: Path) -> LiberoFile:
             },
             str(data.attrs.get("macros_image_convention", "")),
         )
-
-
-def instruction_of(path: Path) -> str:
-    """Return what a file's name tells the robot: without scene and suffix, with spaces for underscores."""
-    return SCENE.sub("", path.name.removesuffix(SUFFIX)).replace("_", " ")
 
 
 def _distances(states: Array, joints: Array, scene: SceneModel) -> Array:

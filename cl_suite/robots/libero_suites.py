@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cl_suite.errors import UsageError
+
+SCENE = re.compile(r"^[A-Z_]+_SCENE\d+_")  # before the names of tasks of LIBERO-90 and LIBERO-10
 
 # As hf-libero 0.1.4 numbers them.
 LIBERO_SUITES: dict[str, tuple[str, ...]] = {
@@ -199,3 +202,8 @@ def libero_tasks(suite: str, *, order: int = 0, numbers: Sequence[int] = ()) -> 
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"stream.tasks={list(numbers)} names a task twice. Name each once.")
     return tuple(tasks[number] for number in numbers or (LIBERO_TASK_ORDERS[order] if order else range(len(tasks))))
+
+
+def libero_instruction(task: str) -> str:
+    """Return what a robot is told in a task, which LIBERO takes from the task's name: without scene, with spaces."""
+    return SCENE.sub("", task).replace("_", " ")
