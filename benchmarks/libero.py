@@ -31,7 +31,7 @@ from cl_suite import (
 
 ACTIONS = ("move x", "move y", "move z", "turn x", "turn y", "turn z", "gripper")
 # Metres over the reach of the arm, from the floor or from a table; radians; joints from where LIBERO's robot starts.
-PLACE = ((0.0, 0.0, 0.6), (2.0, 2.0, 2.0))
+PLACE = ((0.0, 0.0, 0.6), (3.0, 3.0, 3.0))
 TURN = ((0.0,) * 3, (0.5,) * 3)
 FINGERS = ((0.0, 0.0), (25.0, 25.0))
 JOINTS = ((0.0, -0.16, 0.0, -2.44, 0.0, 2.23, 0.79), (1.0,) * 7)
@@ -64,7 +64,7 @@ class _Offline(Stream):
         language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
         head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
         history: int = 1  # latest moments the policy is shown
-        tolerance: float = 0.1  # by which each of the seven numbers of an action may differ; actions are in [-1, 1]
+        tolerance: float = 0.2  # by which each of the seven numbers of an action, in [-1, 1], may differ
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Read the files. Raise DataError where they are absent or wrong, and without h5py."""
