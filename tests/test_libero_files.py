@@ -128,6 +128,22 @@ def test_a_shift_that_states_contradict_is_refused(after, tmp_path):
     assert file.read(observation_shift=int(after)).facts["observation_shift"] == after
 
 
+@pytest.mark.parametrize(("drift", "refused"), [(0.005, True), (0.03, False)])
+def test_a_shift_is_refused_only_where_states_are_clear(drift, refused, path):
+    def moved(data):
+        for demo in data.values():
+            demo["obs/joint_states"][...] = demo["obs/joint_states"][()] + drift  # a replay that left the recording
+
+    change(path, moved)
+    file = open_libero_file(path)
+    assert len(file.read(observation_shift=1).actions) == 12
+    if refused:
+        with pytest.raises(DataError, match="as states show"):
+            file.read(observation_shift=0)
+    else:
+        assert len(file.read(observation_shift=0).actions) == 15
+
+
 def test_pictures_are_turned_upright_and_read_only_when_asked_for(path):
     file = open_libero_file(path)
     assert file.cameras == {"agentview": SIZE, "eye_in_hand": SIZE} and set(file.read().observations) == {"states"}
