@@ -32,6 +32,8 @@ _HOME = {
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
     "robots.libero": ["libero_facts"],
+    "robots.libero_files": ["LiberoFile", "open_libero_file"],
+    "robots.libero_suites": ["LIBERO_SUITES", "libero_instruction", "libero_tasks"],
     "robots.metaworld": ["metaworld_facts"],
     "robots.point_mass": ["point_mass_task"],
     "robots.pool": ["RobotPool", "robot_pool"],
@@ -187,6 +189,8 @@ if TYPE_CHECKING:
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions
     from cl_suite.robots.libero import libero_facts
+    from cl_suite.robots.libero_files import LiberoFile, open_libero_file
+    from cl_suite.robots.libero_suites import LIBERO_SUITES, libero_instruction, libero_tasks
     from cl_suite.robots.metaworld import metaworld_facts
     from cl_suite.robots.point_mass import point_mass_task
     from cl_suite.robots.pool import RobotPool, robot_pool

@@ -207,7 +207,7 @@ def _list(arguments: list[str]) -> int:
     for what, entries in found.items():
         print(f"{what}:")
         for entry in entries:
-            print(f"  {entry['name']:20}{entry['summary']}")
+            print(f"  {entry['name']:23} {entry['summary']}")
     return 0
 
 
