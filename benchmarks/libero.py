@@ -1,7 +1,8 @@
 """LIBERO's suites learned one task after another from demonstrations (Liu et al. 2023, arXiv 2306.03310).
 
 Streams named ..._offline need the files of demonstrations alone. Their score is how well the actions of demonstrations
-that were held out are foretold. That is never a success rate, and neither can be told from the other.
+that were held out are foretold. That is never a success rate, and neither can be told from the other. Those named after
+a suite need LIBERO's simulator too, and their score is success.
 """
 
 import dataclasses
@@ -20,13 +21,17 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    SuccessRate,
     UsageError,
+    demonstrations,
     embed_instructions,
     imitation_objective,
     imitation_task,
+    libero_facts,
     libero_instruction,
     libero_tasks,
     open_libero_file,
+    robot_pool,
 )
 
 ACTIONS = ("move x", "move y", "move z", "turn x", "turn y", "turn z", "gripper")
@@ -37,6 +42,41 @@ FINGERS = ((0.0, 0.0), (25.0, 25.0))
 JOINTS = ((0.0, -0.16, 0.0, -2.44, 0.0, 2.23, 0.79), (1.0,) * 7)
 POSE = tuple(PLACE[k] + ((0.0,) * 4, (1.0,) * 4)[k] for k in (0, 1))
 SCALING = PrepareStates(*(PLACE[k] + TURN[k] + FINGERS[k] + JOINTS[k] + POSE[k] + POSE[k] for k in (0, 1)))
+
+
+def _check(config: Any, lowest: Mapping[str, int]) -> None:
+    for name, low in lowest.items():
+        if getattr(config, name) < low:
+            raise UsageError(f"stream.{name}={getattr(config, name)} is too small. Use {low} or more.")
+
+
+def _files(suite: str, config: Any, root: DataRoot) -> dict[str, LiberoFile]:
+    """Return {task: its file, looked at}. Raise DataError, with where to get them, if one is absent or wrong."""
+    folder = root.path / config.folder / suite
+    names = libero_tasks(suite, order=config.task_order_index, numbers=config.tasks)
+    paths = {name: folder / f"{name}_demo.hdf5" for name in names}
+    absent = [path for path in paths.values() if not path.is_file()]
+    if absent:
+        raise DataError(f"{_absent(suite, absent, folder)} or use --stream split_digits, which needs no files.")
+    files = {name: open_libero_file(path) for name, path in paths.items()}
+    sizes = {camera: {file.cameras.get(camera) for file in files.values()} for camera in config.cameras}
+    for camera, found in sizes.items():
+        if len(found) > 1:
+            raise DataError(
+                f"{folder}: the pictures of {camera} differ from file to file: {found}. Choose tasks alike."
+            )
+    return files
+
+
+def _absent(suite: str, absent: list[Path], folder: Path) -> str:
+    tasks = LIBERO_SUITES[suite]
+    numbers = [str(k) for k, name in enumerate(tasks) if (folder / f"{name}_demo.hdf5").is_file()]
+    there = f" Tasks with a file: stream.tasks=[{','.join(numbers)}]." if numbers else ""
+    return (
+        f"{suite}: {absent[0].name} is not in {folder} ({len(absent)} files are absent; --data-root or "
+        f"CL_SUITE_DATA sets the data root), and there is no automatic download.{there} "
+        "Get them from https://libero-project.github.io (datasets, CC BY 4.0) and put them there,"
+    )
 
 
 class _Offline(Stream):
@@ -69,13 +109,11 @@ class _Offline(Stream):
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Read the files. Raise DataError where they are absent or wrong, and without h5py."""
         c = self.config
-        for name, low in (("demonstrations", 0), ("held_out", 1), ("drop_first", 0), ("history", 1)):
-            if getattr(c, name) < low:
-                raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use {low} or more.")
+        _check(c, {"demonstrations": 0, "held_out": 1, "drop_first": 0, "history": 1})
         if not 0 < c.tolerance < 1:
             raise UsageError(f"stream.tolerance={c.tolerance} is not a tolerance. Use a number between 0 and 1.")
         objective = dataclasses.replace(imitation_objective(c.head), tolerance=c.tolerance)
-        files = self.files(root)
+        files = _files(self.suite, c, root)
         vectors = embed_instructions([file.instruction for file in files.values()], c.language)
         tasks, checksums = [], {}
         for (name, file), vector in zip(files.items(), vectors, strict=True):
@@ -105,33 +143,6 @@ class _Offline(Stream):
             tuple(tasks), SCALING, labels="shared", checksums=checksums, objective=objective, one_head=True
         )
 
-    def files(self, root: DataRoot) -> dict[str, LiberoFile]:
-        """Return {task: its file, looked at}. Raise DataError, with where to get them, if one is absent or wrong."""
-        folder = root.path / self.config.folder / self.suite
-        names = libero_tasks(self.suite, order=self.config.task_order_index, numbers=self.config.tasks)
-        paths = {name: folder / f"{name}_demo.hdf5" for name in names}
-        absent = [path for path in paths.values() if not path.is_file()]
-        if absent:
-            raise DataError(f"{self._absent(absent, folder)} or use --stream split_digits, which needs no files.")
-        files = {name: open_libero_file(path) for name, path in paths.items()}
-        sizes = {camera: {file.cameras.get(camera) for file in files.values()} for camera in self.config.cameras}
-        for camera, found in sizes.items():
-            if len(found) > 1:
-                raise DataError(
-                    f"{folder}: the pictures of {camera} differ from file to file: {found}. Choose tasks alike."
-                )
-        return files
-
-    def _absent(self, absent: list[Path], folder: Path) -> str:
-        tasks = LIBERO_SUITES[self.suite]
-        numbers = [str(k) for k, name in enumerate(tasks) if (folder / f"{name}_demo.hdf5").is_file()]
-        there = f" Tasks with a file: stream.tasks=[{','.join(numbers)}]." if numbers else ""
-        return (
-            f"{self.suite}: {absent[0].name} is not in {folder} ({len(absent)} files are absent; --data-root or "
-            f"CL_SUITE_DATA sets the data root), and there is no automatic download.{there} "
-            "Get them from https://libero-project.github.io (datasets, CC BY 4.0) and put them there,"
-        )
-
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Read and check every file that is asked for; nothing is downloaded."""
         return self.load(root, Seeds(0, 0, 0)).checksums
@@ -141,6 +152,118 @@ class _Offline(Stream):
         told = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
         score = "share of held-out actions within the tolerance; not a success rate"
         return super().card() | {"instructions": told, "score": score}
+
+
+class _Simulated(Stream):
+    """Rollouts in LIBERO's own environments; demonstrations from files, or by our scripted expert."""
+
+    suite: ClassVar[str]
+
+    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
+    source = "Liu et al. 2023, LIBERO, arXiv 2306.03310; https://libero-project.github.io"
+    licence = "MIT (tasks, models), CC BY 4.0 (official demonstrations)"
+
+    @dataclass
+    class Config:
+        """Which tasks, who shows them, what the policy is shown, and how success is measured."""
+
+        task_order_index: int = 0  # a published order of the ten tasks, 0 to 20 (LIBERO-90: 0)
+        tasks: list[int] = field(default_factory=list)  # numbers in the suite, 0 and up, in this order; empty = all
+        shown_by: str = "script"  # script: our expert, not the official human demonstrations; files: HDF5 files
+        demonstrations: int = 20  # of each task, all learned from (files: the first so many)
+        noise: float = 0.1  # script: deviation of the noise on every second one's hand motion in free space
+        folder: str = "libero"  # files: below the data root; in it <suite>/<task>_demo.hdf5
+        observation_shift: int = 1  # files: 1: observations were stored after the action (official), 0: before it
+        cameras: list[str] = field(default_factory=list)  # agentview, eye_in_hand; empty = states alone, no graphics
+        language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
+        head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
+        history: int = 1  # latest moments the policy is shown
+        episodes: int = 20  # rollouts of each task in every evaluation, from official initial states 0, 1, ... (50 are)
+        horizon: int = 600  # steps after which an episode has failed (LIBERO: 600)
+
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Make or read the demonstrations. Raise DataError where packages, assets or files are absent or wrong."""
+        c = self.config
+        _check(c, {"demonstrations": 1, "history": 1, "episodes": 1, "horizon": 1})
+        if c.episodes > 50:
+            raise UsageError(f"stream.episodes={c.episodes}: each task has 50 initial states. Use 50 or less.")
+        if not 0 <= c.noise < float("inf"):
+            raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
+        if c.shown_by not in ("script", "files"):
+            raise UsageError(f"stream.shown_by={c.shown_by} is not known. Use script or files.")
+        objective, pool, facts = imitation_objective(c.head), robot_pool(), libero_facts(root.path)
+        names = libero_tasks(self.suite, order=c.task_order_index, numbers=c.tasks)
+        files = _files(self.suite, c, root) if c.shown_by == "files" else {}
+        vectors = embed_instructions([libero_instruction(name) for name in names], c.language)
+        tasks, checksums = [], {}
+        for name, vector in zip(names, vectors, strict=True):
+            robot = facts.task(self.suite, name, horizon=c.horizon, cameras=c.cameras)
+            if name in files:
+                shown = files[name].read(
+                    count=c.demonstrations, cameras=c.cameras, observation_shift=c.observation_shift
+                )
+                checksums[f"{c.folder}/{self.suite}/{files[name].path.name}"] = files[name].checksum
+            else:
+                shown = demonstrations(
+                    robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
+                )
+                checksums[f"robots/{name} (scripted)"] = shown.checksum
+            tasks.append(
+                imitation_task(
+                    name,
+                    shown.observations,
+                    shown.actions,
+                    shown.lengths,
+                    held_out=0,
+                    instruction=vector,
+                    outputs=objective.outputs(ACTIONS),
+                    history=c.history,
+                    measure=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
+                )
+            )
+        return StreamData(
+            tuple(tasks), SCALING, labels="shared", checksums=checksums, objective=objective, one_head=True
+        )
+
+    def fetch(self, root: DataRoot) -> Mapping[str, str]:
+        """Make the demonstrations ahead of time, or check their files."""
+        return self.load(root, Seeds(0, 0, 0)).checksums
+
+    def card(self) -> dict[str, Any]:
+        """Return the public facts, what the robot is told in each task, and who showed it."""
+        told = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
+        who = {"script": "scripted, not the official human demonstrations", "files": f"files in {self.config.folder}"}
+        return super().card() | {"instructions": told, "demonstrations": who.get(self.config.shown_by, "")}
+
+
+class LiberoSpatial(_Simulated):
+    """LIBERO-Spatial: the same bowl in ten places, success in the simulator (extra `libero`, then its simulator)."""
+
+    suite = "libero_spatial"
+
+
+class LiberoObject(_Simulated):
+    """LIBERO-Object: ten things into a basket, success in the simulator (extra `libero`, then its simulator)."""
+
+    suite = "libero_object"
+
+
+class LiberoGoal(_Simulated):
+    """LIBERO-Goal: ten goals in one scene, success in the simulator (extra `libero`, then its simulator)."""
+
+    suite = "libero_goal"
+
+
+class Libero10(_Simulated):
+    """LIBERO-10 (LONG): ten long tasks, success in the simulator (extra `libero`, then its simulator)."""
+
+    suite = "libero_10"
+
+
+class Libero90(_Simulated):
+    """LIBERO-90: 90 short tasks, success in the simulator (extra `libero`, then its simulator)."""
+
+    suite = "libero_90"
 
 
 class LiberoSpatialOffline(_Offline):

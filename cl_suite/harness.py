@@ -202,8 +202,8 @@ class Harness:
         return self.meter.state_dict()
 
     def test_samples(self) -> list[int]:
-        """Return the number of test samples of each task."""
-        return [len(task.test) for task in self.presentation.tasks]
+        """Return the number of test samples, or episodes, of each task."""
+        return [task.count for task in self.presentation.tasks]
 
     def _learn(self, experience: Any) -> None:
         evaluated = self.meter.eval_seconds

@@ -48,7 +48,15 @@ def restrict(logits: Tensor, visible: Tensor) -> Tensor:
 
 
 class Measure(Protocol):
-    """A task's own way to be scored, in place of counting right answers on its test samples."""
+    """A task's own way to be scored, in place of counting right answers on its test samples.
+
+    count: trials behind a score, e.g. episodes
+    """
+
+    @property
+    def count(self) -> int:
+        """How many there are in every evaluation."""
+        ...
 
     def score(self, act: Callable[[Mapping[str, Any]], Any]) -> Score:
         """Return the score of `act`: observations {name: [B, ...]} -> actions [B, A], NumPy arrays both."""

@@ -39,6 +39,11 @@ class Task:
     answer_within_task: bool  # task-incremental: the argmax is restricted to `classes`
     measure: Measure | None = None  # scores it in place of the test samples
 
+    @property
+    def count(self) -> int:
+        """What a score is a mean of: test samples, or the trials of its measure."""
+        return len(self.test) if self.measure is None else self.measure.count
+
     def score(self, predictor: Callable[[Inputs], Tensor], seen: frozenset[int]) -> Score:
         """Score `predictor` (inputs -> logits [B, C]) in one pass over the test samples.
 

@@ -106,7 +106,7 @@ class StreamData:
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
         """Shape of one prepared sample; of token ids at their longest, though a batch of shorter texts is cut."""
-        raw, _ = self.tasks[0].test.take(torch.zeros(1, dtype=torch.long))
+        raw, _ = self.tasks[0].train.take(torch.zeros(1, dtype=torch.long))
         sample = self.prepare(raw) if self.vocabulary is None else raw
         if isinstance(sample, Tensor):
             return tuple(sample.shape[1:])

@@ -42,6 +42,11 @@ class SuccessRate:
     pool: RobotPool
     history: int = 1
 
+    @property
+    def count(self) -> int:
+        """Episodes of an evaluation."""
+        return len(self.seeds)
+
     def score(self, policy: Policy) -> Score:
         """Roll out and count. A simulator that is lost is started anew, once; then RunError: never a failed episode."""
         solved: list[bool] = []
