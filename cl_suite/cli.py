@@ -113,7 +113,9 @@ def _run_parser() -> argparse.ArgumentParser:
         choices=("preferences", "open_set", "learning"),
         help="also ask for trade-offs between tasks, show samples of no task, or score tasks while they are learned",
     )
-    parser.add_argument("--diagnostics", choices=("modules",), help="also measure how each module of the network moves")
+    parser.add_argument(
+        "--diagnostics", choices=("modules", "video"), help="also measure how each module moves, or film robots"
+    )
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     parser.add_argument("--json", action="store_true", help="print the records as JSON and nothing else")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -161,7 +161,7 @@ class Harness:
         def score(number: int) -> float | None:
             task = self.presentation.tasks[number]
             try:
-                return task.score(self._predictor(task), seen).value
+                return task.score(self.predictor_of(task), seen).value
             except UnseenTask:
                 return None
 
@@ -228,14 +228,15 @@ class Harness:
                 score = None
                 if self.presentation.answerable(task, n_experiences):
                     try:
-                        score = task.score(self._predictor(task), seen)
+                        score = task.score(self.predictor_of(task), seen)
                     except UnseenTask:
                         score = None
                 scores.append(None if score is None else score.value)
                 task_aware.append(None if score is None else score.task_aware)
         return scores, task_aware
 
-    def _predictor(self, task: Task) -> Predictor:
+    def predictor_of(self, task: Task) -> Predictor:
+        """Return the strategy's predictor for a task; its id is given where the scenario tells it."""
         tells = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
         return self.strategy.predictor(task.index if tells else None)
 

@@ -51,7 +51,7 @@ class Task:
         Raise UnseenTask if the predictor does.
         """
         if self.measure is not None:
-            return self.measure.score(self._policy(predictor))
+            return self.measure.score(self.policy(predictor))
         own = self._visible(self.classes)
         allowed = own if self.answer_within_task else self._visible(seen)
         device = self.test.targets.device
@@ -71,7 +71,7 @@ class Task:
         rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
 
-    def _policy(self, predictor: Callable[[Inputs], Tensor]) -> Callable[[Mapping[str, Any]], Any]:
+    def policy(self, predictor: Callable[[Inputs], Tensor]) -> Callable[[Mapping[str, Any]], Any]:
         """Return what acts on observations as a simulator gives them, through the task's transform."""
         assert isinstance(self.objective, BehaviourCloning)
         actions, device, transform = self.objective.actions, self.test.targets.device, self.test.transform

@@ -18,6 +18,7 @@ from cl_suite.diagnose import MODULES, ModuleReport
 from cl_suite.display import RunDisplay, console_for
 from cl_suite.errors import CLSuiteError, PluginError, RunError, UsageError
 from cl_suite.evaluation import Evaluation
+from cl_suite.films import VIDEO, check_films, film_tasks
 from cl_suite.harness import Harness
 from cl_suite.learning_points import LearningPoints
 from cl_suite.loading import Loaded, load_stream
@@ -87,6 +88,8 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         card=loaded.card,
         schedule=each.composed.run.schedule,
     )
+    if VIDEO in each.request.diagnostics:
+        check_films(presentation)
     # The first optimiser of a process makes torch load its compiler, for seconds that are not the strategy's.
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     strategy, expected = _constructed(each, presentation)
@@ -255,7 +258,7 @@ def _record(
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
         model_selection=_selection(each, harness) if error is None else "none",
-        diagnostics=_diagnostics(harness, loaded.made) if error is None else {},
+        diagnostics=_diagnostics(each, harness, loaded.made) if error is None else {},
         provenance=provenance(
             each.request.command,
             torch_version=torch.__version__,
@@ -282,13 +285,15 @@ def _found(harness: Harness) -> dict[str, float | None]:
     }
 
 
-def _diagnostics(harness: Harness, made: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _diagnostics(each: Plan, harness: Harness, made: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the strategy's own facts, its state in parts, what the samples were made into, and --diagnostics."""
     facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics(), **made}
     if harness.results.detection:
         figures = detection_figures(harness.presentation.visits, harness.results.seen)
         facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}
     facts |= {name: more.record() for name, more in harness.evaluations.items()}
+    if VIDEO in each.request.diagnostics:
+        facts[VIDEO] = film_tasks(harness, each.record_path)
     if harness.report is not None:
         told = harness.report.record([task.name for task in harness.presentation.tasks])
         facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}

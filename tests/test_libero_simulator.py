@@ -29,12 +29,12 @@ from cl_suite.robots.libero_geometry import (
 from cl_suite.robots.libero_package import (
     INSTALL,
     assets_digest,
-    choose_renderer,
     find_assets,
     read_initial_states,
     write_config,
 )
 from cl_suite.robots.pool import Worker
+from cl_suite.robots.rendering import choose_renderer
 from cl_suite.robots.simulator import RobotTask
 from cl_suite.robots.worker import _Crew
 

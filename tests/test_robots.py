@@ -196,6 +196,31 @@ def test_going_on_with_the_best_point_is_labelled_as_a_look_at_the_test(tmp_path
         assert record.R[number][number] == max(score for score in points if score is not None)
 
 
+def test_an_episode_of_each_task_is_filmed_beside_the_record(tmp_path):
+    from PIL import Image
+
+    record = run(tmp_path, "--strategy", "er", "--diagnostics", "video", *SHORT)
+    films = record.diagnostics["video"]
+    assert films == {"go right": "seed_0_task_0.gif", "go up": "seed_0_task_1.gif"}
+    (folder,) = {path.parent for path in tmp_path.rglob("seed_0.json")}
+    with Image.open(folder / films["go right"]) as film:
+        assert film.n_frames >= 2 and film.size == (96, 96)
+        first = np.asarray(film.convert("L"))
+        film.seek(film.n_frames - 1)
+        last = np.asarray(film.convert("L"))
+
+    def column(picture):
+        return np.argwhere(picture < 60)[:, 1].mean()  # of the black point
+
+    assert column(last) > column(first) + 15  # it went to the right
+
+
+def test_what_is_no_robot_cannot_be_filmed(tmp_path, capsys):
+    command = ["--strategy", "er", "--stream", "split_digits", "--results", str(tmp_path), "--diagnostics", "video"]
+    assert status_of(command) == 2
+    assert "--diagnostics video films robots, and split_digits has none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

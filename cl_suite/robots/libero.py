@@ -21,7 +21,6 @@ from cl_suite.robots.bddl import Goal, owner_of, read_goals, read_things
 from cl_suite.robots.libero_experts import PickAndPlace
 from cl_suite.robots.libero_package import (
     assets_digest,
-    choose_renderer,
     find_assets,
     installed_versions,
     open_package,
@@ -29,6 +28,7 @@ from cl_suite.robots.libero_package import (
     task_file,
     task_names,
 )
+from cl_suite.robots.rendering import choose_renderer
 from cl_suite.robots.simulator import Array, Observation, RobotTask
 
 STATES = 29
@@ -49,13 +49,14 @@ class Libero:
 
     assets:   the folder with LIBERO's models
     cameras:  "agentview", "eye_in_hand"; none = states only, which needs no graphics
-    renderer: value of MUJOCO_GL for the cameras, where it is not set
+    renderer: value of MUJOCO_GL, where it is not set; None = cameras take EGL, and without cameras nothing is drawn
     """
 
     def __init__(
-        self, suite: str, task: str, *, assets: str, cameras: Sequence[str] = (), renderer: str = "egl"
+        self, suite: str, task: str, *, assets: str, cameras: Sequence[str] = (), renderer: str | None = None
     ) -> None:
-        control_env = open_package(Path(assets), renderer if cameras else "disable")
+        draws = bool(cameras) or renderer is not None
+        control_env = open_package(Path(assets), (renderer or "egl") if draws else "disable")
         file = task_file("bddl", suite, task)
         text = file.read_text(encoding="utf-8")
         self._goal: Goal = read_goals(text, source=str(file))[0]
@@ -67,7 +68,7 @@ class Libero:
                 self._environment: Any = control_env(
                     bddl_file_name=str(file),
                     use_camera_obs=False,
-                    has_offscreen_renderer=bool(cameras),
+                    has_offscreen_renderer=draws,
                     ignore_done=True,
                     hard_reset=False,
                 )
@@ -128,7 +129,8 @@ class Libero:
         position, quaternion, fingers, joints = (self._seen[name] for name in PROPRIOCEPTION)
         poses = [self.pose(name) if name else np.zeros(7) for name in (self._goal.thing, self._place)]
         states = np.concatenate([position, axis_angle(quaternion), fingers, joints, *poses]).astype(np.float32)
-        return {"states": states} | {name: self._picture(name) for name in self._cameras}
+        seen = {name: self.picture(name).transpose(2, 0, 1) for name in self._cameras}
+        return {"states": states} | {name: np.ascontiguousarray(value) for name, value in seen.items()}
 
     def pose(self, name: str) -> Array:
         """Return position and quaternion (w first) of an object, [7]; zeros for a name that has no body."""
@@ -141,9 +143,10 @@ class Libero:
             return np.array(sim.data.qpos[start : start + 7])
         return np.concatenate([sim.data.body_xpos[body], sim.data.body_xquat[body]])
 
-    def _picture(self, name: str) -> Array:
+    def picture(self, name: str = "agentview") -> Array:
+        """Return what a camera sees, upright, [h, w, 3] uint8."""
         drawn = self.environment.sim.render(camera_name=CAMERAS[name], width=SIZE, height=SIZE)
-        return np.ascontiguousarray(drawn[::-1].transpose(2, 0, 1))  # OpenGL's first row is the lowest
+        return np.ascontiguousarray(drawn[::-1])  # OpenGL's first row is the lowest
 
     def expert(self) -> Callable[[], Array]:
         """Return our scripted expert, which picks up and places. Raise DataError for goals that need anything else."""

@@ -9,11 +9,10 @@ import importlib.metadata
 import importlib.util
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ INSTALL = (
 )
 PLACES = ("libero/assets", "libero_assets_small/assets")  # where assets are looked for, below the data root
 ASSETS_ADDRESS = "the folder libero/libero/assets of https://github.com/Lifelong-Robot-Learning/LIBERO"
-RENDERERS = ("egl", "osmesa")  # without a screen, in the order they are tried
 MARK = "scenes"  # a folder every set of assets has
 # What a file of initial states may name, and nothing else: a list of arrays, as pickled by numpy 1 or 2.
 ALLOWED = {
@@ -199,31 +197,3 @@ def _quiet_robosuite() -> None:
     macros.CONSOLE_LOGGING_LEVEL, macros.FILE_LOGGING_LEVEL = "ERROR", None
     macros.MUJOCO_GPU_RENDERING = False  # MUJOCO_GL says what draws
     sys.modules["robosuite.macros"] = macros
-
-
-def choose_renderer(works: Callable[[str], bool] | None = None) -> str:
-    """Return what pictures are drawn with: MUJOCO_GL if it is set, else the first of EGL and OSMesa that works.
-
-    works: whether a renderer can draw here; None = try it in a process of its own
-
-    Raise DataError, naming what to install, where none does.
-    """
-    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
-    tried = (chosen,) if chosen else RENDERERS
-    for renderer in tried:
-        if (works or _draws)(renderer):
-            return renderer
-    raise DataError(
-        f"pictures cannot be drawn here: {' and '.join(tried)} failed. Install a driver for EGL (Debian: libegl1 with "
-        "libegl-mesa0 or the graphics card's own) or OSMesa (libosmesa6), or leave the cameras out."
-    )
-
-
-def _draws(renderer: str) -> bool:
-    code = "import mujoco; c = mujoco.GLContext(8, 8); c.make_current(); c.free()"
-    environment = {**os.environ, "MUJOCO_GL": renderer}
-    try:
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0

@@ -6,6 +6,7 @@ before, and the goal 3. Actions are 4: hand motion and gripper, in [-1, 1].
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from cl_suite.robots.simulator import Array, Observation, RobotTask
 OBSERVATION = 39
 ACTIONS = ("move x", "move y", "move z", "gripper")
 HORIZON = 500
+PICTURE, CAMERA = (240, 320), "corner"  # height and width in pixels; one of Meta-World's cameras
 # Written by us: Meta-World ships none.
 INSTRUCTIONS = {
     "hammer": "pick up the hammer and drive the nail into the box",
@@ -37,13 +39,16 @@ INSTRUCTIONS = {
 class MetaWorld:
     """One environment of Meta-World with a goal one can see; a seed stands for one initial state."""
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: str, renderer: str | None = None) -> None:
+        if renderer is not None:
+            os.environ.setdefault("MUJOCO_GL", renderer)  # read when MuJoCo is imported
         envs, policies = _package()
         self._expert = policies[f"{task}-v3"]
         self._environment: Any = envs[f"{task}-v3-goal-observable"](seed=0)
         self._environment._freeze_rand_vec = False  # or every reset is the first one
         self._environment.seeded_rand_vec = True
         self._observation = np.zeros(OBSERVATION)
+        self._drawing: Any = None
 
     def reset(self, seed: int) -> Observation:
         """Return the first observation of initial state `seed`."""
@@ -71,8 +76,19 @@ class MetaWorld:
 
         return act
 
+    def picture(self) -> Array:
+        """Return what a camera at the corner of the table sees, [240, 320, 3] uint8."""
+        import mujoco
+
+        if self._drawing is None:
+            self._drawing = mujoco.Renderer(self._environment.model, *PICTURE)
+        self._drawing.update_scene(self._environment.data, camera=CAMERA)
+        return np.ascontiguousarray(self._drawing.render())
+
     def close(self) -> None:
         """Free MuJoCo's memory."""
+        if self._drawing is not None:
+            self._drawing.close()
         self._environment.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from cl_suite.errors import RunError
 
 START = 120.0  # seconds for a process to begin
-WAIT = 120.0  # seconds for one answer: some steps, a reset, or a demonstration
+WAIT = 300.0  # seconds for one answer: some steps, a reset, or a demonstration
 LOST = "the process ended"
 
 

@@ -76,7 +76,13 @@ class SuccessRate:
         for worker, seeds in parts:
             worker.ask("begin", self.task, seeds)
         shares = [
-            _Share(worker, seeds, self._first(worker.answer()), list(range(len(seeds))), [False] * len(seeds))
+            _Share(
+                worker,
+                seeds,
+                first_moments(worker.answer(), self.history),
+                list(range(len(seeds))),
+                [False] * len(seeds),
+            )
             for worker, seeds in parts
         ]
         for _ in range(self.task.horizon):
@@ -90,17 +96,22 @@ class SuccessRate:
                 start += len(share.alive)
             for share in going:
                 observations, solved = share.worker.answer()
-                for name, latest in observations.items():
-                    past = share.seen[name][share.alive, 1:]
-                    share.seen[name][share.alive] = np.concatenate([past, latest[:, None]], axis=1)
+                for name, moments in next_moments(share.seen, observations, share.alive).items():
+                    share.seen[name][share.alive] = moments
                 for lane, done in zip(share.alive, solved, strict=True):
                     share.solved[lane] = done
                 share.alive = [lane for lane in share.alive if not share.solved[lane]]
         return [done for share in shares for done in share.solved]
 
-    def _first(self, observations: Observation) -> Observation:
-        """[L, ...] -> [L, H, ...], all the same moment."""
-        return {name: np.repeat(value[:, None], self.history, axis=1) for name, value in observations.items()}
+
+def first_moments(observations: Observation, history: int) -> Observation:
+    """[L, ...] -> [L, H, ...], all the same moment."""
+    return {name: np.repeat(value[:, None], history, axis=1) for name, value in observations.items()}
+
+
+def next_moments(seen: Observation, latest: Observation, lanes: Sequence[int]) -> Observation:
+    """Return the moments [len(lanes), H, ...] of some lanes of `seen` [L, H, ...] with `latest` as the newest."""
+    return {name: np.concatenate([seen[name][lanes, 1:], value[:, None]], axis=1) for name, value in latest.items()}
 
 
 def _joined(parts: Sequence[Observation]) -> Observation:

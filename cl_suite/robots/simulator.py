@@ -40,6 +40,10 @@ class Simulator(Protocol):
         """
         ...
 
+    def picture(self) -> Array:
+        """Return what it looks like now, upright, [h, w, 3] uint8; for a simulator that was given a renderer."""
+        ...
+
     def close(self) -> None:
         """Free what the environment holds."""
         ...
@@ -53,6 +57,7 @@ class RobotTask:
     horizon: steps after which an episode has failed
     options: what the task is; a demonstration is kept under them
     local:   more options, which say where this machine has something (folders) and decide nothing
+    graphics: whether pictures need MuJoCo's renderer; then `renderer` is among the local options when it is filmed
     steps_after_success: how long a demonstration goes on once the task is solved; it must be solved at its end
     """
 
@@ -62,6 +67,7 @@ class RobotTask:
     options: dict[str, Any] = field(default_factory=dict)
     local: dict[str, Any] = field(default_factory=dict)
     steps_after_success: int = 0
+    graphics: bool = True
 
     def simulator(self) -> Simulator:
         """Build one, in this process."""

@@ -16,7 +16,17 @@ def serve(connection: Any) -> None:
     """Say that it has begun; answer requests (name, ...) with ("done", value) or ("failed", one line) until "stop"."""
     os.environ["OMP_NUM_THREADS"] = "1"
     crew = _Crew()
-    answers: dict[str, Callable[..., Any]] = {"begin": crew.begin, "step": crew.step, "demonstrate": crew.demonstrate}
+    answers: dict[str, Callable[..., Any]] = {
+        "begin": crew.begin,
+        "step": crew.step,
+        "picture": crew.picture,
+        "demonstrate": crew.demonstrate,
+    }
+        "begin": crew.begin,
+        "step": crew.step,
+        "demonstrate": crew.demonstrate,
+        "picture": crew.picture,
+    }
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         connection.send(("done", "begun"))
         while True:
@@ -47,6 +57,10 @@ class _Crew:
         """Step the simulators `lanes` by `actions` [len(lanes), A]; return their observations, and who is done."""
         results = [self._simulators[lane].step(action) for lane, action in zip(lanes, actions, strict=True)]
         return stack_observations([seen for seen, _ in results]), [solved for _, solved in results]
+
+    def picture(self, lane: int) -> Array:
+        """Return what a simulator looks like now, [h, w, 3] uint8."""
+        return self._simulators[lane].picture()
 
     def demonstrate(self, task: RobotTask, seed: int, noise: float) -> tuple[Observation, Array, bool]:
         """Let the expert act; return observations [T, ...], its actions [T, A], and whether it succeeded.

@@ -1,0 +1,75 @@
+"""One episode of a policy as an animated picture: `--diagnostics video`."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cl_suite.errors import RunError
+from cl_suite.robots.pool import RobotPool, SimulatorLost
+from cl_suite.robots.rendering import choose_renderer
+from cl_suite.robots.rollouts import Policy, SuccessRate, first_moments, next_moments
+from cl_suite.robots.simulator import Array
+
+EVERY = 4  # steps from one picture to the next
+MILLISECONDS = 60  # that a picture is shown
+
+
+def film_episode(measure: SuccessRate, policy: Policy) -> list[Array]:
+    """Roll out the first episode of an evaluation; return every fourth moment and the last, [h, w, 3] uint8 each.
+
+    A process of its own draws, because a simulator that was opened without graphics has none.
+    Raise DataError where pictures cannot be drawn, RunError where the simulator fails.
+    """
+    task = measure.task
+    renderer = choose_renderer() if task.graphics else None
+    task = dataclasses.replace(task, local={**task.local, "renderer": renderer})
+    pool, pictures, lane = RobotPool(1), list[Array](), [0]
+    try:
+        with _drawn_with(renderer):
+            (worker,) = pool.workers
+        worker.ask("begin", task, measure.seeds[:1])
+        seen = first_moments(worker.answer(), measure.history)
+        for step in range(task.horizon):
+            if step % EVERY == 0:
+                worker.ask("picture", 0)
+                pictures.append(worker.answer())
+            worker.ask("step", lane, policy(seen))
+            latest, solved = worker.answer()
+            seen = next_moments(seen, latest, lane)
+            if solved[0]:
+                break
+        worker.ask("picture", 0)
+        return [*pictures, worker.answer()]
+    except SimulatorLost as problem:
+        raise RunError(f"{task.name} could not be filmed: {problem}. Leave --diagnostics video out.") from problem
+    finally:
+        pool.close()
+
+
+@contextmanager
+def _drawn_with(renderer: str | None) -> Iterator[None]:
+    """Processes that begin here know what to draw with."""
+    before = os.environ.get("MUJOCO_GL")
+    if renderer is not None:
+        os.environ["MUJOCO_GL"] = renderer
+    try:
+        yield
+    finally:
+        if renderer is not None and before is None:
+            del os.environ["MUJOCO_GL"]
+
+
+def animated(pictures: list[Array]) -> bytes:
+    """Return pictures [h, w, 3] uint8 as a GIF that begins anew at its end."""
+    from PIL import Image
+
+    frames = [Image.fromarray(picture) for picture in pictures]
+    content = io.BytesIO()
+    frames[0].save(
+        content, "GIF", save_all=True, append_images=frames[1:], duration=[MILLISECONDS] * len(frames), loop=0
+    )
+    return content.getvalue()
