@@ -22,11 +22,6 @@ def serve(connection: Any) -> None:
         "picture": crew.picture,
         "demonstrate": crew.demonstrate,
     }
-        "begin": crew.begin,
-        "step": crew.step,
-        "demonstrate": crew.demonstrate,
-        "picture": crew.picture,
-    }
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         connection.send(("done", "begun"))
         while True:
