@@ -83,7 +83,7 @@ class MetaWorld:
         if self._drawing is None:
             self._drawing = mujoco.Renderer(self._environment.model, *PICTURE)
         self._drawing.update_scene(self._environment.data, camera=CAMERA)
-        return np.ascontiguousarray(self._drawing.render())
+        return np.ascontiguousarray(self._drawing.render()[::-1, ::-1])  # this camera hangs upside down
 
     def close(self) -> None:
         """Free MuJoCo's memory."""
