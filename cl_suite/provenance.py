@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def provenance(
     data_checksums: file -> "algorithm:hex", as verified
     started:        with a time zone; kept as ISO 8601 in UTC. finished = None: now
     """
-    commit, dirty = git_state(Path(__file__).resolve().parent.parent)
+    commit, dirty = code_state()
     return {
         "cl_suite": __version__,
         "torch": torch_version,
@@ -46,6 +47,12 @@ def provenance(
         "started": _utc(started),
         "finished": _utc(finished or datetime.now(UTC)),
     }
+
+
+@cache
+def code_state() -> tuple[str | None, bool | None]:
+    """Return `git_state` of this checkout as it was when first asked: a run asks before it begins."""
+    return git_state(Path(__file__).resolve().parent.parent)
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:

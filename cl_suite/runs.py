@@ -28,6 +28,7 @@ from cl_suite.open_set import OpenSetEvaluation
 from cl_suite.planning import Plan
 from cl_suite.preferences.evaluation import PreferenceEvaluation
 from cl_suite.presentation import Presentation
+from cl_suite.provenance import code_state
 from cl_suite.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.strategy import Strategy
 from cl_suite.text_encoders import check_encoder
@@ -72,6 +73,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     An interruption leaves the checkpoint behind, and the same request goes on from it.
     """
     console = console or console_for(quiet=True)
+    code_state()  # as it is now: a checkout may move on while a run lasts
     started = datetime.now(UTC)
     threads = set_threads(each.request.threads)
     stream = each.stream.cls(each.composed.run.stream)
