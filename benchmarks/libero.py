@@ -29,6 +29,7 @@ from cl_suite import (
     imitation_task,
     libero_facts,
     libero_instruction,
+    libero_shown_by_script,
     libero_tasks,
     open_libero_file,
     robot_pool,
@@ -101,7 +102,8 @@ class _Offline(Stream):
         drop_first: int = 0  # steps left out at the start of each; official files lack the first five already
         observation_shift: int = 1  # 1: observations were stored after the action (official files), 0: before it
         cameras: list[str] = field(default_factory=list)  # agentview, eye_in_hand; empty = states alone
-        language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
+        language: str = "onehot"  # the instruction as a vector: onehot, hashed (a bag of words), encoder
+        encoder: str | None = None  # language=encoder: a frozen sentence encoder, by its folder or name on the hub
         head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
         history: int = 1  # latest moments the policy is shown
         tolerance: float = 0.2  # by which each of the seven numbers of an action, in [-1, 1], may differ
@@ -114,7 +116,8 @@ class _Offline(Stream):
             raise UsageError(f"stream.tolerance={c.tolerance} is not a tolerance. Use a number between 0 and 1.")
         objective = dataclasses.replace(imitation_objective(c.head), tolerance=c.tolerance)
         files = _files(self.suite, c, root)
-        vectors = embed_instructions([file.instruction for file in files.values()], c.language)
+        told = [file.instruction for file in files.values()]
+        vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
         tasks, checksums = [], {}
         for (name, file), vector in zip(files.items(), vectors, strict=True):
             count = c.demonstrations or len(file.demos)
@@ -175,7 +178,8 @@ class _Simulated(Stream):
         folder: str = "libero"  # files: below the data root; in it <suite>/<task>_demo.hdf5
         observation_shift: int = 1  # files: 1: observations were stored after the action (official), 0: before it
         cameras: list[str] = field(default_factory=list)  # agentview, eye_in_hand; empty = states alone, no graphics
-        language: str = "onehot"  # the instruction as a vector: onehot or hashed (a bag of words)
+        language: str = "onehot"  # the instruction as a vector: onehot, hashed (a bag of words), encoder
+        encoder: str | None = None  # language=encoder: a frozen sentence encoder, by its folder or name on the hub
         head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
         history: int = 1  # latest moments the policy is shown
         episodes: int = 20  # rollouts of each task in every evaluation, from official initial states 0, 1, ... (50 are)
@@ -194,8 +198,11 @@ class _Simulated(Stream):
         objective, pool, facts = imitation_objective(c.head), robot_pool(), libero_facts(root.path)
         names = libero_tasks(self.suite, order=c.task_order_index, numbers=c.tasks)
         files = _files(self.suite, c, root) if c.shown_by == "files" else {}
-        vectors = embed_instructions([libero_instruction(name) for name in names], c.language)
-        tasks, checksums = [], {}
+        if not files:
+            self._check_script(names)
+        told = [libero_instruction(name) for name in names]
+        vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
+        tasks, checksums, made = [], {}, dict[str, Any]()
         for name, vector in zip(names, vectors, strict=True):
             robot = facts.task(self.suite, name, horizon=c.horizon, cameras=c.cameras)
             if name in files:
@@ -207,7 +214,7 @@ class _Simulated(Stream):
                 shown = demonstrations(
                     robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
                 )
-                checksums[f"robots/{name} (scripted)"] = shown.checksum
+                checksums[f"robots/{name} (scripted)"], made[name] = shown.checksum, dict(shown.facts)
             tasks.append(
                 imitation_task(
                     name,
@@ -222,8 +229,25 @@ class _Simulated(Stream):
                 )
             )
         return StreamData(
-            tuple(tasks), SCALING, labels="shared", checksums=checksums, objective=objective, one_head=True
+            tuple(tasks),
+            SCALING,
+            labels="shared",
+            checksums=checksums,
+            objective=objective,
+            one_head=True,
+            facts={"versions": facts.versions, "demonstrations": made},
         )
+
+    def _check_script(self, names: tuple[str, ...]) -> None:
+        """Raise UsageError, with the tasks that are left, where our expert cannot show one."""
+        whole = LIBERO_SUITES[self.suite]
+        able = [str(k) for k, name in enumerate(whole) if libero_shown_by_script(self.suite, name)]
+        for name in names:
+            if str(whole.index(name)) not in able:
+                raise UsageError(
+                    f"{self.suite}: no script shows {name}, only tasks that put one thing in or on another: "
+                    f"stream.tasks=[{','.join(able)}]. Or use official files: stream.shown_by=files."
+                )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Make the demonstrations ahead of time, or check their files."""

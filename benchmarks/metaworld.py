@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cl_suite import (
+    METAWORLD_INSTRUCTIONS,
     DataRoot,
     PrepareStates,
     Scenario,
@@ -31,6 +32,7 @@ CW10 = (
 )
 CW3 = ("hammer", "push", "shelf-place")
 HELD_OUT = 2  # demonstrations of each task that are not learned from
+HORIZON = 500  # steps
 ACTIONS = ("move x", "move y", "move z", "gripper")
 # Hand, gripper, two objects (position, quaternion), in metres from the middle of the table over its size; twice, goal.
 PLACE = ((0.0, 0.6, 0.2), (3.0, 3.0, 4.0))
@@ -71,19 +73,23 @@ class _MetaWorld(Stream):
         for name, low in (("demonstrations", 3), ("history", 1), ("episodes", 1), ("horizon", 1)):
             if getattr(c, name) < low:
                 raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use {low} or more.")
+        if c.horizon > HORIZON:
+            raise UsageError(
+                f"stream.horizon={c.horizon}: Meta-World ends episodes at {HORIZON} steps. Use that or less."
+            )
         if not 0 <= c.noise < float("inf"):
             raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
         objective, facts, pool = imitation_objective(c.head), metaworld_facts(), robot_pool()
         names = list(dict.fromkeys(self.tasks))
         told = [facts.instructions[name] for name in names]
         vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
-        tasks, checksums = {}, {}
+        tasks, checksums, shown = {}, {}, {}
         for name, vector in zip(names, vectors, strict=True):
             robot = facts.task(name, horizon=c.horizon)
             made = demonstrations(
                 robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
             )
-            checksums[f"robots/{name}"] = made.checksum
+            checksums[f"robots/{name}"], shown[name] = made.checksum, dict(made.facts)
             tasks[name] = imitation_task(
                 name,
                 made.observations,
@@ -102,6 +108,7 @@ class _MetaWorld(Stream):
             checksums=checksums,
             objective=objective,
             one_head=True,
+            facts={"versions": facts.versions, "demonstrations": shown},
         )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
@@ -110,7 +117,7 @@ class _MetaWorld(Stream):
 
     def card(self) -> dict[str, Any]:
         """Return the public facts, and what the robot is told in each task."""
-        return super().card() | {"instructions": {name: metaworld_facts().instructions[name] for name in self.tasks}}
+        return super().card() | {"instructions": {name: METAWORLD_INSTRUCTIONS[name] for name in self.tasks}}
 
 
 class MetaWorldCW10(_MetaWorld):

@@ -31,10 +31,10 @@ _HOME = {
     "robots.demonstrations": ["demonstrations"],
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
-    "robots.libero": ["libero_facts"],
+    "robots.libero": ["libero_facts", "libero_shown_by_script"],
     "robots.libero_files": ["LiberoFile", "open_libero_file"],
     "robots.libero_suites": ["LIBERO_SUITES", "libero_instruction", "libero_tasks"],
-    "robots.metaworld": ["metaworld_facts"],
+    "robots.metaworld": ["METAWORLD_INSTRUCTIONS", "metaworld_facts"],
     "robots.point_mass": ["point_mass_task"],
     "robots.pool": ["RobotPool", "robot_pool"],
     "robots.rollouts": ["SuccessRate"],
@@ -188,10 +188,10 @@ if TYPE_CHECKING:
     from cl_suite.robots.demonstrations import demonstrations
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions
-    from cl_suite.robots.libero import libero_facts
+    from cl_suite.robots.libero import libero_facts, libero_shown_by_script
     from cl_suite.robots.libero_files import LiberoFile, open_libero_file
     from cl_suite.robots.libero_suites import LIBERO_SUITES, libero_instruction, libero_tasks
-    from cl_suite.robots.metaworld import metaworld_facts
+    from cl_suite.robots.metaworld import METAWORLD_INSTRUCTIONS, metaworld_facts
     from cl_suite.robots.point_mass import point_mass_task
     from cl_suite.robots.pool import RobotPool, robot_pool
     from cl_suite.robots.rollouts import SuccessRate

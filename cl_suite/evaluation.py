@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from cl_suite.experience import Experience
 from cl_suite.metering import Meter
-from cl_suite.metrics import Matrix
+from cl_suite.metrics import Matrix, Row
 
 
 @dataclass
@@ -24,8 +24,8 @@ class Evaluation(Protocol):
         """Before an experience: tell the strategy what it must know by then, or watch its batches."""
         ...
 
-    def observe(self, experience: int, meter: Meter) -> None:
-        """After an experience: ask. Random numbers drawn here are given back by the harness."""
+    def observe(self, experience: int, meter: Meter, scores: Row) -> None:
+        """After an experience, whose row of R is `scores`: ask. Random numbers drawn here are given back."""
         ...
 
     def metrics(self, R: Matrix) -> dict[str, float | None]:

@@ -149,7 +149,7 @@ class Harness:
     def _ask_more(self, experience: int) -> None:
         for each in self.evaluations.values():
             with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-                each.observe(experience, self.meter)
+                each.observe(experience, self.meter, self.results.R[-1])
 
     def _swap_test(self, report: ModuleReport) -> None:
         """Put modules back and score the tasks again; where rows of R are tasks."""

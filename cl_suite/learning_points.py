@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_suite.errors import UnseenTask, UsageError
+from cl_suite.errors import RunError, UnseenTask, UsageError
 from cl_suite.experience import Experience
+from cl_suite.gradient_strategy import GradientStrategy
 from cl_suite.metering import Meter
-from cl_suite.metrics import Matrix, libero_metrics
+from cl_suite.metrics import Matrix, Row, libero_metrics
 from cl_suite.presentation import Presentation
 from cl_suite.strategy import Strategy
 from cl_suite.types import Batch
@@ -37,14 +38,27 @@ class LearningSettings:
             raise UsageError("learning.* says when a task is scored, but nothing is. Add --evaluate learning.")
 
 
+def _answers_by_weights(strategy: Strategy) -> bool:
+    """Whether its network's weights are all there is to an answer, and one loop over the samples makes them."""
+    own = type(strategy)
+    return isinstance(strategy, GradientStrategy) and all(
+        getattr(own, name) is getattr(GradientStrategy, name) for name in ("learn", "train", "train_on", "predictor")
+    )
+
+
 class LearningPoints:
     """An entry for each experience: {"scores": [points]}, in [0, 1], None where the strategy had no answer.
 
-    Point p of P lies where p / (P - 1) of the planned samples of the experience have been drawn, replay not counted. A
-    strategy that trains on its own samples in other ways (GDumb's memory) is scored at the same points all the same.
+    Point p of P lies where p / (P - 1) of the planned samples of the experience have been drawn, replay not counted;
+    the last is R[k][k]. A point that a strategy does not come to (joint trains on its memory alone) is None.
     """
 
     def __init__(self, settings: LearningSettings, strategy: Strategy, presentation: Presentation) -> None:
+        if settings.keep_best and not _answers_by_weights(strategy):
+            raise UsageError(
+                f"learning.keep_best=true puts weights back, and {type(strategy).__name__} answers by more than "
+                "weights, or trains in a loop of its own. Leave it out."
+            )
         self._settings, self._strategy, self._shown = settings, strategy, presentation
         self._gpus = [torch.device(d) for d in [presentation.info.device] if d.type == "cuda"]
         self.entries: list[dict[str, Any]] = []
@@ -56,12 +70,13 @@ class LearningPoints:
         self._scores, self._best = [], {}
         last = self._settings.points - 1
         planned = experience.n_samples * experience.epochs
-        due = [-(-planned * point // last) for point in range(1, last + 1)]
+        due = [-(-planned * point // last) for point in range(1, last + 1)]  # of the last R[k][k] is the score
 
         def batch_used(_: Batch) -> None:
             while due and experience.own_drawn >= due[0]:
                 due.pop(0)
-                self._score(experience.index, meter)
+                if due or self._settings.keep_best:
+                    self._score(experience.index, meter)
                 if not due:
                     self._put_back()
 
@@ -88,10 +103,17 @@ class LearningPoints:
             network.load_state_dict(self._best)
             self._best = {}
 
-    def observe(self, experience: int, meter: Meter) -> None:
-        """After an experience: keep its scores. Points that were not reached have the score of the latest."""
-        missing = self._settings.points - len(self._scores)
-        self.entries.append({"scores": [*self._scores, *([self._scores[-1]] * missing)]})
+    def observe(self, experience: int, meter: Meter, scores: Row) -> None:
+        """After an experience: keep its points. Raise RunError if the best one was to be gone on with and was not."""
+        reached, last = self._scores[: self._settings.points - 1], scores[experience]
+        best = max((score for score in self._scores if score is not None), default=None)
+        if self._settings.keep_best and best is not None and last != best:
+            raise RunError(
+                f"learning.keep_best=true: the best point of experience {experience} scored {best}, but {last} is "
+                "left, as the strategy went on after the last of its samples. Leave learning.keep_best out."
+            )
+        missing = self._settings.points - 1 - len(reached)
+        self.entries.append({"scores": [*reached, *([None] * missing), last]})
 
     def metrics(self, R: Matrix) -> dict[str, float | None]:
         """Return LIBERO's three figures."""

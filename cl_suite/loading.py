@@ -41,6 +41,7 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
     encoded, features = as_features(read, run.features, root=root, seeds=seeds, device=device, validation=held)
     data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=held)  # what is still texts
     facts = {name: found for name, found in (("text", tokens), ("features", features)) if found}
+    facts |= {"data": dict(read.facts)} if read.facts else {}
     remarks = [tokens_in_words(tokens)] if tokens else []
     remarks += [features_in_words(features)] if features else []
     return Loaded(data, stream.card() | on_card(features), facts, remarks)

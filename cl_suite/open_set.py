@@ -16,7 +16,7 @@ from torch import Tensor
 from cl_suite.errors import RunError, UnseenTask
 from cl_suite.experience import Experience
 from cl_suite.metering import Meter
-from cl_suite.metrics import Matrix
+from cl_suite.metrics import Matrix, Row
 from cl_suite.presentation import EVALUATION_BATCH, Presentation
 from cl_suite.strategy import Strategy
 from cl_suite.stream import Samples
@@ -39,7 +39,7 @@ class OpenSetEvaluation:
     def announce(self, experience: Experience, meter: Meter) -> None:
         """Nothing has to be known before."""
 
-    def observe(self, experience: int, meter: Meter) -> None:
+    def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """Score test samples of all tasks begun so far, and those of no task."""
         shown, outside = self._shown, self._shown.outside
         assert outside is not None  # planning has refused the streams without

@@ -92,6 +92,7 @@ class StreamData:
     one_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
     vocabulary: number of token ids, padding (0) included; None where samples are not token ids
     outside:    samples that belong to no task and are never learned, whose targets mean nothing; None = there are none
+    facts:      how the data came to be where it was made, for the record: numbers, strings, lists, dictionaries
     """
 
     tasks: tuple[TaskData, ...]
@@ -102,6 +103,7 @@ class StreamData:
     one_head: bool = False
     vocabulary: int | None = None
     outside: Samples | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:

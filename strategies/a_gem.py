@@ -80,10 +80,12 @@ class AGEM(GradientStrategy):
     def finish(self, experience: Experience) -> None:
         """Put samples of this task, drawn at random, into the memory; or its first ones, with strategy.buffer=first."""
         self.projected_share.append(float(self._violated) / max(1, self._steps))
+        if self.config.buffer == "first":
+            self.buffer.end_experience(experience)
+            return
         size = self._samples_per_task(self.info)
         batches = experience.batches(epochs=1, batch_size=size, augment=False, phase="memory")
         self.buffer.add(next(iter(batches)))
-        self.buffer.end_experience(experience)
 
     def constraints(self) -> dict[str, float]:
         """Return the cosine of the gradient with that of the memory, before the projection, as the mean over steps.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cl_suite import DataError
 from cl_suite.robots.point_mass import HORIZON, PointMass
 from cl_suite.robots.simulator import RobotTask
 
@@ -42,6 +43,13 @@ class Lost(PointMass):
 
     def expert(self):
         return lambda: np.zeros(2)
+
+
+class Absent(PointMass):
+    """Lacks something that no new process would have."""
+
+    def __init__(self):
+        raise DataError("the wine rack is absent. Fetch it.")
 
 
 def troubled_task(trouble, times, *, count):

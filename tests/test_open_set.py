@@ -135,7 +135,7 @@ def test_no_answer_is_no_figure(tmp_path):
         "toy", loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
     )
     evaluation = OpenSetEvaluation(Mute(), shown)
-    evaluation.observe(0, None)
+    evaluation.observe(0, None, [])
     assert evaluation.metrics([]) == {"open_set_auroc": None, "open_set_fpr95": None}
 
 

@@ -1,18 +1,28 @@
 """Robots: demonstrations, rollouts in processes, what happens when a simulator dies, and scores while learning."""
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cl_suite import RobotPool, RunError, SuccessRate, UsageError, demonstrations, embed_instructions, point_mass_task
+from cl_suite import (
+    DataError,
+    RobotPool,
+    RunError,
+    SuccessRate,
+    UsageError,
+    demonstrations,
+    embed_instructions,
+    point_mass_task,
+)
 from cl_suite.cli import main
 from cl_suite.learning_points import LearningSettings
 from cl_suite.metrics import libero_metrics
-from cl_suite.record import load_record
+from cl_suite.record import config_hash, load_record
 from cl_suite.robots.demonstrations import SEEDS
 from cl_suite.robots.point_mass import GOALS
+from cl_suite.robots.simulator import RobotTask
 from tests.robot_doubles import lost_task, troubled_task
 
 SHORT = ("stream.n_tasks=2", "stream.episodes=4", "train.epochs=100", "model.hidden=[64,64]")
@@ -187,10 +197,11 @@ def test_a_task_is_scored_while_it_is_learned_and_that_changes_nothing(tmp_path)
     assert "libero_fwt" not in silent.metrics
 
 
-def test_going_on_with_the_best_point_is_labelled_as_a_look_at_the_test(tmp_path):
+@pytest.mark.parametrize("strategy", ["finetune", "er", "ewc"])
+def test_going_on_with_the_best_point_is_labelled_as_a_look_at_the_test(tmp_path, strategy):
     # After so many epochs at such a rate the last point is not the best of all.
     shaky = ("strategy.lr=0.05", "learning.points=9", "learning.keep_best=true", "--seeds", "0")
-    record = run(tmp_path, "--strategy", "finetune", "--evaluate", "learning", *SHORT, *shaky)
+    record = run(tmp_path, "--strategy", strategy, "--evaluate", "learning", *SHORT, *shaky)
     assert record.model_selection == "oracle"
     for number, points in enumerate(record.diagnostics["learning"]["points"]):
         assert record.R[number][number] == max(score for score in points if score is not None)
@@ -241,5 +252,41 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path, capsys, arguments, told
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_settings_without_a_question_are_equal_to_none():
-    assert json.dumps(LearningSettings().__dict__) == '{"evaluate": false, "points": 11, "keep_best": false}'
+def test_a_configuration_from_before_learning_could_be_asked_for_has_the_hash_it_had():
+    old = {"strategy": {"lr": 0.1}, "stream": {}}
+    assert config_hash({**old, "learning": LearningSettings().__dict__}) == config_hash(old)
+    asked = {"evaluate": True, "points": 11, "keep_best": False}
+    assert config_hash({**old, "learning": asked}) != config_hash(old)
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(tmp_path):
+    # The second episode that is asked for outlasts the wait, and is not needed.
+    pool = RobotPool(1, wait=1.0)
+    slow = point_mass_task("right")
+    requests = iter(pool.map([("demonstrate", slow, 1, 0.0), ("demonstrate", slow, 2, 0.0)]))
+    next(requests)
+    pool.workers[0].ask("demonstrate", slow, 3, 0.0)  # given up without an answer
+    made = demonstrations(point_mass_task("up"), count=2, noise=0.0, made_by={}, root=None, pool=pool)
+    assert bool((made.actions[:3, 1] == 1.0).all())  # up, not right
+    pool.close()
+
+
+def test_a_process_with_simulators_has_one_thread(pool):
+    pool.workers[0].ask("begin", point_mass_task("up"), [0])
+    pool.workers[0].answer()
+    threads = len(list(Path(f"/proc/{pool.workers[0].process_id}/task").iterdir()))
+    assert threads == 1
+
+
+def test_what_no_new_process_would_mend_is_said_at_once(pool):
+    absent = RobotTask("absent", "tests.robot_doubles:Absent", 10, {})
+    with pytest.raises(DataError, match="^the wine rack is absent. Fetch it.$"):
+        SuccessRate(absent, (0,), pool).score(towards("up"))
+    assert SuccessRate(point_mass_task("up"), (0,), pool).score(towards("up")).value == 1.0
+
+
+@pytest.mark.parametrize("strategy", ["exssnet", "packnet", "joint"])
+def test_weights_are_not_put_back_where_they_are_not_the_whole_answer(tmp_path, capsys, strategy):
+    command = ["--strategy", strategy, "--stream", "toy_reach", "--results", str(tmp_path), *SHORT]
+    assert status_of([*command, "--evaluate", "learning", "learning.keep_best=true"]) == 2
+    assert "answers by more than weights" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from cl_suite.checkpoint import tensor_bytes
 from cl_suite.errors import RunError
 from cl_suite.experience import Experience
 from cl_suite.metering import Meter
-from cl_suite.metrics import Matrix
+from cl_suite.metrics import Matrix, Row
 from cl_suite.preferences.measures import backward_transfer, hypervolume, per_task, weighted
 from cl_suite.preferences.protocols import PreferenceConditioned, PreferenceSampled, PreferenceTrained
 from cl_suite.preferences.settings import PreferenceSettings
@@ -45,7 +45,7 @@ class PreferenceEvaluation:
         if isinstance(self._strategy, PreferenceTrained):
             self._strategy.announce(self._wanted(experience.index))
 
-    def observe(self, experience: int, meter: Meter) -> None:
+    def observe(self, experience: int, meter: Meter, scores_now: Row) -> None:
         """After an experience: ask for each preference, score the models on every task learned so far."""
         drawn, steps, seconds = (now - then for now, then in zip(_counts(meter), self._before, strict=True))
         steps_before = meter.optimizer_steps

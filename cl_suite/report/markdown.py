@@ -33,7 +33,9 @@ OPEN_SET = (
 )
 LIBERO = (
     "LIBERO-FWT, LIBERO-NBT, LIBERO-AUC: a task's success on average while it is learned, how much of it "
-    "is lost later, and both together (Liu et al. 2023). They are not GEM's transfers."
+    "is lost later, and both together (Liu et al. 2023). They are not GEM's transfers. "
+    "The first holds the best score met so far, as the paper does; where none is selected by it (Selection: none), the "
+    "strategy did not go on with it."
 )
 PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from cl_suite.errors import RunError
-from cl_suite.robots.pool import RobotPool, SimulatorLost
+from cl_suite.robots.pool import RobotPool, SimulatorLost, environment
 from cl_suite.robots.rendering import choose_renderer
 from cl_suite.robots.rollouts import Policy, SuccessRate, first_moments, next_moments
 from cl_suite.robots.simulator import Array
@@ -29,7 +26,7 @@ def film_episode(measure: SuccessRate, policy: Policy) -> list[Array]:
     task = dataclasses.replace(task, local={**task.local, "renderer": renderer})
     pool, pictures, lane = RobotPool(1), list[Array](), [0]
     try:
-        with _drawn_with(renderer):
+        with environment({"MUJOCO_GL": renderer} if renderer else {}):
             (worker,) = pool.workers
         worker.ask("begin", task, measure.seeds[:1])
         seen = first_moments(worker.answer(), measure.history)
@@ -48,19 +45,6 @@ def film_episode(measure: SuccessRate, policy: Policy) -> list[Array]:
         raise RunError(f"{task.name} could not be filmed: {problem}. Leave --diagnostics video out.") from problem
     finally:
         pool.close()
-
-
-@contextmanager
-def _drawn_with(renderer: str | None) -> Iterator[None]:
-    """Processes that begin here know what to draw with."""
-    before = os.environ.get("MUJOCO_GL")
-    if renderer is not None:
-        os.environ["MUJOCO_GL"] = renderer
-    try:
-        yield
-    finally:
-        if renderer is not None and before is None:
-            del os.environ["MUJOCO_GL"]
 
 
 def animated(pictures: list[Array]) -> bytes:

@@ -199,6 +199,16 @@ class LiberoFacts(NamedTuple):
         return RobotTask(name, "cl_suite.robots.libero:Libero", horizon, options, local, steps_after_success)
 
 
+def libero_shown_by_script(suite: str, task: str) -> bool:
+    """Whether our expert can show a task: one predicate, and it puts a thing in or on another.
+
+    Raise DataError where the package or the task is absent.
+    """
+    file = task_file("bddl", suite, task)
+    goals = read_goals(file.read_text(encoding="utf-8"), source=str(file))
+    return len(goals) == 1 and goals[0].relation in ("in", "on") and goals[0].place is not None
+
+
 def libero_facts(root: Path) -> LiberoFacts:
     """Return versions and the place of the assets below the data root.
 

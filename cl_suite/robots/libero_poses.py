@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cl_suite.errors import DataError
-from cl_suite.robots.bddl import WORDS, read_goals
+from cl_suite.robots.bddl import owner_of, read_goals, read_things
 
 Array = NDArray[Any]
 Pose = tuple[Array, Array]  # position [3] in metres, quaternion [4] as w, x, y, z
@@ -140,26 +140,12 @@ def goal_objects(bddl: str, *, source: str) -> tuple[str, str | None]:
     Raise DataError, naming `source`, where there is no goal or the goal is of nothing that is declared.
     """
     goal = read_goals(bddl, source=source)[0]
-    declared = _declared(bddl)
+    things = read_things(bddl)
 
     def owner(name: str) -> str:
-        found = [each for each in declared if name == each or name.startswith(f"{each}_")]
-        if not found:
+        found = owner_of(name, things)
+        if found is None:
             raise DataError(f"{source}: the goal names {name}, which is of no declared object. Fetch the file again.")
-        return max(found, key=len)
+        return found
 
     return owner(goal.thing), None if goal.place is None else owner(goal.place)
-
-
-def _declared(bddl: str) -> list[str]:
-    """Return the names in (:objects ...) and (:fixtures ...): `a b - kind` declares a and b."""
-    names, inside, kind = [], False, False
-    for word in (word.lower() for word in WORDS.findall(bddl)):
-        if word in (":objects", ":fixtures"):
-            inside = True
-        elif word == ")":
-            inside = False
-        elif inside and word != "-" and not kind:
-            names.append(word)
-        kind = inside and word == "-"
-    return names

@@ -22,7 +22,7 @@ ACTIONS = ("move x", "move y", "move z", "gripper")
 HORIZON = 500
 PICTURE, CAMERA = (240, 320), "corner"  # height and width in pixels; one of Meta-World's cameras
 # Written by us: Meta-World ships none.
-INSTRUCTIONS = {
+METAWORLD_INSTRUCTIONS = {
     "hammer": "pick up the hammer and drive the nail into the box",
     "push-wall": "push the puck around the wall to the goal",
     "faucet-close": "turn the handle of the faucet to close it",
@@ -110,7 +110,7 @@ class Facts(NamedTuple):
 def metaworld_facts() -> Facts:
     """Return versions and instructions. Raise DataError where the extra is not installed."""
     _package()
-    return Facts({name: version(name) for name in ("metaworld", "mujoco")}, INSTRUCTIONS)
+    return Facts({name: version(name) for name in ("metaworld", "mujoco")}, METAWORLD_INSTRUCTIONS)
 
 
 def _package() -> tuple[Any, Any]:

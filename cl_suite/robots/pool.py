@@ -1,20 +1,25 @@
-"""Processes with simulators: asked, waited for with a time limit, started anew once when they crash or hang."""
+"""Processes with simulators: asked, waited for with a time limit, started anew once when they crash or hang.
+
+Requests have numbers: an answer nobody waited for, because it came too late or the question was given up, is dropped.
+"""
 
 from __future__ import annotations
 
 import atexit
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from cl_suite.errors import RunError
+from cl_suite.devices import available_cores
+from cl_suite.errors import DataError, RunError
 
 START = 120.0  # seconds for a process to begin
 WAIT = 300.0  # seconds for one answer: some steps, a reset, or a demonstration
 LOST = "the process ended"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class SimulatorLost(Exception):
@@ -22,7 +27,7 @@ class SimulatorLost(Exception):
 
 
 class Worker:
-    """One process. What it answers comes in the order it was asked."""
+    """One process with one thread, which has one request at a time."""
 
     def __init__(self, *, wait: float = WAIT) -> None:
         self._wait = wait
@@ -34,26 +39,41 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs,), daemon=True)
-        self._process.start()
+        with environment(dict.fromkeys(THREADS, "1")):  # read when NumPy is loaded
+            self._process.start()
+        self._asked = 0
         theirs.close()
         self._began = False
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process, as the operating system counts."""
+        return self._process.pid
+
     def ask(self, *request: Any) -> None:
         """Send a request without waiting. Raise SimulatorLost if the process is gone."""
+        self._asked += 1
         try:
-            self._connection.send(request)
+            self._connection.send((self._asked, *request))
         except (BrokenPipeError, ConnectionError, OSError) as problem:
             raise SimulatorLost(self._end()) from problem
 
     def answer(self) -> Any:
-        """Wait for the answer to the oldest request. Raise SimulatorLost if there is none."""
+        """Wait for the answer to the latest request.
+
+        Raise SimulatorLost if there is none; DataError if the simulator refuses, which no new process would mend.
+        """
         try:
             if not self._began:
                 self._receive(START)
                 self._began = True
-            kind, value = self._receive(self._wait)
+            number, kind, value = self._receive(self._wait)
+            while number != self._asked:
+                number, kind, value = self._receive(self._wait)
         except (EOFError, ConnectionError, OSError) as problem:
             raise SimulatorLost(self._end()) from problem
+        if kind == "refused":
+            raise DataError(value)
         if kind == "failed":
             raise SimulatorLost(value)
         return value
@@ -79,6 +99,21 @@ class Worker:
         self._connection.close()
 
 
+@contextmanager
+def environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Processes that begin here see these variables; this one keeps its own."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 class RobotPool:
     """Some processes, started when they are first needed and ended with this one.
 
@@ -86,7 +121,7 @@ class RobotPool:
     """
 
     def __init__(self, size: int | None = None, *, wait: float = WAIT) -> None:
-        self._size = size or len(os.sched_getaffinity(0))
+        self._size = size or available_cores()
         self._wait = wait
         self._workers: list[Worker] = []
         atexit.register(self.close)
@@ -101,25 +136,21 @@ class RobotPool:
     def map(self, requests: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield the answers in the order of the requests; each process has one request at a time.
 
-        A process that is lost is started anew, and its request asked once more. Raise RunError if it is lost again.
+        A process that is lost is started anew, and its request asked once more. Raise RunError if it is lost again. Who
+        has had enough may stop: the answers to come are dropped.
         """
         waiting = iter(requests)
         busy: list[tuple[Worker, tuple[Any, ...]]] = []
         for worker, request in zip(self.workers, waiting, strict=False):
             busy.append((worker, request))
             _send(worker, request)
-        try:
-            while busy:
-                worker, request = busy.pop(0)
-                yield self._collect(worker, request)
-                following = next(waiting, None)
-                if following is not None:
-                    busy.append((worker, following))
-                    _send(worker, following)
-        finally:  # who asked may have had enough: no later question must get an answer to an earlier one
-            for worker, _ in busy:
-                with suppress(SimulatorLost):
-                    worker.answer()
+        while busy:
+            worker, request = busy.pop(0)
+            yield self._collect(worker, request)
+            following = next(waiting, None)
+            if following is not None:
+                busy.append((worker, following))
+                _send(worker, following)
 
     def _collect(self, worker: Worker, request: tuple[Any, ...]) -> Any:
         try:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cl_suite.errors import CLSuiteError
 from cl_suite.robots.simulator import Array, Observation, RobotTask, Simulator, stack_observations
 
 
 def serve(connection: Any) -> None:
-    """Say that it has begun; answer requests (name, ...) with ("done", value) or ("failed", one line) until "stop"."""
-    os.environ["OMP_NUM_THREADS"] = "1"
+    """Say that it has begun; answer requests (number, name, ...) with (number, "done", value) until "stop".
+
+    Or with (number, "failed", one line) or, where the project itself refuses, (number, "refused", one line).
+    """
     crew = _Crew()
     answers: dict[str, Callable[..., Any]] = {
         "begin": crew.begin,
@@ -23,15 +25,17 @@ def serve(connection: Any) -> None:
         "demonstrate": crew.demonstrate,
     }
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
-        connection.send(("done", "begun"))
+        connection.send((0, "done", "begun"))
         while True:
-            name, *arguments = connection.recv()
+            number, name, *arguments = connection.recv()
             if name == "stop":
                 break
             try:
-                connection.send(("done", answers[name](*arguments)))
+                connection.send((number, "done", answers[name](*arguments)))
+            except CLSuiteError as problem:  # absent files or packages: no new process would have them
+                connection.send((number, "refused", str(problem)))
             except Exception as problem:  # a simulator's own: told to who asked, who decides
-                connection.send(("failed", f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"))
+                connection.send((number, "failed", f"{type(problem).__name__}: {' '.join(str(problem).split())[:300]}"))
     crew.close()
 
 
