@@ -105,7 +105,7 @@ def test_only_tasks_and_classes_begun_so_far_count(tmp_path):
     )
     evaluation = OpenSetEvaluation(Fixed(), shown)
     for experience in range(3):
-        evaluation.observe(experience, None)
+        evaluation.observe(experience, None, [])
     for experience in range(2):  # class 5 is not begun: certainty is that of class 0 among the classes so far
 
         def certainty(samples, classes=2 * (experience + 1)):

@@ -1,1 +1,0 @@
-"""Scores while a task is learned, and LIBERO's figures of them."""
