@@ -34,6 +34,23 @@ def test_the_ten_tasks_are_those_of_continual_world_in_its_order():
     assert set(choose(STREAM, "metaworld_cw3").cls.tasks) < set(ten)
 
 
+def test_the_card_says_what_is_told_and_what_the_expert_can_do_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "metaworld", None)
+    stream = choose(STREAM, "metaworld_cw10").cls
+    card = stream(stream.Config()).card()
+    assert list(card["instructions"]) == list(card["expert_success"]) == list(stream.tasks)
+    assert all(0.8 < share <= 1 for share in card["expert_success"].values())
+
+
+@pytest.mark.slow
+def test_the_card_is_what_the_experts_do(pool):
+    facts, stream = metaworld_facts(), choose(STREAM, "metaworld_cw10").cls
+    told = stream(stream.Config()).card()["expert_success"]
+    for name in ("hammer", "stick-pull", "handle-press-side"):
+        made = demonstrations(facts.task(name), count=32, noise=0.3, made_by=facts.versions, root=None, pool=pool)
+        assert made.facts["expert_success"] == pytest.approx(told[name], abs=0.005)
+
+
 def test_a_seed_stands_for_one_initial_state_and_another_seed_for_another(pool):
     simulator = metaworld_facts().task("push").simulator()
     first, again, other = (simulator.reset(seed)["states"] for seed in (0, 0, 1))
