@@ -280,7 +280,7 @@ def test_a_process_with_simulators_has_one_thread(pool):
 
 def test_what_no_new_process_would_mend_is_said_at_once(pool):
     absent = RobotTask("absent", "tests.robot_doubles:Absent", 10, {})
-    with pytest.raises(DataError, match="^the wine rack is absent. Fetch it.$"):
+    with pytest.raises(DataError, match=r"^the wine rack is absent\. Fetch it\.$"):
         SuccessRate(absent, (0,), pool).score(towards("up"))
     assert SuccessRate(point_mass_task("up"), (0,), pool).score(towards("up")).value == 1.0
 
