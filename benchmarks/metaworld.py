@@ -68,7 +68,7 @@ class _MetaWorld(Stream):
         head: str = "l1"  # what is minimised: l1, mse, or gmm, a mixture of Gaussians
         history: int = 1  # latest moments the policy is shown
         episodes: int = 20  # rollouts of each task in every evaluation, from initial states 0, 1, ...
-        horizon: int = 500  # steps after which an episode has failed (Meta-World: 500)
+        horizon: int = HORIZON  # steps after which an episode has failed (Meta-World: 500)
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Make the demonstrations, or read them from the data root. Raise DataError without the extra `robot`."""
@@ -84,7 +84,7 @@ class _MetaWorld(Stream):
             raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
         objective, facts, pool = imitation_objective(c.head), metaworld_facts(), robot_pool()
         names = list(dict.fromkeys(self.tasks))
-        told = [facts.instructions[name] for name in names]
+        told = [METAWORLD_INSTRUCTIONS[name] for name in names]
         vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
         tasks, checksums, shown = {}, {}, {}
         for name, vector in zip(names, vectors, strict=True):

@@ -95,12 +95,10 @@ class MetaWorld:
 class Facts(NamedTuple):
     """What a stream needs to know without building a simulator.
 
-    versions:     of what decides the physics
-    instructions: {task: sentence}
+    versions: of what decides the physics
     """
 
     versions: dict[str, str]
-    instructions: dict[str, str]
 
     def task(self, name: str, *, horizon: int = HORIZON) -> RobotTask:
         """Return what any process can build the simulator of a task from."""
@@ -108,9 +106,9 @@ class Facts(NamedTuple):
 
 
 def metaworld_facts() -> Facts:
-    """Return versions and instructions. Raise DataError where the extra is not installed."""
+    """Return the versions. Raise DataError where the extra is not installed."""
     _package()
-    return Facts({name: version(name) for name in ("metaworld", "mujoco")}, METAWORLD_INSTRUCTIONS)
+    return Facts({name: version(name) for name in ("metaworld", "mujoco")})
 
 
 def _package() -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from cl_suite.robots.simulator import Array, Observation, RobotTask, Simulator, 
 
 
 def serve(connection: Any) -> None:
-    """Say that it has begun; answer requests (number, name, ...) with (number, "done", value) until "stop".
+    """Say that it has begun; answer requests (number, name, ...) with (number, "done", value), until it is killed.
 
     Or with (number, "failed", one line) or, where the project itself refuses, (number, "refused", one line).
     """
@@ -28,8 +28,6 @@ def serve(connection: Any) -> None:
         connection.send((0, "done", "begun"))
         while True:
             number, name, *arguments = connection.recv()
-            if name == "stop":
-                break
             try:
                 connection.send((number, "done", answers[name](*arguments)))
             except CLSuiteError as problem:  # absent files or packages: no new process would have them
