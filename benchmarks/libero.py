@@ -133,9 +133,7 @@ class _Offline(Stream):
             tasks.append(
                 imitation_task(
                     name,
-                    shown.observations,
-                    shown.actions,
-                    shown.lengths,
+                    shown,
                     held_out=c.held_out,
                     instruction=vector,
                     outputs=objective.outputs(ACTIONS),
@@ -218,9 +216,7 @@ class _Simulated(Stream):
             tasks.append(
                 imitation_task(
                     name,
-                    shown.observations,
-                    shown.actions,
-                    shown.lengths,
+                    shown,
                     held_out=0,
                     instruction=vector,
                     outputs=objective.outputs(ACTIONS),

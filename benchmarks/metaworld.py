@@ -95,9 +95,7 @@ class _MetaWorld(Stream):
             checksums[f"robots/{name}"], shown[name] = made.checksum, dict(made.facts)
             tasks[name] = imitation_task(
                 name,
-                made.observations,
-                made.actions,
-                made.lengths,
+                made,
                 held_out=HELD_OUT,
                 instruction=vector,
                 outputs=objective.outputs(ACTIONS),

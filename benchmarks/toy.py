@@ -161,9 +161,7 @@ class ToyReach(Stream):
             tasks.append(
                 imitation_task(
                     robot.name,
-                    made.observations,
-                    made.actions,
-                    made.lengths,
+                    made,
                     held_out=2,
                     instruction=vector,
                     outputs=objective.outputs(("x", "y")),

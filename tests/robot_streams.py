@@ -4,6 +4,7 @@ import torch
 
 from cl_suite import PrepareStates, Seeds, StreamData, TrainSettings, imitation_objective, imitation_task
 from cl_suite.presentation import Presentation
+from cl_suite.robots.demonstrations import Demonstrations
 from cl_suite.scenario import Scenario
 
 SIZE = 4  # numbers of a state
@@ -27,9 +28,7 @@ def robot_stream(head="l1", *, history=1, episodes=8, steps=10, n_tasks=2):
         tasks.append(
             imitation_task(
                 f"task {number}",
-                {"states": states},
-                moves(number, states),
-                torch.full((episodes,), steps),
+                Demonstrations({"states": states}, moves(number, states), torch.full((episodes,), steps), {}),
                 held_out=2,
                 instruction=torch.eye(n_tasks)[number],
                 outputs=objective.outputs(ACTIONS),

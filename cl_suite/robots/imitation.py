@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_suite.objective import Measure
+from cl_suite.robots.demonstrations import Demonstrations
 from cl_suite.stream import Samples, TaskData
 from cl_suite.types import Inputs
 
@@ -87,9 +88,7 @@ def windows(lengths: Tensor, history: int) -> Tensor:
 
 def imitation_task(
     name: str,
-    observations: Mapping[str, Tensor],
-    actions: Tensor,
-    lengths: Tensor,
+    shown: Demonstrations,
     *,
     held_out: int,
     instruction: Tensor,
@@ -99,13 +98,12 @@ def imitation_task(
 ) -> TaskData:
     """Return a task of demonstrations: the last `held_out` ones are test samples, the others are learned from.
 
-    observations: [N, ...] each, one episode after another; actions [N, A]; lengths [E] int64
-    instruction:  [E], part of every input
-    outputs:      names of the network's outputs (an objective's `outputs`)
-    measure:      the score; None = that of the test samples
+    instruction: [E], part of every input
+    outputs:     names of the network's outputs (an objective's `outputs`)
+    measure:     the score; None = that of the test samples
     """
-    learned = int(lengths[: len(lengths) - held_out].sum())
-    rows, shown = windows(lengths, history), WithInstruction(instruction)
-    train = Samples(observations, actions[:learned], rows[:learned], shown)
-    test = Samples(observations, actions[learned:], rows[learned:], shown)
+    learned = shown.first(len(shown.lengths) - held_out)
+    rows, told = windows(shown.lengths, history), WithInstruction(instruction)
+    train = Samples(shown.observations, shown.actions[:learned], rows[:learned], told)
+    test = Samples(shown.observations, shown.actions[learned:], rows[learned:], told)
     return TaskData(name, train, test, outputs, measure)
