@@ -364,7 +364,7 @@ def test_the_right_mask_is_found_on_permuted_inputs(infer, per, objective):
         with torch.no_grad():
             right += float((inference.infer(inputs) == task.index).float().mean()) / 5
         assert accuracy(strategy, presentation, task.index) > 0.7  # chance is 0.1
-    assert right > 0.9
+    assert right > 0.8  # chance is 0.2
 
 
 def test_per_sample_inference_does_not_depend_on_the_batch():

@@ -229,4 +229,4 @@ def test_each_learns_from_pictures_where_something_is(name, vision):
     inputs = {"states": torch.zeros(16, 1, 2), "instruction": torch.ones(16, 1), "front": pictures}
     options = {"hidden": (64,)} if name == "bc_mlp" else {"dimensions": 32}
     made = network(name, shape, vision, **options)
-    assert imitate(made, inputs, (places - 1.5) / 2, steps=70, lr=0.003 if vision == "cnn" else 0.001) < 0.5
+    assert imitate(made, inputs, (places - 1.5) / 2, steps=100, lr=0.003 if vision == "cnn" else 0.001) < 0.5
