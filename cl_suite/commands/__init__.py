@@ -1,0 +1,15 @@
+"""The commands of `cl-bench`, one module each: its flags (`add_arguments`) and what it does (`execute`).
+
+Nothing heavy is imported before it is needed, so that `--help` and a wrong request are answered at once.
+"""
+
+# Name -> (module of this package, what it does)
+COMMANDS = {
+    "run": ("run", "train a strategy on a stream (also without the word: cl-bench --strategy ...)"),
+    "list": ("listing", "name the installed strategies and streams"),
+    "report": ("report", "turn saved records into a leaderboard"),
+    "check": ("check", "run the conformance suite on a strategy"),
+    "new": ("new", "write a working single-file plugin and its test"),
+    "data": ("data", "fetch or verify the files of streams"),
+    "speed": ("speed", "measure what the harness costs beside a bare loop, or a strategy beside finetune"),
+}

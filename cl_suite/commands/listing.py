@@ -1,0 +1,34 @@
+"""`cl-bench list`: the installed strategies and streams."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("what", nargs="?", choices=("strategies", "streams"), help="only these")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Return the exit status."""
+    from cl_suite.registry import STRATEGY, STREAM, installed, summary
+
+    kinds = {"strategies": STRATEGY, "streams": STREAM}
+    found = {
+        what: [
+            {"name": name, "summary": summary(point), "class": point.value} for name, point in installed(kind).items()
+        ]
+        for what, kind in kinds.items()
+        if options.what in (None, what)
+    }
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for what, entries in found.items():
+        print(f"{what}:")
+        for entry in entries:
+            print(f"  {entry['name']:23} {entry['summary']}")
+    return 0
