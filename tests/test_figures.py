@@ -60,8 +60,10 @@ def put(results: Path, figures: Any, *, strategy: str = "cuber", seed: int = 0, 
 
 
 def report(results: Path) -> tuple[str, list[Path]]:
-    leaderboard, _, *figures = build_report(results, results)
-    return leaderboard.read_text(encoding="utf-8"), figures
+    leaderboard, *others = build_report(results, results)
+    return leaderboard.read_text(encoding="utf-8"), [
+        path for path in others if "_cuber_" in path.name or "_trgp_" in path.name
+    ]
 
 
 def test_all_kinds_are_drawn_and_linked_under_their_table(tmp_path: Path) -> None:
