@@ -131,7 +131,7 @@ class _MetaWorld(Stream):
         return self.load(root, Seeds(0, 0, 0)).checksums
 
     def card(self) -> dict[str, Any]:
-        """Return the public facts, what the robot is told in each task, what its expert and policies of others solve."""
+        """Return the public facts, what the robot is told, what the experts and the policies of other tasks solve."""
         return super().card() | {
             "instructions": {name: METAWORLD_INSTRUCTIONS[name] for name in self.tasks},
             "expert_success": {name: EXPERT_SUCCESS[name] for name in self.tasks},

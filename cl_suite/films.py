@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_suite.errors import RunError, UnseenTask, UsageError
+from cl_suite.errors import DataError, RunError, UnseenTask, UsageError
 from cl_suite.harness import Harness
 from cl_suite.presentation import Presentation
 from cl_suite.record import write_atomic
@@ -37,6 +37,6 @@ def film_tasks(harness: Harness, record: Path) -> dict[str, str]:
             policy = task.policy(harness.predictor_of(task))
             write_atomic(file, animated(film_episode(task.measure, policy)), flag="--results")
             films[task.name] = file.name
-        except (UnseenTask, RunError) as problem:  # the run is whole all the same
+        except (UnseenTask, RunError, DataError) as problem:  # the run is whole all the same
             films[task.name] = str(problem).partition("\n")[0]
     return films
