@@ -11,6 +11,7 @@ from cl_suite.record import slug, write_atomic
 from cl_suite.report.across import across_streams
 from cl_suite.report.data import to_json
 from cl_suite.report.figures import FOLDER, Figure, draw_figure, draw_figures
+from cl_suite.report.html import page
 from cl_suite.report.latex import to_latex
 from cl_suite.report.load import Loaded, load_results
 from cl_suite.report.markdown import leaderboard, table_text
@@ -40,6 +41,7 @@ def build_report(results: Path, output: Path) -> list[Path]:
         "leaderboard.csv": to_csv(tables),
         "leaderboard.json": to_json(tables, across, notes),
         "leaderboard.tex": to_latex(tables),
+        "leaderboard.html": page(tables, across, notes, slugs=[table_slug(table) for table in tables]),
     }
     for name, text in files.items():
         write_atomic(output / name, text, flag="--output")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from cl_suite.report.across import Across
 from cl_suite.report.cells import has
@@ -54,6 +55,20 @@ def heading(table: LeaderboardTable) -> str:
     """Return the name of a table."""
     key = table.key
     return f"{key['stream']}, {key['scenario']}, protocol {key['protocol']}"
+
+
+def told_apart(tables: Sequence[LeaderboardTable]) -> list[str]:
+    """Return headings, with the stream options in which tables of one heading differ."""
+    options = [set(filter(None, table.key["stream_options"].split(", "))) for table in tables]
+    found = []
+    for table, own in zip(tables, options, strict=True):
+        alike = [each for other, each in zip(tables, options, strict=True) if heading(other) == heading(table)]
+        apart = own - set.intersection(*alike)
+        version = f"version {table.key['stream_version']}"
+        several = len(alike) > 1
+        more = ", ".join(sorted(apart)) or (version if several else "")
+        found.append(f"{heading(table)} [{more}]" if more else heading(table))
+    return found
 
 
 def facts(table: LeaderboardTable) -> str:
