@@ -8,6 +8,7 @@ COMMANDS = {
     "run": ("run", "train a strategy on a stream (also without the word: cl-bench --strategy ...)"),
     "list": ("listing", "name the installed strategies and streams"),
     "report": ("report", "turn saved records into a leaderboard"),
+    "compare": ("compare", "set two strategies, or ours and published figures, beside each other"),
     "check": ("check", "run the conformance suite on a strategy"),
     "new": ("new", "write a working single-file plugin and its test"),
     "data": ("data", "fetch or verify the files of streams"),

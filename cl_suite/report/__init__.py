@@ -17,7 +17,7 @@ from cl_suite.report.load import Loaded, load_results
 from cl_suite.report.markdown import leaderboard, table_text
 from cl_suite.report.tables import LeaderboardTable, build_tables, to_csv
 
-__all__ = ["build_report", "render_table"]
+__all__ = ["build_report", "read_records", "render_table"]
 Links = list[tuple[str, str]]  # (text, file below the output folder)
 
 
@@ -28,8 +28,7 @@ def build_report(results: Path, output: Path) -> list[Path]:
     that cannot be drawn are named in the leaderboard.
     Raise UsageError if there is no record to read, or `output` cannot be written.
     """
-    loaded = load_results(results)
-    _refuse_empty(loaded, results)
+    loaded = read_records(results)
     tables = build_tables(loaded.records)
     across = across_streams(tables)
     figures, left_out = draw_figures(loaded.records, output)
@@ -54,8 +53,7 @@ def render_table(results: Path, *, stream: str, scenario: str | None = None, pro
 
     Raise UsageError if there is no such record.
     """
-    loaded = load_results(results)
-    _refuse_empty(loaded, results)
+    loaded = read_records(results)
     records = [
         record
         for record in loaded.records
@@ -103,9 +101,11 @@ def _own(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> list[
     return found
 
 
-def _refuse_empty(loaded: Loaded, results: Path) -> None:
+def read_records(results: Path) -> Loaded:
+    """Return all records below a folder. Raise UsageError if none can be read."""
+    loaded = load_results(results)
     if loaded.records:
-        return
+        return loaded
     if loaded.notes:
         raise UsageError(f"no record below {results} can be read. The first: {loaded.notes[0]}.")
     raise UsageError(

@@ -63,7 +63,7 @@ def told_apart(tables: Sequence[LeaderboardTable]) -> list[str]:
     found = []
     for table, own in zip(tables, options, strict=True):
         alike = [each for other, each in zip(tables, options, strict=True) if heading(other) == heading(table)]
-        apart = own - set.intersection(*alike)
+        apart = own - alike[0].intersection(*alike)
         version = f"version {table.key['stream_version']}"
         several = len(alike) > 1
         more = ", ".join(sorted(apart)) or (version if several else "")

@@ -1,0 +1,64 @@
+"""`cl-bench compare`: two strategies beside each other, or ours beside published figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from cl_suite.commands.flags import add_results_flag
+from cl_suite.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("rows", nargs="*", metavar="STRATEGY", help="two of them; er@3f2a is one configuration of er")
+    parser.add_argument("--against", choices=("paper",), help="set our figures beside published ones instead")
+    parser.add_argument("--metric", default="acc", help="what to compare two strategies in (default: acc)")
+    parser.add_argument("--stream", help="only this stream")
+    parser.add_argument("--scenario", help="only this scenario")
+    add_results_flag(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Return the exit status."""
+    if options.against and options.rows:
+        raise UsageError("--against paper takes no strategies. Leave them out, or leave out --against.")
+    if not options.against and len(options.rows) != 2:
+        raise UsageError("name two strategies, such as: cl-bench compare er der++. Or use --against paper.")
+    from cl_suite.report import read_records
+
+    records = [
+        record
+        for record in read_records(options.results).records
+        if options.stream in (None, record.stream) and options.scenario in (None, record.scenario)
+    ]
+    found = _published(records) if options.against else _compared(records, options)
+    if options.json:
+        print(json.dumps([each.to_dict() for each in found], indent=2))
+        return 0
+    from rich.console import Console
+
+    from cl_suite.report.terminal_tables import comparisons, published
+
+    console = Console()
+    for piece in published(found) if options.against else comparisons(found, options.metric):
+        console.print(piece)
+    return 0
+
+
+def _published(records: list[Any]) -> list[Any]:
+    from cl_suite.registry import STRATEGY, STREAM, installed
+    from cl_suite.report.published import beside_published, setting_names
+
+    return list(beside_published(records, setting_names([*installed(STRATEGY)], [*installed(STREAM)])))
+
+
+def _compared(records: list[Any], options: argparse.Namespace) -> list[Any]:
+    from cl_suite.report.compare import compare
+    from cl_suite.report.tables import build_tables
+
+    if not records:
+        raise UsageError(f"no record of this stream and scenario below {options.results}. Check the names.")
+    return list(compare(build_tables(records), *options.rows, measure=options.metric))
