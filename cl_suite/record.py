@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -241,6 +242,8 @@ def parse_record(text: str) -> RunRecord:
         values = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as problem:
         raise _damaged(f"not JSON at line {problem.lineno} ({problem.msg})") from problem
+    except RecursionError as problem:
+        raise _damaged("it is nested too deeply") from problem
     if not isinstance(values, dict):
         raise _damaged("not a JSON object")
     version = values.get("schema_version")
@@ -254,7 +257,7 @@ def parse_record(text: str) -> RunRecord:
             raise _damaged(f"{each.name} is missing")
         value = known[each.name] = values[each.name]
         if not CHECKS[each.name](value):
-            raise _damaged(f"{each.name} cannot be {json.dumps(value)[:60]}")
+            raise _damaged(f"{each.name} cannot be {reprlib.repr(value)[:60]}")
     columns = {len(row) for row in known["R"]} | {len(known[name]) for name in PER_TASK if known[name]}
     if len(columns) > 1:
         raise _damaged(f"R, {' and '.join(PER_TASK)} differ in their number of tasks")

@@ -60,7 +60,7 @@ def put(results: Path, figures: Any, *, strategy: str = "cuber", seed: int = 0, 
 
 
 def report(results: Path) -> tuple[str, list[Path]]:
-    leaderboard, *others = build_report(results, results)
+    leaderboard, *others = build_report(results, results, charts=False)
     return leaderboard.read_text(encoding="utf-8"), [
         path for path in others if "_cuber_" in path.name or "_trgp_" in path.name
     ]
@@ -80,8 +80,8 @@ def test_all_kinds_are_drawn_and_linked_under_their_table(tmp_path: Path) -> Non
 
 def test_the_same_records_give_the_same_pictures(tmp_path: Path) -> None:
     put(tmp_path, {"regimes": MAP, "basis": LINES})
-    first = [path.read_bytes() for path in build_report(tmp_path, tmp_path / "one")]
-    again = [path.read_bytes() for path in build_report(tmp_path, tmp_path / "two")]
+    first = [path.read_bytes() for path in build_report(tmp_path, tmp_path / "one", charts=False)]
+    again = [path.read_bytes() for path in build_report(tmp_path, tmp_path / "two", charts=False)]
     assert first == again
     assert {path.suffix for path in (tmp_path / "two" / "figures").iterdir()} == {".png"}  # nothing unfinished is left
 
@@ -158,7 +158,8 @@ def test_matplotlib_is_imported_only_to_draw(tmp_path: Path, figures: dict[str, 
     put(tmp_path, figures)
     code = (
         "import sys\nfrom pathlib import Path\nfrom cl_suite.report import build_report\n"
-        "build_report(Path(sys.argv[1]), Path(sys.argv[1]))\nprint({'torch', 'matplotlib'} & set(sys.modules))"
+        "build_report(Path(sys.argv[1]), Path(sys.argv[1]), charts=False)\n"
+        "print({'torch', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

@@ -72,7 +72,7 @@ def put(
 
 
 def markdown(results: Path) -> str:
-    return build_report(results, results)[0].read_text(encoding="utf-8")
+    return build_report(results, results, charts=False)[0].read_text(encoding="utf-8")
 
 
 def cells(text: str) -> list[dict[str, str]]:
@@ -274,8 +274,12 @@ def test_the_same_records_give_the_same_files_elsewhere(tmp_path: Path) -> None:
     again = [path.read_bytes() for path in build_report(tmp_path / "results", tmp_path / "two")]
     assert first == again
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
-        f"leaderboard.{kind}" for kind in ("csv", "json", "md", "tex")
+        "figures",
+        *(f"leaderboard.{kind}" for kind in ("csv", "html", "json", "md", "tex")),
     ]
+    assert {path.suffix for path in (tmp_path / "two").rglob("*") if path.is_file()} == {
+        *(".csv", ".html", ".json", ".md", ".tex", ".svg", ".png")
+    }  # nothing unfinished is left
 
 
 def test_nothing_to_report_is_one_line_with_the_next_move(tmp_path: Path) -> None:

@@ -3,49 +3,77 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cl_suite.errors import UsageError, nearest
-from cl_suite.record import slug, write_atomic
+from cl_suite.record import load_record, slug, write_atomic
 from cl_suite.report.across import across_streams
+from cl_suite.report.charts import as_svg, to_png
 from cl_suite.report.data import to_json
-from cl_suite.report.figures import FOLDER, Figure, draw_figure, draw_figures
-from cl_suite.report.html import page
+from cl_suite.report.figures import FOLDER, Figure, draw_figure, draw_figures, render_figures
+from cl_suite.report.html import MOST_RUNS, Drawing, Drawings, embedded, page, run_page
 from cl_suite.report.latex import to_latex
 from cl_suite.report.load import Loaded, load_results
 from cl_suite.report.markdown import leaderboard, table_text
+from cl_suite.report.pictures import Chart, across_charts, run_charts, table_charts
 from cl_suite.report.tables import LeaderboardTable, build_tables, to_csv
 
-__all__ = ["build_report", "read_records", "render_table"]
-Links = list[tuple[str, str]]  # (text, file below the output folder)
+__all__ = ["build_report", "build_run_page", "read_records", "render_table"]
+CHARTS = "charts"  # below the folder of figures
 
 
-def build_report(results: Path, output: Path) -> list[Path]:
-    """Write `leaderboard.md`, `.csv`, `.json`, `.tex` and the figures of all records below `results` into `output`.
+def build_report(results: Path, output: Path, *, charts: bool | None = None) -> list[Path]:
+    """Write `leaderboard.md`, `.csv`, `.json`, `.tex`, `.html` and figures of all records below `results` to `output`.
 
     Return their paths. The same records give the same files, byte for byte. Records that cannot be read and figures
-    that cannot be drawn are named in the leaderboard.
+    that cannot be drawn are named in the leaderboard. charts: draw those of tables too; None = up to MOST_RUNS records.
     Raise UsageError if there is no record to read, or `output` cannot be written.
     """
     loaded = read_records(results)
     tables = build_tables(loaded.records)
     across = across_streams(tables)
     figures, left_out = draw_figures(loaded.records, output)
-    links = [draw_table_figures(table, output) + own for table, own in zip(tables, _own(tables, figures), strict=True)]
-    links += [[] for _ in across]
+    drawn = len(loaded.records) <= MOST_RUNS if charts is None else charts
+    own = [
+        [*_charts(table_charts(table), table_slug(table), output, drawn), *_trade_offs(table, output)]
+        for table in tables
+    ]
+    theirs = _of_rows(tables, figures)
+    together = [
+        _charts(across_charts(each), f"across_{each.scenario}_{each.protocol}", output, drawn) for each in across
+    ]
+    links = [[each.link for each in (*mine, *left)] for mine, left in zip(own, theirs, strict=True)]
+    links += [[each.link for each in several] for several in together]
+    drawings = [
+        Drawings([each.drawing for each in mine], [each.drawing for each in left])
+        for mine, left in zip(own, theirs, strict=True)
+    ]
+    drawings += [Drawings([each.drawing for each in several]) for several in together]
     notes = [*loaded.notes, *left_out]
     files = {
         "leaderboard.md": leaderboard(tables, across, notes, links),
         "leaderboard.csv": to_csv(tables),
         "leaderboard.json": to_json(tables, across, notes),
         "leaderboard.tex": to_latex(tables),
-        "leaderboard.html": page(tables, across, notes, slugs=[table_slug(table) for table in tables]),
+        "leaderboard.html": page(tables, across, notes, drawings, [table_slug(table) for table in tables]),
     }
     for name, text in files.items():
         write_atomic(output / name, text, flag="--output")
-    drawn = dict.fromkeys(file for several in links for _, file in several)
-    return [output / name for name in (*files, *drawn)]
+    pictures = dict.fromkeys(file for several in links for _, file in several)
+    return [output / name for name in (*files, *pictures)]
+
+
+def build_run_page(record: Path, output: Path | None) -> Path:
+    """Write a page of one run; return its path. output: a folder (default: that of the record)."""
+    run = load_record(record)
+    drawings = [Drawing(chart.title, as_svg(chart.draw, chart.name)) for chart in run_charts(run)]
+    figures, _ = render_figures([run])
+    diagnostics = [Drawing(figure.name, embedded(figure.image, figure.name)) for figure in figures]
+    path = (output or record.parent) / f"{slug(run.strategy)}_{slug(run.stream)}_{run.config_hash}_seed_{run.seed}.html"
+    write_atomic(path, run_page(run, Drawings(drawings, diagnostics)), flag="--output")
+    return path
 
 
 def render_table(results: Path, *, stream: str, scenario: str | None = None, protocol: str | None = None) -> str:
@@ -66,15 +94,35 @@ def render_table(results: Path, *, stream: str, scenario: str | None = None, pro
     return "\n".join(table_text(table) for table in build_tables(records))
 
 
-def draw_table_figures(table: LeaderboardTable, output: Path) -> Links:
-    """Draw what belongs to a whole table; return the links."""
-    links = []
+@dataclass(frozen=True)
+class Picture:
+    """A figure that was written: its link in the Markdown page, and what stands in the HTML page."""
+
+    link: tuple[str, str]
+    drawing: Drawing
+
+
+def _charts(charts: Iterable[Chart], start: str, output: Path, wanted: bool) -> list[Picture]:
+    """Write each chart as SVG and PNG."""
+    pictures = []
+    for chart in charts if wanted else ():
+        file = f"{FOLDER}/{CHARTS}/{start}_{chart.name}.svg"
+        svg = as_svg(chart.draw, f"{start} {chart.name}")
+        write_atomic(output / file, svg, flag="--output")
+        write_atomic((output / file).with_suffix(".png"), to_png(chart.draw), flag="--output")
+        pictures.append(Picture((chart.name.replace("_", " "), file), Drawing(chart.title, svg)))
+    return pictures
+
+
+def _trade_offs(table: LeaderboardTable, output: Path) -> list[Picture]:
+    """Draw the figures of preferences that belong to a whole table."""
+    pictures = []
     for name, figure in table.figures.items():
         file = f"{FOLDER}/{table_slug(table)}_preferences_{name}.png"
         image = draw_figure(figure, f"{table.key['stream']}, {table.key['scenario']}")
         write_atomic(output / file, image, flag="--output")
-        links.append((name, file))
-    return links
+        pictures.append(Picture((name, file), Drawing(figure["title"], embedded(image, figure["title"]))))
+    return pictures
 
 
 def table_slug(table: LeaderboardTable) -> str:
@@ -84,20 +132,21 @@ def table_slug(table: LeaderboardTable) -> str:
     return "_".join(map(slug, (key["stream"], key["scenario"], key["protocol"]))) + more
 
 
-def _own(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> list[Links]:
-    """Return for each table the links to figures that its records left, in the order of its rows."""
+def _of_rows(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> list[list[Picture]]:
+    """Return for each table the figures that its records left, in the order of its rows."""
     by_record: dict[int, list[Figure]] = {}
     for figure in figures:
         by_record.setdefault(id(figure.record), []).append(figure)
     found = []
     for table in tables:
-        links: Links = []
+        pictures = []
         for row in table.lines:
             options = f" ({row['configuration']})" if row["configuration"] else ""
             for record in table.runs.get((row["strategy"], row["config_hash"]), []):
                 for figure in by_record.get(id(record), []):
-                    links.append((f"{record.strategy} {figure.name}{options}", figure.file))
-        found.append(links)
+                    name = f"{record.strategy} {figure.name}{options}"
+                    pictures.append(Picture((name, figure.file), Drawing(name, embedded(figure.image, name))))
+        found.append(pictures)
     return found
 
 

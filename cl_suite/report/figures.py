@@ -25,11 +25,12 @@ MOST_PANELS = 100
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that was drawn: of which record, under which name, into which file below the output folder."""
+    """A figure that was drawn: of which record, under which name, into which file below the output folder; as PNG."""
 
     record: RunRecord
     name: str
     file: str
+    image: bytes
 
 
 def draw_figures(records: Sequence[RunRecord], output: Path) -> tuple[list[Figure], list[str]]:
@@ -38,6 +39,14 @@ def draw_figures(records: Sequence[RunRecord], output: Path) -> tuple[list[Figur
     Files: `<output>/figures/<stream>_<scenario>_<strategy>_<config hash>_<name>.png`, the same bytes for the same
     records. Only complete records count. Raise UsageError if a file cannot be written.
     """
+    drawn, notes = render_figures(records)
+    for figure in drawn:
+        write_atomic(output / figure.file, figure.image, flag="--output")
+    return drawn, notes
+
+
+def render_figures(records: Sequence[RunRecord]) -> tuple[list[Figure], list[str]]:
+    """As `draw_figures`, but write nothing."""
     drawn: dict[str, Figure] = {}
     notes = []
     for record in _lowest_seeds(records):
@@ -56,8 +65,7 @@ def draw_figures(records: Sequence[RunRecord], output: Path) -> tuple[list[Figur
                 reason = str(problem) if isinstance(problem, _Malformed) else f"{type(problem).__name__}: {problem}"
                 notes.append(f"figure {name!r} of {where}: {' '.join(reason.split())}")
                 continue
-            write_atomic(output / file, image, flag="--output")
-            drawn[file] = Figure(record, name, file)
+            drawn[file] = Figure(record, name, file, image)
     return list(drawn.values()), notes
 
 

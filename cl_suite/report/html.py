@@ -5,6 +5,7 @@ Jinja2 escapes whatever comes from records; what scripts read is JSON in which n
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +24,13 @@ from cl_suite.report.repeat import repeat_command
 from cl_suite.report.tables import LeaderboardTable
 
 MOST_RUNS = 2000  # of which the page keeps matrix, options and command
+COLOURS = 96  # of pictures in the page
 DIGITS = 4  # of scores in matrices
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture for the page: what it shows, and an SVG of ours to be put in as it is."""
+    """A picture for the page: what it shows, and an element of ours, an SVG or an image, to be put in as it is."""
 
     title: str
     svg: str
@@ -103,7 +105,7 @@ def run_page(record: RunRecord, drawings: Drawings) -> str:
             metrics=[(name, value) for name, value in record.metrics.items()],
             costs=list(record.costs.items()),
             options=sorted(flatten(record.config).items()),
-            provenance=sorted(flatten(record.provenance).items()),
+            provenance=sorted(flatten({k: v for k, v in record.provenance.items() if k != "command"}).items()),
             diagnostics=sorted(flatten({k: v for k, v in record.diagnostics.items() if k != "figures"}).items()),
             tasks=record.task_names or [f"task {number}" for number in range(len(record.test_samples))],
             drawings=drawings,
@@ -126,6 +128,19 @@ def _environment() -> Any:
     environment.globals["script"] = jinja2_safe(_resource("page.js"))
     environment.filters["svg"] = jinja2_safe
     return environment
+
+
+def embedded(image: bytes, text: str) -> str:
+    """Return a PNG as an image element that needs no file. text: what it shows, from a record."""
+    import io
+
+    from markupsafe import Markup
+    from PIL import Image
+
+    smaller = io.BytesIO()  # a third of the size; figures have few colours
+    Image.open(io.BytesIO(image)).convert("RGB").quantize(COLOURS).save(smaller, "PNG", optimize=True)
+    data = base64.b64encode(smaller.getvalue()).decode()
+    return str(Markup('<img loading="lazy" alt="{}" src="data:image/png;base64,{}">').format(text, data))
 
 
 def jinja2_safe(text: str) -> Any:

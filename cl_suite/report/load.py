@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cl_suite.record import RunRecord, parse_record
 
+LARGEST = 64 * 2**20  # bytes of a record
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -23,6 +25,9 @@ def load_results(results: Path) -> Loaded:
     for path in sorted(results.rglob("seed_*.json")):
         name = path.relative_to(results).as_posix()
         try:
+            if path.stat().st_size > LARGEST:
+                notes.append(f"{name} is larger than {LARGEST // 2**20} MiB, more than any record")
+                continue
             record = parse_record(path.read_text(encoding="utf-8"))
         except OSError as problem:
             notes.append(f"{name} cannot be read ({problem.strerror or problem})")
