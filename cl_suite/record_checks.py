@@ -21,7 +21,9 @@ def _is_row(value: Any) -> bool:
 
 
 def _is_scores(value: Any) -> bool:
-    return isinstance(value, list) and all(entry is None or (_is_number(entry) and 0 <= entry <= 1) for entry in value)
+    return isinstance(value, list) and all(
+        entry is None or ((type(entry) is float or type(entry) is int) and 0 <= entry <= 1) for entry in value
+    )
 
 
 def _is_matrix(value: Any) -> bool:

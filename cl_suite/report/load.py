@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from cl_suite.record import RunRecord, parse_record
+from cl_suite.record import RunRecord, config_hash, parse_record
 
 LARGEST = 64 * 2**20  # bytes of a record
 
@@ -36,9 +38,22 @@ def load_results(results: Path) -> Loaded:
             reason = f"is damaged: {problem.reason}" if isinstance(problem, UnicodeDecodeError) else str(problem)
             notes.append(f"{name} {reason}")
             continue
-        identity = (record.stream, record.scenario, record.strategy, record.config_hash, record.seed, record.status)
+        identity = (
+            record.stream,
+            record.scenario,
+            record.strategy,
+            _hash(json.dumps(record.config), record.stream_version),
+            record.seed,
+            record.status,
+        )
         if identity in records:
             notes.append(f"{name} repeats a run that is already there and is not counted again")
             continue
         records[identity] = record
     return Loaded(list(records.values()), notes)
+
+
+@lru_cache(maxsize=100_000)
+def _hash(config: str, version: str) -> str:
+    """Return the hash of a configuration, worked out once for all its seeds."""
+    return config_hash(json.loads(config), stream_version=version)
