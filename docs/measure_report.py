@@ -66,8 +66,8 @@ def main():
         build_report(Path(folder) / "results", Path(folder) / "output")
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    torch = "torch" in sys.modules
-    print(f"{RECORDS:,} records: {wall:.1f} s ({processor:.1f} s of processor), {peak:.2f} GiB, torch imported: {torch}")
+    print(f"{RECORDS:,} records: {wall:.1f} s ({processor:.1f} s of processor), {peak:.2f} GiB")
+    print(f"torch imported: {'torch' in sys.modules}")
 
 
 if __name__ == "__main__":

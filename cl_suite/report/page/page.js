@@ -51,7 +51,7 @@
       rows += shown;
       tables += shown ? 1 : 0;
     }
-    document.getElementById("found").value = `${rows} rows in ${tables} tables`;
+    document.getElementById("found").value = `${rows} row${rows === 1 ? "" : "s"} in ${tables} table${tables === 1 ? "" : "s"}`;
   };
   form.addEventListener("input", filter);
   form.addEventListener("reset", () => setTimeout(filter));
