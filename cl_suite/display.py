@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -68,6 +68,9 @@ class RunDisplay:
             self._console.print(f"About {_minutes(left)} left at {rate:,.0f} samples/s.")
         if self._live is not None:
             self._live.update(self._line(progress, meter, rate, left), refresh=True)
+
+    def point(self, point: Mapping[str, Any]) -> None:
+        """Show nothing: a row of R is shown after each experience."""
 
     def note(self, text: str) -> None:
         """Show a line of the strategy."""

@@ -265,6 +265,7 @@ class Harness:
         self.results.curve.append(
             {"experience": experience, "step": step, "samples": self.meter.samples_drawn, "scores": scores}
         )
+        self.listener.point(self.results.curve[-1])
 
     def _seed_everything(self, *purpose: object, seed: int) -> None:
         """Seed the global generators (dropout, a plugin's own draws). Same at a resume as in a straight run."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from cl_suite.experience import Progress
 from cl_suite.metering import Meter
@@ -19,6 +20,9 @@ class Listener(Protocol):
     def progress(self, progress: Progress, meter: Meter) -> None:
         """Receive a reading of the training loop, at most a few times a second."""
 
+    def point(self, point: Mapping[str, Any]) -> None:
+        """Receive an evaluation point inside an experience, as it is in the record's `curve`."""
+
     def note(self, text: str) -> None:
         """Receive a line that the strategy wants to be read."""
 
@@ -33,6 +37,9 @@ class Silent:
         """Say nothing."""
 
     def progress(self, progress: Progress, meter: Meter) -> None:
+        """Say nothing."""
+
+    def point(self, point: Mapping[str, Any]) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:

@@ -43,6 +43,8 @@ class Request:
     overwrite: bool = False
     diagnostics: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    log_dir: Path = Path("logs")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from cl_suite.films import VIDEO, check_films, film_tasks
 from cl_suite.harness import Harness
 from cl_suite.learning_points import LearningPoints
 from cl_suite.loading import Loaded, load_stream
+from cl_suite.loggers.following import Both, CurveFollower, logged_run
 from cl_suite.metrics import summarise
 from cl_suite.networks import build_network
 from cl_suite.open_set import OpenSetEvaluation
@@ -100,18 +101,25 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         n_experiences=presentation.n_experiences,
         expected_samples=expected,
     )
+    logs = CurveFollower(
+        each.request.log,
+        logged_run(each, tasks=[task.name for task in presentation.tasks]),
+        console=console,
+        show=debug,
+    )
     harness = Harness(
         strategy,
         presentation,
         _model_builder(each, presentation),
-        listener=display,
+        listener=Both(display, logs) if each.request.log else display,
         checkpoint=each.checkpoint,
         fingerprint=_fingerprint(each),
         report=ModuleReport() if MODULES in each.request.diagnostics else None,
         evaluations=_evaluations(each, strategy, presentation),
     )
+    logs.follow(harness)
     error = None
-    with display:
+    with display, logs:
         try:
             harness.run(resume=each.request.resume)
         except UsageError:
@@ -130,6 +138,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     path = save_record(record, each.record_path)
     if record.status == "complete":
         each.checkpoint.unlink(missing_ok=True)
+    logs.finish(record)
     return Outcome(record, path)
 
 

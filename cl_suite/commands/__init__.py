@@ -7,6 +7,8 @@ Nothing heavy is imported before it is needed, so that `--help` and a wrong requ
 COMMANDS = {
     "run": ("run", "train a strategy on a stream (also without the word: cl-bench --strategy ...)"),
     "list": ("listing", "name the installed strategies and streams"),
+    "submit": ("submit", "bundle records into one archive that can be verified"),
+    "import": ("imports", "verify an archive and take its records in"),
     "report": ("report", "turn saved records into a leaderboard"),
     "compare": ("compare", "set two strategies, or ours and published figures, beside each other"),
     "check": ("check", "run the conformance suite on a strategy"),

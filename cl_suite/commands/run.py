@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cl_suite.commands.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.errors import UsageError
@@ -30,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--diagnostics", choices=("modules", "video"), help="also measure how each module moves, or film robots"
     )
+    parser.add_argument(
+        "--log", action="append", default=[], metavar="NAME", help="draw curves: tensorboard, wandb, mlflow, or several"
+    )
+    parser.add_argument("--log-dir", type=Path, default=Path("logs"), help="where curves go (default: logs)")
     parser.add_argument("--quiet", action="store_true", help="print only the table")
     parser.add_argument("--json", action="store_true", help="print the records as JSON and nothing else")
     add_debug_flag(parser)
@@ -41,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
     seeds = _parse_seeds(options.seeds) if options.seeds is not None else [options.seed]
+    from cl_suite.loggers.choice import chosen_loggers
     from cl_suite.planning import Request, plan
     from cl_suite.runs import run_all
     from cl_suite.terminal import report_interruption, report_results
 
+    log = chosen_loggers(options.log)
     evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []
     plans = [
         plan(
@@ -62,6 +69,8 @@ def execute(options: argparse.Namespace) -> int:
                 overwrite=options.overwrite,
                 diagnostics=(options.diagnostics,) if options.diagnostics else (),
                 command=tuple(options.arguments),
+                log=log,
+                log_dir=options.log_dir,
             )
         )
         for seed in seeds

@@ -1,0 +1,61 @@
+"""Curves for MLflow, through its own client: the server of $MLFLOW_TRACKING_URI, else `<log folder>/mlflow.db`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cl_suite.loggers.curve_logger import LoggedRun
+
+ENDS = {"complete": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+PARAMS = 100  # of one call, the service's limit
+LENGTH = 500  # characters of a parameter that every store takes
+
+
+class MLflowCurves:
+    """Writes a run of the experiment `<stream>/<scenario>`; the step is the number of samples drawn."""
+
+    def __init__(self, run: LoggedRun) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+        self._metric: Any = Metric
+        run.root.mkdir(parents=True, exist_ok=True)
+        root = run.root.absolute()
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        self._client: Any = MlflowClient(uri or f"sqlite:///{root / 'mlflow.db'}")
+        self._samples = run.samples
+        kept = run.kept_id("mlflow")
+        if kept is not None:
+            self._run = kept
+            self._client.update_run(kept, status="RUNNING")
+            return
+        experiment = self._experiment(f"{run.facts['stream']}/{run.facts['scenario']}", None if uri else root.as_uri())
+        tags = {f"task_{number:02d}": name[:LENGTH] for number, name in enumerate(run.tasks)}
+        made = self._client.create_run(experiment, run_name=run.title, tags={**tags, "configuration": run.row})
+        self._run = run.keep_id("mlflow", made.info.run_id)
+        params = [Param(name, str(value)[:LENGTH]) for name, value in {**run.config, **run.facts}.items()]
+        for first in range(0, len(params), PARAMS):
+            self._client.log_batch(self._run, params=params[first : first + PARAMS])
+
+    def scalars(self, samples: int, values: Mapping[str, float]) -> None:
+        """Write values at a step."""
+        self._samples = samples
+        now = int(time.time() * 1000)
+        self._client.log_batch(self._run, [self._metric(name, value, now, samples) for name, value in values.items()])
+
+    def finish(self, status: str, values: Mapping[str, float]) -> None:
+        """Write the last values, if there are any, and end the run."""
+        if values:
+            self.scalars(self._samples, values)
+        self._client.set_terminated(self._run, ENDS[status])
+
+    def _experiment(self, name: str, folder: str | None) -> str:
+        """Return the id of an experiment, made if it is not there. folder: where its files would go, as a URI."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            artifacts = None if folder is None else f"{folder}/mlflow-artifacts"
+            return str(self._client.create_experiment(name, artifact_location=artifacts))
+        return str(found.experiment_id)
