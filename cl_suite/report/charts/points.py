@@ -74,17 +74,7 @@ def place_names(figure: Any, axes: Any, points: Mapping[str, Point]) -> list[Any
         text = shorten(label, 30)
         best = None
         for x, y, side in PLACES:
-            note = axes.annotate(
-                text,
-                points[label],
-                xytext=(x, y),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                fontsize=7.5,
-                color=FOREGROUND,
-                arrowprops={"arrowstyle": "-", "color": GRID, "lw": 0.6} if abs(y) > 9 else None,
-            )
+            note = _note(axes, text, points[label], x, y, side)
             box = note.get_window_extent(renderer)
             clash = sum(box.overlaps(other) for other in (*taken, *markers))
             clash += 5 * (box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1)
@@ -95,19 +85,24 @@ def place_names(figure: Any, axes: Any, points: Mapping[str, Point]) -> list[Any
                 break
         assert best is not None
         _, x, y, side, box = best
-        axes.annotate(
-            text,
-            points[label],
-            xytext=(x, y),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            fontsize=7.5,
-            color=FOREGROUND,
-            arrowprops={"arrowstyle": "-", "color": GRID, "lw": 0.6} if abs(y) > 9 else None,
-        )
+        _note(axes, text, points[label], x, y, side)
         taken.append(box)
     return taken
+
+
+def _note(axes: Any, text: str, point: Point, x: float, y: float, side: str) -> Any:
+    """Write a name beside a point, with a line to it where it stands off."""
+    return axes.annotate(
+        text,
+        point,
+        xytext=(x, y),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        fontsize=7.5,
+        color=FOREGROUND,
+        arrowprops={"arrowstyle": "-", "color": GRID, "lw": 0.6} if abs(y) > 9 else None,
+    )
 
 
 def intervals_chart(
