@@ -234,6 +234,11 @@ class FiveDatasets(Stream):
         """Download what is absent and verify everything that has a published checksum."""
         return {name: value for source in self._verified(root).values() for name, value in source.files.items()}
 
+    def checksums(self) -> Mapping[str, str]:
+        """Return {file: checksum}, as published; notMNIST has none."""
+        sources = [SOURCES[name] for name in self.config.datasets if name in SOURCES]
+        return {name: value for source in sources for name, value in source.files.items()}
+
     def _verified(self, root: DataRoot) -> dict[str, Source]:
         chosen = list(self.config.datasets)
         if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(SOURCES):

@@ -97,6 +97,10 @@ class IntentSources(Stream):
         """Verify and read both. Raise DataError where files are absent or wrong."""
         return {"clinc150": read_clinc150(root, self.clinc150_files), "hwu64": read_hwu64(root, self.hwu64_files)}
 
+    def checksums(self) -> Mapping[str, str]:
+        """Return {file: checksum} of both, as published."""
+        return self.files()
+
     def files(self) -> dict[str, str]:
         """Return {file: checksum} of both."""
         return {**self.clinc150_files, **self.hwu64_files}

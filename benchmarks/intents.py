@@ -69,6 +69,10 @@ class _Intents(Stream):
         self.read(root)
         return self.files
 
+    def checksums(self) -> Mapping[str, str]:
+        """Return {file: checksum}, as published."""
+        return self.files
+
     def first_of(self, names: Sequence[str], seeds: Seeds) -> list[str]:
         """Return the first `stream.n_tasks` of these groups, along `stream.task_order`."""
         c = self.config

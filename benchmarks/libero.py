@@ -8,7 +8,6 @@ a suite need LIBERO's simulator too, and their score is success.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from cl_suite import (
@@ -22,16 +21,17 @@ from cl_suite import (
     Stream,
     StreamData,
     SuccessRate,
+    TaskOutline,
     UsageError,
     demonstrations,
     embed_instructions,
+    find_libero_files,
     imitation_objective,
     imitation_task,
     libero_facts,
     libero_instruction,
     libero_shown_by_script,
     libero_tasks,
-    open_libero_file,
     robot_pool,
 )
 
@@ -51,43 +51,43 @@ def _check(config: Any, lowest: Mapping[str, int]) -> None:
             raise UsageError(f"stream.{name}={getattr(config, name)} is too small. Use {low} or more.")
 
 
-def _files(suite: str, config: Any, root: DataRoot) -> dict[str, LiberoFile]:
-    """Return {task: its file, looked at}. Raise DataError, with where to get them, if one is absent or wrong."""
-    folder = root.path / config.folder / suite
-    names = libero_tasks(suite, order=config.task_order_index, numbers=config.tasks)
-    paths = {name: folder / f"{name}_demo.hdf5" for name in names}
-    absent = [path for path in paths.values() if not path.is_file()]
-    if absent:
-        raise DataError(f"{_absent(suite, absent, folder)} or use --stream split_digits, which needs no files.")
-    files = {name: open_libero_file(path) for name, path in paths.items()}
-    sizes = {camera: {file.cameras.get(camera) for file in files.values()} for camera in config.cameras}
-    for camera, found in sizes.items():
-        if len(found) > 1:
-            raise DataError(
-                f"{folder}: the pictures of {camera} differ from file to file: {found}. Choose tasks alike."
-            )
-    return files
-
-
-def _absent(suite: str, absent: list[Path], folder: Path) -> str:
-    tasks = LIBERO_SUITES[suite]
-    numbers = [str(k) for k, name in enumerate(tasks) if (folder / f"{name}_demo.hdf5").is_file()]
-    there = f" Tasks with a file: stream.tasks=[{','.join(numbers)}]." if numbers else ""
-    return (
-        f"{suite}: {absent[0].name} is not in {folder} ({len(absent)} files are absent; --data-root or "
-        f"CL_SUITE_DATA sets the data root), and there is no automatic download.{there} "
-        "Get them from https://libero-project.github.io (datasets, CC BY 4.0) and put them there,"
-    )
-
-
-class _Offline(Stream):
-    """Demonstrations from files; the score is the share of held-out actions within a tolerance, not success."""
+class _Suite(Stream):
+    """What streams of files and of rollouts have in common."""
 
     suite: ClassVar[str]
 
     # The instruction, which is part of the input, says what to do; whether a strategy is told more is the scenario's.
     scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
     source = "Liu et al. 2023, LIBERO, arXiv 2306.03310; https://libero-project.github.io"
+
+    def fetch(self, root: DataRoot) -> Mapping[str, str]:
+        """Check every file that is asked for, or make the demonstrations ahead of time; nothing is downloaded."""
+        return self.load(root, Seeds(0, 0, 0)).checksums
+
+    def names(self) -> tuple[str, ...]:
+        """Return the tasks that are asked for."""
+        return libero_tasks(self.suite, order=self.config.task_order_index, numbers=self.config.tasks)
+
+    def files(self, root: DataRoot) -> dict[str, LiberoFile]:
+        """Return {task: its file, looked at}. Raise DataError, with where to get them, if one is absent or wrong."""
+        folder = root.path / self.config.folder / self.suite
+        return find_libero_files(self.suite, self.names(), folder=folder, cameras=self.config.cameras)
+
+    def outline(self, root: DataRoot) -> tuple[TaskOutline, ...]:
+        """Return the tasks that are asked for, with their simulators where those are at hand."""
+        c, names = self.config, self.names()
+        outputs, robots = imitation_objective(c.head).outputs(ACTIONS), self.robots(names, root)
+        episodes = getattr(c, "episodes", None)
+        return tuple(TaskOutline(name, outputs, episodes, robots.get(name)) for name in names)
+
+    def robots(self, names: tuple[str, ...], root: DataRoot) -> dict[str, Any]:
+        """Return what simulators of tasks can be built from; none for streams of files alone."""
+        return {}
+
+
+class _Offline(_Suite):
+    """Demonstrations from files; the score is the share of held-out actions within a tolerance, not success."""
+
     licence = "CC BY 4.0 (demonstrations), MIT (tasks)"
 
     @dataclass
@@ -115,7 +115,7 @@ class _Offline(Stream):
         if not 0 < c.tolerance < 1:
             raise UsageError(f"stream.tolerance={c.tolerance} is not a tolerance. Use a number between 0 and 1.")
         objective = dataclasses.replace(imitation_objective(c.head), tolerance=c.tolerance)
-        files = _files(self.suite, c, root)
+        files = self.files(root)
         told = [file.instruction for file in files.values()]
         vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
         tasks, checksums = [], {}
@@ -144,10 +144,6 @@ class _Offline(Stream):
             tuple(tasks), SCALING, labels="shared", checksums=checksums, objective=objective, one_head=True
         )
 
-    def fetch(self, root: DataRoot) -> Mapping[str, str]:
-        """Read and check every file that is asked for; nothing is downloaded."""
-        return self.load(root, Seeds(0, 0, 0)).checksums
-
     def card(self) -> dict[str, Any]:
         """Return the public facts, what the robot is told in each task, and that the score is no success rate."""
         told = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
@@ -155,13 +151,9 @@ class _Offline(Stream):
         return super().card() | {"instructions": told, "score": score}
 
 
-class _Simulated(Stream):
+class _Simulated(_Suite):
     """Rollouts in LIBERO's own environments; demonstrations from files, or by our scripted expert."""
 
-    suite: ClassVar[str]
-
-    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
-    source = "Liu et al. 2023, LIBERO, arXiv 2306.03310; https://libero-project.github.io"
     licence = "MIT (tasks, models), CC BY 4.0 (official demonstrations)"
 
     @dataclass
@@ -194,8 +186,7 @@ class _Simulated(Stream):
         if c.shown_by not in ("script", "files"):
             raise UsageError(f"stream.shown_by={c.shown_by} is not known. Use script or files.")
         objective, pool, facts = imitation_objective(c.head), robot_pool(), libero_facts(root.path)
-        names = libero_tasks(self.suite, order=c.task_order_index, numbers=c.tasks)
-        files = _files(self.suite, c, root) if c.shown_by == "files" else {}
+        names, files = self.names(), self.files(root) if c.shown_by == "files" else {}
         if not files:
             self._check_script(names)
         told = [libero_instruction(name) for name in names]
@@ -245,9 +236,13 @@ class _Simulated(Stream):
                     f"stream.tasks=[{','.join(able)}]. Or use official files: stream.shown_by=files."
                 )
 
-    def fetch(self, root: DataRoot) -> Mapping[str, str]:
-        """Make the demonstrations ahead of time, or check their files."""
-        return self.load(root, Seeds(0, 0, 0)).checksums
+    def robots(self, names: tuple[str, ...], root: DataRoot) -> dict[str, Any]:
+        """Return what simulators of tasks can be built from; none where LIBERO or its assets are absent."""
+        try:
+            facts = libero_facts(root.path)
+            return {name: facts.task(self.suite, name, horizon=self.config.horizon) for name in names}
+        except DataError:
+            return {}
 
     def card(self) -> dict[str, Any]:
         """Return the public facts, what the robot is told in each task, and who showed it."""

@@ -17,12 +17,14 @@ from cl_suite import (
     Stream,
     StreamData,
     SuccessRate,
+    TaskOutline,
     UsageError,
     demonstrations,
     embed_instructions,
     imitation_objective,
     imitation_task,
     metaworld_facts,
+    metaworld_task,
     robot_pool,
 )
 
@@ -129,6 +131,14 @@ class _MetaWorld(Stream):
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Make the demonstrations ahead of time."""
         return self.load(root, Seeds(0, 0, 0)).checksums
+
+    def outline(self, root: DataRoot) -> tuple[TaskOutline, ...]:
+        """Return the tasks without their demonstrations, which take minutes to make."""
+        c = self.config
+        outputs = imitation_objective(c.head).outputs(ACTIONS)
+        return tuple(
+            TaskOutline(name, outputs, c.episodes, metaworld_task(name, horizon=c.horizon)) for name in self.tasks
+        )
 
     def card(self) -> dict[str, Any]:
         """Return the public facts, what the robot is told, what the experts and the policies of other tasks solve."""

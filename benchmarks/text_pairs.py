@@ -149,6 +149,10 @@ class CLINC150Pairs(_TextPairs):
     )
     files: ClassVar[Mapping[str, str]] = CLINC150_FILES
 
+    def checksums(self) -> Mapping[str, str]:
+        """Return {file: checksum}, as published."""
+        return self.files
+
     def read(self, root: DataRoot) -> Texts:
         """Verify and read: the group of a text is the domain of its intent."""
         texts = read_clinc150(root, self.files)

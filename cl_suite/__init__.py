@@ -14,7 +14,16 @@ _HOME = {
     "seeding": ["Seeds", "generator_for", "seed_for"],
     "errors": ["CLSuiteError", "DataError", "PluginError", "RunError", "UnseenTask", "UsageError", "check_choices"],
     "data_root": ["DataRoot"],
-    "stream": ["Samples", "Stream", "StreamData", "TaskData", "class_order", "hold_out", "split_by_class"],
+    "stream": [
+        "Samples",
+        "Stream",
+        "StreamData",
+        "TaskData",
+        "TaskOutline",
+        "class_order",
+        "hold_out",
+        "split_by_class",
+    ],
     "image_files": [
         "CIFAR100_FILES",
         "CIFAR10_FILES",
@@ -32,9 +41,9 @@ _HOME = {
     "robots.imitation": ["PrepareStates", "imitation_task"],
     "robots.instructions": ["embed_instructions"],
     "robots.libero": ["libero_facts", "libero_shown_by_script"],
-    "robots.libero_files": ["LiberoFile", "open_libero_file"],
+    "robots.libero_files": ["LiberoFile", "find_libero_files", "open_libero_file"],
     "robots.libero_suites": ["LIBERO_SUITES", "libero_instruction", "libero_tasks"],
-    "robots.metaworld": ["METAWORLD_INSTRUCTIONS", "metaworld_facts"],
+    "robots.metaworld": ["METAWORLD_INSTRUCTIONS", "metaworld_facts", "metaworld_task"],
     "robots.point_mass": ["point_mass_task"],
     "robots.pool": ["RobotPool", "robot_pool"],
     "robots.rollouts": ["SuccessRate"],
@@ -189,9 +198,9 @@ if TYPE_CHECKING:
     from cl_suite.robots.imitation import PrepareStates, imitation_task
     from cl_suite.robots.instructions import embed_instructions
     from cl_suite.robots.libero import libero_facts, libero_shown_by_script
-    from cl_suite.robots.libero_files import LiberoFile, open_libero_file
+    from cl_suite.robots.libero_files import LiberoFile, find_libero_files, open_libero_file
     from cl_suite.robots.libero_suites import LIBERO_SUITES, libero_instruction, libero_tasks
-    from cl_suite.robots.metaworld import METAWORLD_INSTRUCTIONS, metaworld_facts
+    from cl_suite.robots.metaworld import METAWORLD_INSTRUCTIONS, metaworld_facts, metaworld_task
     from cl_suite.robots.point_mass import point_mass_task
     from cl_suite.robots.pool import RobotPool, robot_pool
     from cl_suite.robots.rollouts import SuccessRate
@@ -203,7 +212,16 @@ if TYPE_CHECKING:
         Strategy,
         build_optimizer,
     )
-    from cl_suite.stream import Samples, Stream, StreamData, TaskData, class_order, hold_out, split_by_class
+    from cl_suite.stream import (
+        Samples,
+        Stream,
+        StreamData,
+        TaskData,
+        TaskOutline,
+        class_order,
+        hold_out,
+        split_by_class,
+    )
     from cl_suite.supermasks.initialisation import initialise_scores, initialise_weights
     from cl_suite.supermasks.layers import (
         MaskedConv2d,

@@ -35,9 +35,18 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
 
     Raise DataError where files are absent or wrong, UsageError where the configuration cannot be met.
     """
+    check_first_task(run)
+    return as_learned(stream, stream.load(root, seeds), run, root=root, seeds=seeds, device=device)
+
+
+def as_learned(
+    stream: Stream, read: StreamData, run: RunConfig, *, root: DataRoot, seeds: Seeds, device: torch.device
+) -> Loaded:
+    """Make of a stream's data, `read` from its files, what `features.*` and `text.*` ask for.
+
+    Raise DataError where weights are absent, UsageError where the configuration cannot be met.
+    """
     held = run.train.validation
-    _check_first_task(run)
-    read = stream.load(root, seeds)
     encoded, features = as_features(read, run.features, root=root, seeds=seeds, device=device, validation=held)
     data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=held)  # what is still texts
     facts = {name: found for name, found in (("text", tokens), ("features", features)) if found}
@@ -47,7 +56,7 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
     return Loaded(data, stream.card() | on_card(features), facts, remarks)
 
 
-def _check_first_task(run: RunConfig) -> None:
+def check_first_task(run: RunConfig) -> None:
     """Raise UsageError where something would be made of task 0 that is not the first to be shown."""
     if not run.schedule.order or run.schedule.order[0] == 0:
         return

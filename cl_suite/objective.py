@@ -26,7 +26,10 @@ class Score:
 
 
 class Objective(Protocol):
-    """How a stream's outputs are trained and judged."""
+    """How a stream's outputs are trained and judged.
+
+    It may have `chance(visible)`: the score to expect of one who guesses among so many visible outputs, in [0, 1].
+    """
 
     @property
     def name(self) -> str:
@@ -69,6 +72,10 @@ class Classification:
 
     name: str = "classification"
 
+    def chance(self, visible: int) -> float:
+        """Return the expected score of one who guesses among so many classes."""
+        return 1.0 / visible
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy per sample, [B], for logits [B, C] (-inf allowed) and targets [B] in 0..C-1."""
         return F.cross_entropy(outputs, targets, reduction="none")
@@ -83,6 +90,10 @@ class MultiLabel:
     """Any number of labels per sample, targets [B, C] in {0, 1}. Score: share of visible labels that are right."""
 
     name: str = "multi_label"
+
+    def chance(self, visible: int) -> float:
+        """Return the expected score of one who tosses a coin for every label."""
+        return 0.5
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy per sample, mean over labels that have an output (-inf: none)."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cl_suite.config import Composed, compose_config, resolve_scenario
+from cl_suite.config import Composed, SeedConfig, compose_config, resolve_scenario
 from cl_suite.data_root import DataRoot
 from cl_suite.devices import choose_device
 from cl_suite.errors import CLSuiteError, PluginError, UsageError, nearest
@@ -73,12 +73,7 @@ class Plan:
     @property
     def seeds(self) -> Seeds:
         """The run's three seeds."""
-        chosen, default = self.composed.run.seeds, self.request.seed
-        return Seeds(
-            model=default if chosen.model is None else chosen.model,
-            data=default if chosen.data is None else chosen.data,
-            classes=default if chosen.classes is None else chosen.classes,
-        )
+        return seeds_of(self.composed.run.seeds, self.request.seed)
 
 
 def plan(request: Request) -> Plan:
@@ -87,7 +82,7 @@ def plan(request: Request) -> Plan:
     strategy = choose(STRATEGY, request.strategy)
     stream = choose(STREAM, request.stream)
     wanted = resolve_scenario(request.overrides, request.scenario, strategy=strategy.name, stream=stream.name)
-    scenario = _scenario(stream, wanted)
+    scenario = choose_scenario(stream, wanted)
     composed = compose_config(
         strategy=strategy.name,
         strategy_config=strategy.cls.config_for,
@@ -100,7 +95,7 @@ def plan(request: Request) -> Plan:
     check_preferences(strategy, composed.run.preferences, scenario)
     check_open_set(stream, composed.run.open_set, scenario)
     check_learning(composed.run.learning, scenario)
-    plain = pinned_tokenizer(pinned(composed.plain)) | _sources(strategy, stream)
+    plain = configuration(composed, strategy, stream)
     path = record_path(
         request.results,
         stream=stream.name,
@@ -202,7 +197,8 @@ def _strategies_for(scenario: Scenario, *, without: str) -> list[str]:
     return [*([", ".join(names)] if names else []), *modes]
 
 
-def _scenario(stream: Chosen, wanted: str | None) -> Scenario:
+def choose_scenario(stream: Chosen, wanted: str | None) -> Scenario:
+    """Return the scenario asked for, else the stream's default. Raise UsageError for one it does not have."""
     allowed = stream.cls.scenarios
     if wanted is None:
         return allowed[0]
@@ -212,9 +208,22 @@ def _scenario(stream: Chosen, wanted: str | None) -> Scenario:
     return Scenario(wanted)
 
 
-def _sources(*plugins: Chosen) -> dict[str, str]:
-    """Return a digest of each plugin given as a file: an edited file is another configuration."""
-    return {f"{each.name}_source": each.digest for each in plugins if each.from_file}
+def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
+    """Return the three seeds: those that are set, the others `default`."""
+    return Seeds(
+        model=default if chosen.model is None else chosen.model,
+        data=default if chosen.data is None else chosen.data,
+        classes=default if chosen.classes is None else chosen.classes,
+    )
+
+
+def configuration(composed: Composed, *plugins: Chosen) -> dict[str, Any]:
+    """Return the configuration as a record has it, with a digest of each plugin given as a file.
+
+    An edited file is another configuration.
+    """
+    sources = {f"{each.name}_source": each.digest for each in plugins if each.from_file}
+    return pinned_tokenizer(pinned(composed.plain)) | sources
 
 
 def _check_writable(folder: Path, results: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from cl_suite.objective import Classification, Measure, Objective
 from cl_suite.scenario import Scenario
 from cl_suite.seeding import Seeds
 from cl_suite.types import Inputs, Prepare, count_samples, map_inputs
+
+if TYPE_CHECKING:
+    from cl_suite.robots.simulator import RobotTask
 
 
 class Transform(Protocol):
@@ -81,6 +84,21 @@ class TaskData:
     test: Samples
     classes: tuple[str, ...]  # names of the local classes; of the actions where there are no classes
     measure: Measure | None = None
+
+
+@dataclass(frozen=True)
+class TaskOutline:
+    """What is known of a task without its data: some streams have to make theirs, for minutes.
+
+    classes:  as of TaskData
+    episodes: what a score is a mean of; None = test samples
+    robot:    what any process can build the task's simulator from; None = there is none, or it is not at hand
+    """
+
+    name: str
+    classes: tuple[str, ...] = ()
+    episodes: int | None = None
+    robot: RobotTask | None = None
 
 
 @dataclass(frozen=True)
@@ -171,8 +189,20 @@ class Stream(ABC):
         """Make sure every file is there and intact; return {file: checksum}. Embedded streams return {}."""
         return {}
 
+    def checksums(self) -> Mapping[str, str]:
+        """Return {file: "algorithm:hex"} of what `load` will ask for, as far as it is published; looks at no disk."""
+        return {}
+
+    def outline(self, root: DataRoot) -> tuple[TaskOutline, ...]:
+        """Return what is known of the tasks without their data, at once; () = nothing."""
+        return ()
+
     def card(self) -> dict[str, Any]:
-        """Return the public facts of this stream, for `cl-bench list` and the record."""
+        """Return the public facts of this stream, for strategies and for `cl-bench card`.
+
+        Besides source, licence, version and embedded, any others. A text stands on the card as it is. A dictionary by
+        the names of tasks is a column of its tasks: texts, or shares in [0, 1] such as `expert_success`.
+        """
         return {"source": self.source, "licence": self.licence, "version": self.version, "embedded": self.embedded}
 
 
@@ -238,6 +268,7 @@ __all__ = [
     "Stream",
     "StreamData",
     "TaskData",
+    "TaskOutline",
     "class_order",
     "count_samples",
     "hold_out",

@@ -14,5 +14,6 @@ COMMANDS = {
     "check": ("check", "run the conformance suite on a strategy"),
     "new": ("new", "write a working single-file plugin and its test"),
     "data": ("data", "fetch or verify the files of streams"),
+    "card": ("card", "show what the tasks of a stream are, with chance level, ceiling and a picture"),
     "speed": ("speed", "measure what the harness costs beside a bare loop, or a strategy beside finetune"),
 }

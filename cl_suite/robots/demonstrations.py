@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from cl_suite.errors import RunError, UsageError
+from cl_suite.errors import DataError, RunError, UsageError
 from cl_suite.record import write_atomic
 from cl_suite.robots.pool import RobotPool
 from cl_suite.robots.simulator import RobotTask
@@ -23,6 +25,7 @@ FORMAT = 1  # raise it when the same key gives other demonstrations
 ATTEMPTS = 5  # times as many episodes as demonstrations are tried before the expert is given up
 SEEN = "observations."  # before the names of observations in a file
 SEEDS = 100_000  # the first seed of a demonstration: evaluation seeds are below
+_KEPT_ALONE: ContextVar[bool] = ContextVar("kept_alone", default=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,19 @@ class Demonstrations:
         return int(self.lengths[:episodes].sum())
 
 
+@contextmanager
+def kept_alone() -> Iterator[None]:
+    """Within it demonstrations are read from disk, and where they are not kept, which takes minutes, DataError says so.
+
+    Those that are never kept are made all the same: they take seconds.
+    """
+    before = _KEPT_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _KEPT_ALONE.reset(before)
+
+
 def demonstrations(
     task: RobotTask, *, count: int, noise: float, made_by: Mapping[str, str], root: Path | None, pool: RobotPool
 ) -> Demonstrations:
@@ -64,7 +80,7 @@ def demonstrations(
     made_by: versions of what decides them
     root:    data root; they are below robots/. None: they are made anew each time
 
-    Raise RunError where the expert succeeds too seldom, or a simulator fails.
+    Raise RunError where the expert succeeds too seldom, or a simulator fails; DataError within `kept_alone`.
     """
     wanted = {
         "format": FORMAT,
@@ -83,6 +99,11 @@ def demonstrations(
     file = root / "robots" / f"{task.name}-{key[:16]}.safetensors"
     found = _kept(file, key)
     if found is None:
+        if _KEPT_ALONE.get():
+            raise DataError(
+                f"{task.name}: its demonstrations are not kept in {file.parent}. `cl-bench data` with the stream's "
+                "name makes them, and so does the first run; it takes minutes."
+            )
         found = _made(task, count, noise, wanted, pool)
         _keep(file, key, found)
     return found

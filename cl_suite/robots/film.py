@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 
 from cl_suite.errors import RunError
-from cl_suite.robots.pool import RobotPool, SimulatorLost, environment
-from cl_suite.robots.rendering import choose_renderer
+from cl_suite.robots.frames import drawable, drawing_process
+from cl_suite.robots.pool import SimulatorLost
 from cl_suite.robots.rollouts import Policy, SuccessRate, first_moments, next_moments
 from cl_suite.robots.simulator import Array
 
@@ -18,33 +17,26 @@ MILLISECONDS = 60  # that a picture is shown
 def film_episode(measure: SuccessRate, policy: Policy) -> list[Array]:
     """Roll out the first episode of an evaluation; return every fourth moment and the last, [h, w, 3] uint8 each.
 
-    A process of its own draws, because a simulator that was opened without graphics has none.
     Raise DataError where pictures cannot be drawn, RunError where the simulator fails.
     """
-    task = measure.task
-    renderer = choose_renderer() if task.graphics else None
-    task = dataclasses.replace(task, local={**task.local, "renderer": renderer})
-    pool, pictures, lane = RobotPool(1), list[Array](), [0]
-    try:
-        with environment({"MUJOCO_GL": renderer} if renderer else {}):
-            (worker,) = pool.workers
-        worker.ask("begin", task, measure.seeds[:1])
-        seen = first_moments(worker.answer(), measure.history)
-        for step in range(task.horizon):
-            if step % EVERY == 0:
-                worker.ask("picture", 0)
-                pictures.append(worker.answer())
-            worker.ask("step", lane, policy(seen))
-            latest, solved = worker.answer()
-            seen = next_moments(seen, latest, lane)
-            if solved[0]:
-                break
-        worker.ask("picture", 0)
-        return [*pictures, worker.answer()]
-    except SimulatorLost as problem:
-        raise RunError(f"{task.name} could not be filmed: {problem}. Leave --diagnostics video out.") from problem
-    finally:
-        pool.close()
+    task, pictures, lane = measure.task, list[Array](), [0]
+    with drawing_process(task) as (worker, renderer):
+        try:
+            worker.ask("begin", drawable(task, renderer), measure.seeds[:1])
+            seen = first_moments(worker.answer(), measure.history)
+            for step in range(task.horizon):
+                if step % EVERY == 0:
+                    worker.ask("picture", 0)
+                    pictures.append(worker.answer())
+                worker.ask("step", lane, policy(seen))
+                latest, solved = worker.answer()
+                seen = next_moments(seen, latest, lane)
+                if solved[0]:
+                    break
+            worker.ask("picture", 0)
+            return [*pictures, worker.answer()]
+        except SimulatorLost as problem:
+            raise RunError(f"{task.name} could not be filmed: {problem}. Leave --diagnostics video out.") from problem
 
 
 def animated(pictures: list[Array]) -> bytes:

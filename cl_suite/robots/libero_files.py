@@ -21,7 +21,7 @@ from cl_suite.errors import DataError, UsageError, nearest
 from cl_suite.robots.demonstrations import Demonstrations
 from cl_suite.robots.libero_arrays import ACTION_SIZE, SEEN, Array, Demo, attribute, entry, opened, wrong
 from cl_suite.robots.libero_poses import SceneModel, goal_objects, object_poses
-from cl_suite.robots.libero_suites import libero_instruction
+from cl_suite.robots.libero_suites import LIBERO_SUITES, libero_instruction
 
 SUFFIX = "_demo.hdf5"
 STATE_SIZE = 29  # what the robot senses of itself, 15, the pose of what the goal moves, and that of where it goes
@@ -183,6 +183,38 @@ def open_libero_file(path: Path) -> LiberoFile:
             },
             str(data.attrs.get("macros_image_convention", "")),
         )
+
+
+def find_libero_files(
+    suite: str, names: Sequence[str], *, folder: Path, cameras: Sequence[str] = ()
+) -> dict[str, LiberoFile]:
+    """Return {task: its file, looked at} of the tasks `names` of a suite, whose files lie in `folder`.
+
+    Raise DataError, with where to get them, if one is absent or wrong, or if pictures of `cameras` differ in size.
+    """
+    paths = {name: folder / f"{name}{SUFFIX}" for name in names}
+    absent = [path for path in paths.values() if not path.is_file()]
+    if absent:
+        raise DataError(f"{_absent(suite, absent, folder)} or use --stream split_digits, which needs no files.")
+    files = {name: open_libero_file(path) for name, path in paths.items()}
+    sizes = {camera: {file.cameras.get(camera) for file in files.values()} for camera in cameras}
+    for camera, found in sizes.items():
+        if len(found) > 1:
+            raise DataError(
+                f"{folder}: the pictures of {camera} differ from file to file: {found}. Choose tasks alike."
+            )
+    return files
+
+
+def _absent(suite: str, absent: list[Path], folder: Path) -> str:
+    tasks = LIBERO_SUITES[suite]
+    numbers = [str(k) for k, name in enumerate(tasks) if (folder / f"{name}{SUFFIX}").is_file()]
+    there = f" Tasks with a file: stream.tasks=[{','.join(numbers)}]." if numbers else ""
+    return (
+        f"{suite}: {absent[0].name} is not in {folder} ({len(absent)} files are absent; --data-root or "
+        f"CL_SUITE_DATA sets the data root), and there is no automatic download.{there} "
+        "Get them from https://libero-project.github.io (datasets, CC BY 4.0) and put them there,"
+    )
 
 
 def _distances(states: Array, joints: Array, scene: SceneModel) -> Array:

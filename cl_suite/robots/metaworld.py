@@ -102,7 +102,12 @@ class Facts(NamedTuple):
 
     def task(self, name: str, *, horizon: int = HORIZON) -> RobotTask:
         """Return what any process can build the simulator of a task from."""
-        return RobotTask(name, "cl_suite.robots.metaworld:MetaWorld", horizon, {"task": name})
+        return metaworld_task(name, horizon=horizon)
+
+
+def metaworld_task(name: str, *, horizon: int = HORIZON) -> RobotTask:
+    """Return a task; the package is needed only where its simulator is built."""
+    return RobotTask(name, "cl_suite.robots.metaworld:MetaWorld", horizon, {"task": name})
 
 
 def metaworld_facts() -> Facts:

@@ -1,0 +1,174 @@
+"""What is on a card of a stream's data: its tasks, samples and files in numbers and words."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_suite.cards.facts import FileRow, TaskRow
+from cl_suite.cards.words import count_words, example_texts, typical_words
+from cl_suite.data_root import DataRoot
+from cl_suite.loading import Loaded
+from cl_suite.presentation import Presentation, Task
+from cl_suite.robots.simulator import RobotTask
+from cl_suite.stream import StreamData, TaskOutline
+from cl_suite.texts import PrepareTexts
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A stream's data as it has it, and as a run learns it; what is known without it where it could not be read."""
+
+    read: StreamData | None
+    loaded: Loaded | None
+    outline: tuple[TaskOutline, ...]
+    missing: str
+
+
+def chance_of(task: Task, presentation: Presentation) -> float | None:
+    """Return what guessing gives after the last task, in [0, 1]; None where the objective does not say."""
+    known = getattr(task.objective, "chance", None)
+    if known is None or task.measure is not None:
+        return None
+    seen = presentation.seen_after(len(presentation.tasks))
+    return float(known(len(task.classes if task.answer_within_task else seen)))
+
+
+def task_rows(seen: Seen, presentation: Presentation | None) -> list[TaskRow]:
+    """Return the tasks under the card's scenario; what is known of them where the data could not be read."""
+    if seen.read is None or presentation is None:
+        return [
+            TaskRow(
+                each.name,
+                each.classes,
+                test=each.episodes,
+                trials="episodes" if each.episodes else "",
+                horizon=each.robot.horizon if each.robot else None,
+            )
+            for each in seen.outline
+        ]
+    rows = []
+    for number, (task, data) in enumerate(zip(presentation.tasks, seen.read.tasks, strict=True)):
+        robot = _robot(task.measure)
+        train = presentation.training_samples(number)
+        chance = chance_of(task, presentation)
+        rows.append(
+            TaskRow(
+                data.name,
+                data.classes,
+                train=train,
+                validation=len(data.train) - train,
+                test=task.count,
+                trials="" if task.measure is None else "episodes" if robot else "trials",
+                horizon=robot.horizon if robot else None,
+                chance=chance,
+                most_frequent=None if chance is None else _most_frequent(data.test.targets),
+            )
+        )
+    return _with_words(rows, seen.read) if isinstance(seen.read.prepare, PrepareTexts) else rows
+
+
+def _with_words(rows: list[TaskRow], data: StreamData) -> list[TaskRow]:
+    counted = [count_words(task.train) for task in data.tasks]
+    typical = typical_words([counts for counts, _ in counted])
+    return [
+        dataclasses.replace(row, words=mean, typical=words, examples=example_texts(task))
+        for row, task, words, (_, mean) in zip(rows, data.tasks, typical, counted, strict=True)
+    ]
+
+
+def _most_frequent(targets: Tensor) -> float | None:
+    if targets.dim() != 1 or targets.is_floating_point() or not len(targets):
+        return None
+    return int(targets.bincount().max()) / len(targets)
+
+
+def _robot(measure: Any) -> RobotTask | None:
+    task = getattr(measure, "task", None)
+    return task if isinstance(task, RobotTask) else None
+
+
+def robot_tasks(seen: Seen) -> list[RobotTask]:
+    """Return the robots' tasks, each once."""
+    found = [_robot(task.measure) for task in seen.read.tasks] if seen.read else [each.robot for each in seen.outline]
+    return list({robot.name: robot for robot in found if robot is not None}.values())
+
+
+def file_rows(checksums: Mapping[str, str], root: DataRoot) -> tuple[FileRow, ...]:
+    """Return files with their SHA-256: the one published, else that of the file, if it is there."""
+    rows = []
+    for name, checksum in checksums.items():
+        algorithm, _, digest = checksum.partition(":")
+        if algorithm == "sha256":
+            rows.append(FileRow(name, digest))
+            continue
+        path, found = root.path / name, ""
+        if path.is_file():
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        rows.append(FileRow(name, found, checksum))
+    return tuple(rows)
+
+
+def sample_in_words(read: StreamData | None) -> str:
+    """Return what one sample is, as a task hands it over."""
+    if read is None:
+        return ""
+    if isinstance(read.prepare, PrepareTexts):
+        return "a text, stored as UTF-8 bytes"
+    sample, _ = read.tasks[0].train.take(torch.zeros(1, dtype=torch.long))
+    if isinstance(sample, Tensor):
+        return _shape(sample[0])
+    return "; ".join(f"{name} {_shape(value[0])}" for name, value in sample.items())
+
+
+def _shape(sample: Tensor) -> str:
+    return f"{' x '.join(map(str, sample.shape)) or 'one number'}, {str(sample.dtype).removeprefix('torch.')}"
+
+
+def learned_in_words(loaded: Loaded | None) -> str:
+    """Return what is made of the samples before a run, without what differs from one machine to another."""
+    made = loaded.made if loaded else {}
+    parts = []
+    if text := made.get("text"):
+        parts.append(
+            f"{text['tokenizer']} tokens out of {text['vocabulary']:,}, {text['mean_tokens']:.1f} a text and at most "
+            f"{text['length']}; {100 * text['share_cut']:.1f} % of the texts are cut, "
+            f"{100 * text['share_unknown']:.1f} % of the tokens unknown"
+        )
+    if features := made.get("features"):
+        parts.append(f"{features['dimensions']} frozen features of {features['network']} ({features['weights']})")
+    return "; ".join(parts)
+
+
+def score_in_words(presentation: Presentation | None, seen: Seen) -> str:
+    """Return what a score means."""
+    solved = "share of solved episodes"
+    if presentation is None:
+        return solved if any(each.episodes for each in seen.outline) else ""
+    task = presentation.tasks[0]
+    if _robot(task.measure):
+        return solved
+    return {"classification": "share of right answers"}.get(task.objective.name, task.objective.name.replace("_", " "))
+
+
+def short_facts(read: StreamData | None) -> dict[str, str]:
+    """Return how made data came to be, as far as it is short: entries that are words, or dictionaries of them."""
+    found = {}
+    for name, entry in (read.facts if read else {}).items():
+        if isinstance(entry, str):
+            found[as_title(name)] = entry
+        elif isinstance(entry, Mapping) and entry and all(isinstance(value, str) for value in entry.values()):
+            found[as_title(name)] = ", ".join(f"{key} {value}" for key, value in entry.items())
+    return found
+
+
+def as_title(name: str) -> str:
+    """Return the name of a fact as a card has it: `expert_success` -> Expert success."""
+    return name.replace("_", " ").capitalize()
