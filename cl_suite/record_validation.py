@@ -7,7 +7,7 @@ records are handed on (`cl-bench submit`) and before those of somebody else are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -47,7 +47,7 @@ def validate(record: RunRecord, *, now: datetime | None = None) -> list[str]:
         if reasons := _first(stage(record)):
             return reasons
     late = (now or datetime.now(UTC)) + AHEAD
-    return _first(chain(_scores(record), metric_faults(record), _costs(record), _origin(record, late)))
+    return _first(chain(metric_faults(record), _costs(record), _origin(record, late)))
 
 
 def place_of(record: RunRecord) -> str:
@@ -117,16 +117,36 @@ def _types(record: RunRecord) -> Iterator[str]:
         except (TypeError, OverflowError):  # e.g. a whole number beyond every float
             right = False
         if not right:
-            yield f"{name} cannot be {shown(value)}"
+            yield from [*_why(name, value)] or [f"{name} cannot be {shown(value)}"]
+
+
+def _why(name: str, value: Any) -> Iterator[str]:
+    """Yield the reasons for which a field cannot be what it is, where they can be told in more detail."""
+    yield from beyond_limits(value, name)
+    if name in NAMES and isinstance(value, str):
+        yield from _name_length(name, value)
+    lists: list[tuple[str, Any]] = [(name, value)] if name == "baseline" else []
+    if name in ("R", "R_task_aware") and isinstance(value, list):
+        lists = [(f"{name}[{row}]", scores) for row, scores in enumerate(value)]
+    if name == "curve" and isinstance(value, list):
+        points = [point.get("scores") if isinstance(point, dict) else None for point in value]
+        lists = [(f"curve[{number}].scores", scores) for number, scores in enumerate(points)]
+    for place, scores in lists:
+        for column, score in enumerate(scores if isinstance(scores, list) else ()):
+            if isinstance(score, (int, float)) and not 0 <= score <= 1:
+                yield f"{place}[{column}] is {shown(score)}, outside [0, 1]"
+
+
+def _name_length(name: str, value: str) -> Iterator[str]:
+    if not value or len(value) > MAX_NAME:
+        yield f"{name} has {len(value)} characters; 1 to {MAX_NAME} are allowed"
 
 
 def _limits(record: RunRecord) -> Iterator[str]:
     if record.schema_version > SCHEMA_VERSION:
         yield f"schema_version {record.schema_version} is newer than the {SCHEMA_VERSION} known here; update cl-suite"
     for name in NAMES:
-        value = getattr(record, name)
-        if not value or len(value) > MAX_NAME:
-            yield f"{name} has {len(value)} characters; 1 to {MAX_NAME} are allowed"
+        yield from _name_length(name, getattr(record, name))
     for field in CHECKS:
         yield from beyond_limits(getattr(record, field), field)
 
@@ -204,17 +224,6 @@ def _curve(record: RunRecord, tasks: int, experiences: int) -> Iterator[str]:
 
 def _counts(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
-
-
-def _scores(record: RunRecord) -> Iterator[str]:
-    places: list[tuple[str, Sequence[float | None]]] = [("baseline", record.baseline)]
-    for name in ("R", "R_task_aware"):
-        places += [(f"{name}[{row}]", scores) for row, scores in enumerate(getattr(record, name) or [])]
-    places += [(f"curve[{number}].scores", point["scores"]) for number, point in enumerate(record.curve)]
-    for place, scores in places:
-        for column, score in enumerate(scores):
-            if score is not None and not 0 <= score <= 1:
-                yield f"{place}[{column}] is {score}, outside [0, 1]"
 
 
 def _costs(record: RunRecord) -> Iterator[str]:
