@@ -12,7 +12,16 @@ _HOME = {
     "scenario": ["Requirement", "Scenario"],
     "types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
     "seeding": ["Seeds", "generator_for", "seed_for"],
-    "errors": ["CLSuiteError", "DataError", "PluginError", "RunError", "UnseenTask", "UsageError", "check_choices"],
+    "errors": [
+        "CLSuiteError",
+        "DataError",
+        "PluginError",
+        "RunError",
+        "UnseenTask",
+        "UsageError",
+        "check_choices",
+        "nearest",
+    ],
     "data_root": ["DataRoot"],
     "stream": [
         "Samples",
@@ -119,6 +128,9 @@ _HOME = {
     "preferences.task_memory": ["TaskMemory"],
     "preferences.trained": ["OnePerPreference", "PreferenceModels"],
     "checks": ["check_strategy"],
+    "avalanche.adapter": ["AvalancheStrategy", "avalanche_strategy"],
+    "avalanche.presence": ["has_avalanche", "load_avalanche", "need_avalanche"],
+    "avalanche.recipe": ["TOLD_BOUNDARIES", "Recipe"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -135,13 +147,25 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from cl_suite.avalanche.adapter import AvalancheStrategy, avalanche_strategy
+    from cl_suite.avalanche.presence import has_avalanche, load_avalanche, need_avalanche
+    from cl_suite.avalanche.recipe import TOLD_BOUNDARIES, Recipe
     from cl_suite.bayes.mean_field import MeanField, Parameters, convex_combination, divergence, wasserstein
     from cl_suite.bayes.variational import VariationalOptions, fit_posterior, starting_point
     from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring
     from cl_suite.buffers import build_buffer
     from cl_suite.checks import check_strategy
     from cl_suite.data_root import DataRoot
-    from cl_suite.errors import CLSuiteError, DataError, PluginError, RunError, UnseenTask, UsageError, check_choices
+    from cl_suite.errors import (
+        CLSuiteError,
+        DataError,
+        PluginError,
+        RunError,
+        UnseenTask,
+        UsageError,
+        check_choices,
+        nearest,
+    )
     from cl_suite.experience import Experience
     from cl_suite.experts.detector import DetectorOptions, LossDetector
     from cl_suite.experts.expert import Expert, ExpertOptions, entropy, routed_answers

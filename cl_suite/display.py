@@ -62,6 +62,8 @@ class RunDisplay:
             return
         elapsed = time.monotonic() - self._started
         rate = (meter.samples_drawn - self._drawn_before) / elapsed
+        if not rate:  # nothing has been drawn since: a pass over what a strategy keeps
+            return
         left = max(0.0, (self._expected - meter.samples_drawn) / rate)
         if not self._told and elapsed >= ESTIMATE_AFTER:
             self._told = True

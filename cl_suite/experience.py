@@ -181,6 +181,13 @@ class Experience:
         """Return the first `count` samples (all, if there are fewer) as stored; not counted as drawn."""
         return self._batch(self._open(), torch.arange(min(count, self.n_samples), device=self._device), None)
 
+    def stored(self) -> tuple[Inputs, Tensor]:
+        """Return all own samples as stored, and their targets [N]; not counted as drawn.
+
+        For a strategy whose loop is another library's; it tells what it draws of them to a `ForeignLoop`.
+        """
+        return self._open().take(torch.arange(self.n_samples, device=self._device))
+
     def watch(
         self, *, batch: Callable[[Batch], None] = lambda batch: None, epoch: Callable[[], None] = lambda: None
     ) -> None:

@@ -275,7 +275,7 @@ class Harness:
         np.random.seed(value % 2**32)
 
     def _save(self, experiences_done: int) -> None:
-        if self._checkpoint is None:
+        if self._checkpoint is None or not self.strategy.resumable:
             return
         state = {
             "fingerprint": self._fingerprint,
@@ -295,7 +295,7 @@ class Harness:
 
     def _restore(self) -> int:
         """Load the checkpoint if it belongs to this run; return the number of experiences already learned."""
-        if self._checkpoint is None or not self._checkpoint.exists():
+        if self._checkpoint is None or not self.strategy.resumable or not self._checkpoint.exists():
             return 0
         state = load_state(self._checkpoint)
         if state["fingerprint"] != self._fingerprint:

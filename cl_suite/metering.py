@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
@@ -44,8 +44,8 @@ class Meter:
             )
 
     @contextmanager
-    def step(self, loop: LoopCost, samples: int) -> Iterator[None]:
-        """Within it one step of a loop over batches is taken, on `samples` samples.
+    def step(self, loop: LoopCost, samples: int | Callable[[], int]) -> Iterator[None]:
+        """Within it one step of a loop over batches is taken, on `samples` samples; a function says so at its end.
 
         Loops may be nested (a finetuning inside a step): each step owns what is computed while it is the innermost.
         """
@@ -63,7 +63,8 @@ class Meter:
             # By identity: a loop that was left in the middle may be closed after an inner one has begun.
             self._steps = [each for each in self._steps if each is not counter]
             self._only_innermost_counts()
-            self.training_flops += loop.add(samples, counter.total if counted else None)
+            count = samples() if callable(samples) else samples
+            self.training_flops += loop.add(count, counter.total if counted else None)
 
     def _only_innermost_counts(self) -> None:
         for each in self._steps:

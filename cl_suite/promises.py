@@ -138,6 +138,8 @@ def _order_is_free(case: Case) -> str | None:
 
 def _resumes(case: Case) -> str | None:
     """Stop after every experience, each time going on with a fresh strategy from what was saved."""
+    if not case.chosen.cls.resumable:
+        raise Skipped("it says that its runs start anew")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "state.safetensors"
         for stop in range(1, case.present().n_experiences):

@@ -10,11 +10,12 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast
 
 from cl_suite.errors import PluginError, UsageError, nearest
 
@@ -25,12 +26,25 @@ class Kind:
 
     word: str  # for messages and the command line
     group: str  # entry-point group
+    providers: str  # entry-point group of modules that provide many, by a prefix: `avalanche/ewc`
     base: str  # "module:Class" every plugin derives from
 
 
 PLUGIN_PREFIX = "cl_suite_plugin_"  # of the module names of plugins given as files
-STRATEGY = Kind("strategy", "cl_suite.strategies", "cl_suite.strategy:Strategy")
-STREAM = Kind("stream", "cl_suite.streams", "cl_suite.stream:Stream")
+STRATEGY = Kind("strategy", "cl_suite.strategies", "cl_suite.strategy_providers", "cl_suite.strategy:Strategy")
+STREAM = Kind("stream", "cl_suite.streams", "cl_suite.stream_providers", "cl_suite.stream:Stream")
+
+
+class Provider(Protocol):
+    """A module that makes plugins of another library's classes. Its entry point's name is the prefix of their names."""
+
+    def names(self) -> Mapping[str, str]:
+        """Return {name: summary}, without the prefix; nothing heavy is imported."""
+        ...
+
+    def load(self, name: str) -> Any:
+        """Return the class. Raise UsageError, with the nearest names, if there is none or it cannot be used."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,20 +72,38 @@ def installed(kind: Kind) -> dict[str, EntryPoint]:
     return {point.name: point for point in sorted(entry_points(group=kind.group), key=lambda point: point.name)}
 
 
+def provided(kind: Kind) -> dict[str, tuple[str, str]]:
+    """Return {name with prefix: (summary, its provider's module)} of what other libraries provide, where they are."""
+    found = {}
+    for point in sorted(entry_points(group=kind.providers), key=lambda point: point.name):
+        found |= {f"{point.name}/{name}": (text, point.value) for name, text in _provider(kind, point).names().items()}
+    return found
+
+
+def _provider(kind: Kind, point: EntryPoint) -> Provider:
+    try:
+        return cast(Provider, importlib.import_module(point.value))
+    except Exception as problem:  # whatever a stranger's module does on import, it is reported in one line
+        raise _import_failed(kind, point.name, problem) from problem
+
+
 def choose(kind: Kind, spec: str) -> Chosen:
-    """Load the plugin `spec`: an installed name, `module:Class`, or `path/to/file.py[:Class]`.
+    """Load the plugin `spec`: an installed name, `provider/name`, `module:Class`, or `path/to/file.py[:Class]`.
 
     Raise UsageError for an unknown name (with the nearest ones), PluginError if it cannot be used.
     """
     known = installed(kind)
     if spec in known:
         return Chosen(spec, _checked(kind, spec, _import(kind, spec, known[spec].value)))
+    prefix, slash, rest = spec.partition("/")
+    for point in entry_points(group=kind.providers, name=prefix) if slash else ():
+        return Chosen(spec, _checked(kind, spec, _provider(kind, point).load(rest)))
     if ".py" in spec or ":" in spec:
         from_file = ".py" in spec
         cls = _checked(kind, spec, _from_file(kind, spec) if from_file else _import(kind, spec, spec))
         return Chosen(f"{cls.__module__.removeprefix(PLUGIN_PREFIX)}:{cls.__name__}", cls, from_file)
     raise UsageError(
-        f"{kind.word} {spec!r} is not installed. {nearest(spec, known)} "
+        f"{kind.word} {spec!r} is not installed. {nearest(spec, {**known, **provided(kind)})} "
         f"Or give path/to/file.py:Class; `cl-bench list` shows all."
     )
 

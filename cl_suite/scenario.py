@@ -9,6 +9,7 @@ class Requirement(Enum):
     TASK_ID_AT_TRAIN = "task_id at training"
     TASK_ID_AT_TEST = "task_id at test"
     BOUNDARIES = "task boundaries"
+    NEW_CLASSES = "new classes in each task"
 
 
 class Scenario(StrEnum):
@@ -33,8 +34,8 @@ class Scenario(StrEnum):
 
 _AT_TRAIN = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES})
 _PROVIDES = {
-    Scenario.TASK_INCREMENTAL: _AT_TRAIN | {Requirement.TASK_ID_AT_TEST},
-    Scenario.CLASS_INCREMENTAL: _AT_TRAIN,
+    Scenario.TASK_INCREMENTAL: _AT_TRAIN | {Requirement.NEW_CLASSES, Requirement.TASK_ID_AT_TEST},
+    Scenario.CLASS_INCREMENTAL: _AT_TRAIN | {Requirement.NEW_CLASSES},
     Scenario.DOMAIN_INCREMENTAL: _AT_TRAIN,
     Scenario.TASK_AGNOSTIC: frozenset(),
 }

@@ -14,12 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
-    from cl_suite.registry import STRATEGY, STREAM, installed, summary
+    from cl_suite.registry import STRATEGY, STREAM, installed, provided, summary
 
     kinds = {"strategies": STRATEGY, "streams": STREAM}
     found = {
         what: [
-            {"name": name, "summary": summary(point), "class": point.value} for name, point in installed(kind).items()
+            *(
+                {"name": name, "summary": summary(point), "class": point.value}
+                for name, point in installed(kind).items()
+            ),
+            *({"name": name, "summary": text, "class": module} for name, (text, module) in provided(kind).items()),
         ]
         for what, kind in kinds.items()
         if options.what in (None, what)
@@ -27,8 +31,9 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
+    width = max((len(entry["name"]) for entries in found.values() for entry in entries), default=0)
     for what, entries in found.items():
         print(f"{what}:")
         for entry in entries:
-            print(f"  {entry['name']:23} {entry['summary']}")
+            print(f"  {entry['name']:{width}} {entry['summary']}")
     return 0

@@ -1,0 +1,266 @@
+"""A strategy of Avalanche as one of ours: its own loop, under our metering, on our network, scored by us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite.avalanche.options import constructor_options, options_class
+from cl_suite.avalanche.presence import load_avalanche
+from cl_suite.avalanche.recipe import Recipe
+from cl_suite.errors import UnseenTask, UsageError
+from cl_suite.experience import Experience
+from cl_suite.foreign_loop import ForeignLoop
+from cl_suite.objective import Classification, restrict
+from cl_suite.scenario import Requirement
+from cl_suite.strategy import Predictor, Strategy
+from cl_suite.types import Inputs, StreamInfo
+
+
+class AvalancheStrategy(Strategy):
+    """A strategy of the library Avalanche (Carta et al. 2023, JMLR 24): its loop trains our network.
+
+    An interrupted run starts anew: Avalanche's strategies cannot be saved without pickle, and not with it either.
+    """
+
+    source = "Carta et al. 2023, Avalanche: A PyTorch Library for Deep Continual Learning, JMLR 24"
+    resumable = False
+    recipe: ClassVar[Recipe]
+    target: ClassVar[Any]
+    own: ClassVar[tuple[str, ...]] = ()  # options that are arguments of the target's constructor
+
+    @dataclass
+    class Config:
+        """Options of the optimiser, beside those of the strategy's constructor."""
+
+        optimizer: str = "sgd"  # sgd, adam, rmsprop
+        lr: float = 0.01
+        momentum: float = 0.9
+        weight_decay: float = 0.0
+        renew_optimizer: bool = False  # at each experience, as our own strategies do; Avalanche keeps its state
+
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Build the network and the strategy. Raise UsageError where Avalanche has no form for such a stream."""
+        if not isinstance(info.objective, Classification) or isinstance(info.input_shape, Mapping):
+            raise UsageError(
+                f"Avalanche's strategies learn one class per sample, of one tensor; {info.stream} has "
+                f"{'dictionaries of tensors' if isinstance(info.input_shape, Mapping) else info.objective.name}. "
+                "Use another stream, or a strategy of cl-suite."
+            )
+        blocks = [c for block in info.task_classes or () for c in block]
+        if Requirement.NEW_CLASSES in self.recipe.requires and len(set(blocks)) < len(blocks):
+            raise UsageError(
+                f"this strategy needs new classes in each task, but the tasks of {info.stream} share their outputs. "
+                "Use another strategy, e.g. avalanche/replay."
+            )
+        from cl_suite.avalanche.datasets import Shown, Tally
+
+        self.info, self._build_model = info, build_model
+        self._tally, self._shown = Tally(), Shown(info.n_outputs)
+        self._seen: dict[int, tuple[int, ...]] = {}  # experience -> classes
+        self._past: list[Any] = []  # experiences so far, where they are shown again
+        self.network: Any = build_model()
+        self._make()
+
+    def _make(self) -> None:
+        from cl_suite.avalanche.networks import View
+        from cl_suite.avalanche.workshop import Workshop
+
+        self._view = View(self.info.prepare)
+        workshop = Workshop(self.target, self.info, self.network, self.config, self.own, self._view)
+        self.inner: Any = self.recipe.build(workshop)
+        # PackNet hands over a list that may hold None.
+        self._plugins = [each for each in self.inner.plugins if each is not None and not isinstance(each, list)]
+        self.model: nn.Module = self.inner.model
+
+    def learn(self, experience: Experience) -> None:
+        """Let Avalanche train on the experience."""
+        from cl_suite.avalanche.plugins import Closing, Opening
+        from cl_suite.avalanche.workshop import quiet
+
+        if experience.index and self.recipe.anew:
+            self.network = self._build_model()
+            self._make()
+        assert experience.classes is not None
+        self._seen[experience.index] = experience.classes
+        for classes in self._seen.values():
+            self.network.heads.open(classes)
+        if not experience.index:
+            experience.note("a run of Avalanche's cannot be continued: interrupted, it starts anew")
+        self._tally.current = experience.index
+        shown = self._experience(experience)
+        self._past = [*self._past, shown] if self.recipe.anew else [shown]
+        opening = Opening(
+            ForeignLoop(experience), self._tally, self._view, self._augmenting(experience), self.recipe.rows
+        )
+        self.inner.plugins = [opening, *self._plugins, Closing(opening)]
+        try:
+            with quiet():
+                for part in self._parts(experience):
+                    self.inner.train(
+                        part, eval_streams=[], pin_memory=False, reset_optimizer_state=self.config.renew_optimizer
+                    )
+        finally:
+            opening.abandon()
+            self.inner.plugins = list(self._plugins)
+        self.model = self.inner.model
+        # What a strategy computes when it is first asked is part of learning.
+        self._answer(self.info.prepare(experience.first(2).raw), self._label(experience.index))
+
+    def _experience(self, experience: Experience) -> Any:
+        """Return the experience as Avalanche knows it."""
+        from cl_suite.avalanche.datasets import ShownExperience, TensorSamples, as_dataset
+
+        raw, targets = experience.stored()
+        assert isinstance(raw, Tensor) and experience.classes is not None
+        if raw.is_floating_point() or self.recipe.prepared:
+            prepared = self.info.prepare(raw)
+            assert isinstance(prepared, Tensor)
+            raw = prepared
+        samples = TensorSamples(raw, targets, experience=experience.index, tally=self._tally)
+        before = {c for index, block in self._seen.items() if index < experience.index for c in block}
+        self._shown.show(experience.classes, self.info.n_outputs)
+        task = self._label(experience.index)
+        return ShownExperience(
+            as_dataset(samples, task=task),
+            index=experience.index,
+            task=task,
+            classes=experience.classes,
+            before=before,
+            benchmark=self._shown,
+        )
+
+    def _parts(self, experience: Experience) -> Sequence[Any]:
+        """Return what `train` is called with: the experience, all so far at once, or mini-batches in random order."""
+        if self.recipe.anew:
+            return [list(self._past)]
+        if not self.recipe.mini:
+            return self._past
+        from cl_suite.avalanche.datasets import ShownExperience
+
+        whole, parts = self._past[0], []
+        for epoch in range(experience.epochs):
+            order = torch.randperm(experience.n_samples, generator=experience.generator("mini", epoch))
+            for positions in order.split(experience.batch_size):
+                parts.append(
+                    ShownExperience(
+                        whole.dataset.subset(positions.tolist()),
+                        index=experience.index,
+                        task=whole.task_label,
+                        classes=sorted(whole.classes_in_this_experience),
+                        before=whole.previous_classes,
+                        benchmark=self._shown,
+                    )
+                )
+        return parts
+
+    def _label(self, task: int) -> int:
+        """Return Avalanche's task label: one for all where the task is not known at test."""
+        return task if self.info.task_classes is not None else 0
+
+    def _augmenting(self, experience: Experience) -> torch.Generator | None:
+        if not self.info.train.augment or self.recipe.prepared:
+            return None
+        return experience.generator("augment", device=self.info.device)
+
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """Return Avalanche's own evaluation step, restricted to the classes that may be answered."""
+        if not self._seen:
+            raise UnseenTask("nothing has been learned yet")
+        if task_id is not None and task_id not in self._seen:
+            raise UnseenTask(f"task {task_id} has not been learned")
+        visible = torch.zeros(self.info.n_outputs, dtype=torch.bool)
+        for classes in self._seen.values() if task_id is None else [self._seen[task_id]]:
+            visible[list(classes)] = True
+        visible = visible.to(self.info.device)
+        if self.network.heads.future and task_id is None:
+            visible[:] = True
+
+        def answer(inputs: Inputs) -> Tensor:
+            assert isinstance(inputs, Tensor)
+            outputs = self._answer(inputs, self._label(task_id or 0))
+            logits = outputs.new_full((len(outputs), self.info.n_outputs), -torch.inf)
+            known = min(outputs.shape[1], self.info.n_outputs)  # classifiers may know fewer, or have room for more
+            logits[:, :known] = outputs[:, :known]
+            return restrict(logits, visible)
+
+        return answer
+
+    def _answer(self, inputs: Any, task: int) -> Tensor:
+        """Return what Avalanche's evaluation makes of prepared inputs [B, ...]; everything is as before afterwards."""
+        inner = self.inner
+        modes = {module: module.training for module in inner.model.modules()}
+        kept = {name: getattr(inner, name) for name in ("experience", "is_training", "mbatch", "mb_output", "loss")}
+        inner.is_training = False
+        inner.model.eval()
+        inner.experience = self._past[-1]
+        labels = torch.full((len(inputs),), task, device=inputs.device)
+        plugins, inner.plugins = inner.plugins, self._answering()
+        try:
+            with torch.no_grad():
+                inner.mbatch = [inputs, torch.zeros_like(labels), labels]
+                inner._before_eval_forward()
+                inner.mb_output = inner.forward()
+                inner._after_eval_forward()
+                inner._after_eval_iteration()
+                return inner.mb_output.detach()
+        finally:
+            inner.plugins = plugins
+            for name, value in kept.items():
+                setattr(inner, name, value)
+            for module, mode in modes.items():
+                module.training = mode
+
+    def _answering(self) -> list[Any]:
+        """Return the plugins that make answers; clock and metrics only count."""
+        aside = (self.inner.clock, self.inner.evaluator)
+        return [each for each in self._plugins if each not in aside]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network and what the strategy holds beside it, for the record: a run cannot be continued from it."""
+        from cl_suite.avalanche.holdings import holdings
+
+        self._tally.paused = True
+        try:
+            held = holdings(self.inner)
+        finally:
+            self._tally.paused = False
+        return {"model": self.inner.model.state_dict(), **held}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse: nothing is ever saved to be continued."""
+        raise UsageError("a run of a strategy of Avalanche's cannot be continued. Start it anew with --no-resume.")
+
+    def trained_network(self) -> nn.Module:
+        """Return the network in Avalanche's wrapping."""
+        return self.inner.model
+
+    def model_parameters(self) -> int:
+        """Return the number of parameters of the network in use."""
+        return sum(parameter.numel() for parameter in self.inner.model.parameters())
+
+
+def avalanche_strategy(name: str, recipe: Recipe, *, module: str) -> type[AvalancheStrategy]:
+    """Return the strategy that a recipe describes; Avalanche is imported now.
+
+    module: of the table that has the recipe
+    Raise UsageError if the current release cannot run it.
+    """
+    if recipe.broken:
+        raise UsageError(f"avalanche/{name} cannot run here: {recipe.broken}. Use another; `cl-bench list` names them.")
+    target = load_avalanche(recipe.target)
+    options = constructor_options(target, filled=recipe.filled, defaults=recipe.defaults)
+    members = {
+        "__module__": module,
+        "__doc__": f"{recipe.summary}\n\nAvalanche's {target.__name__}.",
+        "recipe": recipe,
+        "requires": recipe.requires,
+        "target": target,
+        "own": tuple(options),
+        "Config": options_class(AvalancheStrategy.Config, options, defaults=recipe.defaults, module=module),
+    }
+    return type(target.__name__, (AvalancheStrategy,), members)
