@@ -74,7 +74,7 @@ def installed(kind: Kind) -> dict[str, EntryPoint]:
 
 def provided(kind: Kind) -> dict[str, tuple[str, str]]:
     """Return {name with prefix: (summary, its provider's module)} of what other libraries provide, where they are."""
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for point in sorted(entry_points(group=kind.providers), key=lambda point: point.name):
         found |= {f"{point.name}/{name}": (text, point.value) for name, text in _provider(kind, point).names().items()}
     return found

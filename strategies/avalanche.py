@@ -1,7 +1,7 @@
 """Strategies of the library Avalanche by name, `--strategy avalanche/<name>`, and how each is built on our network.
 
-Carta et al. 2023, "Avalanche: A PyTorch Library for Deep Continual Learning" (JMLR 24). What is said here was tried with
-its release 0.6.0. Nothing of it is imported before one is chosen.
+Carta et al. 2023, "Avalanche: A PyTorch Library for Deep Continual Learning" (JMLR 24). Tried with its
+release 0.6.0. Nothing of it is imported before one is chosen.
 """
 
 from collections.abc import Mapping
@@ -174,6 +174,7 @@ RECIPES: dict[str, Recipe] = {
     "mir": Recipe(
         f"{WRAPPERS}:MIR",
         "Avalanche: replay of what the step would interfere with most",
+        requires=TOLD_NEW,  # it replays no class of the latest batch: nothing, where tasks share classes
         defaults={"mem_size": 200, "subsample": 50, "batch_size_mem": 10},
     ),
     "mer": Recipe("avalanche.training.supervised:MER", "Avalanche: meta-experience replay (Reptile)"),
@@ -217,23 +218,27 @@ RECIPES: dict[str, Recipe] = {
         filled=("feature_extractor", "classifier", "buffer_transform"),
         defaults={"memory_size": 500, "fixed_memory": True},
         build=icarl,
+        at_end=True,
     ),
     "scr": Recipe(
         "avalanche.training.supervised:SCR",
         "Avalanche: supervised contrastive replay",
         filled=("augmentations",),
         build=scr,
+        at_end=True,
     ),
     "ncm": Recipe(
         "avalanche.training.plugins:MemoryNCMUpdate",
         "Avalanche: finetuning, answers by the nearest class mean of a memory",
         filled=("storage_policy",),
         build=by_means("NCMClassifier", "avalanche.training.plugins:MemoryNCMUpdate"),
+        at_end=True,
     ),
     "fecam": Recipe(
         "avalanche.training.plugins:CurrentDataFeCAMUpdate",
         "Avalanche: finetuning, answers by Mahalanobis distance to class means",
         build=by_means("FeCAMClassifier", "avalanche.training.plugins:CurrentDataFeCAMUpdate"),
+        at_end=True,
     ),
     "streaming_lda": Recipe(
         "avalanche.training.supervised:StreamingLDA",
@@ -251,7 +256,7 @@ RECIPES: dict[str, Recipe] = {
         f"{WRAPPERS}:CoPE",
         "Avalanche: continual prototype evolution, each mini-batch an experience",
         filled=("n_classes", "p_size"),
-        defaults={"momentum": 0.0, "lr": 0.001, "T": 1.0},  # at the paper's T = 0.1 the loss becomes NaN
+        defaults={"momentum": 0.0, "T": 1.0},  # at the paper's T = 0.1 the loss becomes NaN
         build=cope,
         mini=True,
     ),
@@ -268,6 +273,7 @@ RECIPES: dict[str, Recipe] = {
         TOLD_ALL,
         defaults={"post_prune_epochs": 1, "prune_proportion": 0.5},
         build=packnet,
+        at_end=True,
     ),
     "bic": Recipe(
         f"{WRAPPERS}:BiC",

@@ -62,6 +62,7 @@ class AvalancheStrategy(Strategy):
         self.info, self._build_model = info, build_model
         self._tally, self._shown = Tally(), Shown(info.n_outputs)
         self._seen: dict[int, tuple[int, ...]] = {}  # experience -> classes
+        self._learning = False
         self._past: list[Any] = []  # experiences so far, where they are shown again
         self.network: Any = build_model()
         self._make()
@@ -98,6 +99,7 @@ class AvalancheStrategy(Strategy):
             ForeignLoop(experience), self._tally, self._view, self._augmenting(experience), self.recipe.rows
         )
         self.inner.plugins = [opening, *self._plugins, Closing(opening)]
+        self._learning = True
         try:
             with quiet():
                 for part in self._parts(experience):
@@ -105,6 +107,7 @@ class AvalancheStrategy(Strategy):
                         part, eval_streams=[], pin_memory=False, reset_optimizer_state=self.config.renew_optimizer
                     )
         finally:
+            self._learning = False
             opening.abandon()
             self.inner.plugins = list(self._plugins)
         self.model = self.inner.model
@@ -169,8 +172,8 @@ class AvalancheStrategy(Strategy):
 
     def predictor(self, task_id: int | None = None) -> Predictor:
         """Return Avalanche's own evaluation step, restricted to the classes that may be answered."""
-        if not self._seen:
-            raise UnseenTask("nothing has been learned yet")
+        if not self._seen or (self._learning and self.recipe.at_end):
+            raise UnseenTask("nothing has been learned yet, or it is being learned")
         if task_id is not None and task_id not in self._seen:
             raise UnseenTask(f"task {task_id} has not been learned")
         visible = torch.zeros(self.info.n_outputs, dtype=torch.bool)
@@ -192,6 +195,8 @@ class AvalancheStrategy(Strategy):
 
     def _answer(self, inputs: Any, task: int) -> Tensor:
         """Return what Avalanche's evaluation makes of prepared inputs [B, ...]; everything is as before afterwards."""
+        from cl_suite.avalanche.workshop import quiet
+
         inner = self.inner
         modes = {module: module.training for module in inner.model.modules()}
         kept = {name: getattr(inner, name) for name in ("experience", "is_training", "mbatch", "mb_output", "loss")}
@@ -201,7 +206,7 @@ class AvalancheStrategy(Strategy):
         labels = torch.full((len(inputs),), task, device=inputs.device)
         plugins, inner.plugins = inner.plugins, self._answering()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), quiet():
                 inner.mbatch = [inputs, torch.zeros_like(labels), labels]
                 inner._before_eval_forward()
                 inner.mb_output = inner.forward()

@@ -79,7 +79,7 @@ class ShownExperience(DatasetExperience):  # type: ignore[type-arg]
         super().__init__(dataset=dataset, current_experience=index)
         self.benchmark = benchmark
         self.task_label, self.task_labels = task, [task]
-        self.classes_in_this_experience = set(classes)
+        self.classes_in_this_experience = list(classes)
         self.previous_classes = set(before)
         self.classes_seen_so_far = before | set(classes)
         self.future_classes = set(range(benchmark.n_classes)) - self.classes_seen_so_far

@@ -11,10 +11,10 @@ from avalanche.benchmarks.utils.data import AvalancheDataset
 from torch import Tensor, nn
 
 # Ways back to the run itself, and what only lives while it trains.
-PASSED_OVER = frozenset(
-    "model optimizer evaluator experience adapted_dataset dataloader mbatch mb_output loss plugins experiences "
-    "replay_loader buffer_dliter buffer_dataloader criterion _criterion _experiences".split()
-)
+PASSED_OVER = {
+    *("model", "optimizer", "evaluator", "experience", "adapted_dataset", "dataloader", "mbatch", "mb_output", "loss"),
+    *("plugins", "replay_loader", "buffer_dliter", "buffer_dataloader", "criterion", "_criterion", "_experiences"),
+}
 
 
 def holdings(inner: Any) -> dict[str, Tensor]:

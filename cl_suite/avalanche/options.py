@@ -10,10 +10,10 @@ from dataclasses import field, make_dataclass
 from typing import Any, Union, get_args, get_origin
 
 # What the harness gives to every constructor.
-GIVEN = frozenset(
-    "self model optimizer criterion train_mb_size train_epochs eval_mb_size device plugins evaluator eval_every "
-    "peval_mode args kwargs base_kwargs verbose".split()
-)
+GIVEN = {
+    *("self", "model", "optimizer", "criterion", "train_mb_size", "train_epochs", "eval_mb_size", "device", "plugins"),
+    *("evaluator", "eval_every", "peval_mode", "verbose"),
+}
 SIMPLE = (bool, int, float, str)
 
 

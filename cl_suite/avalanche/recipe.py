@@ -35,6 +35,7 @@ class Recipe:
     rows:     (the strategy at the beginning of a step) -> samples that the step takes from tensors of its own
     anew:     whether it is made anew for each experience and shown all so far at once
     mini:     whether each mini-batch is an experience of its own, for methods that are defined on such streams
+    at_end:   whether it answers only between experiences, as what it answers by is made when one ends
     prepared: whether its samples are prepared beforehand, as it computes with them; then they are not augmented
     broken:   why the current release cannot run it on any stream of ours; "" = it can
     """
@@ -48,5 +49,6 @@ class Recipe:
     rows: Callable[[Any], int] = _none
     anew: bool = False
     mini: bool = False
+    at_end: bool = False
     prepared: bool = False
     broken: str = ""

@@ -122,6 +122,6 @@ class Workshop:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Avalanche's prints and warnings from the run's display."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    # Recorded, not ignored: Avalanche sets the filters of its deprecations back to "always".
+    with warnings.catch_warnings(record=True), contextlib.redirect_stdout(io.StringIO()):
         yield
