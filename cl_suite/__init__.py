@@ -130,7 +130,10 @@ _HOME = {
     "checks": ["check_strategy"],
     "avalanche.adapter": ["AvalancheStrategy", "avalanche_strategy"],
     "avalanche.presence": ["has_avalanche", "load_avalanche", "need_avalanche"],
-    "avalanche.recipe": ["TOLD_BOUNDARIES", "Recipe"],
+    "avalanche.recipe": ["TOLD_BOUNDARIES", "AvalancheRecipe"],
+    "avalanche.source": ["AvalancheSource"],
+    "avalanche.streams": ["AvalancheStream", "avalanche_stream"],
+    "avalanche.export": ["matrix_from_avalanche", "to_avalanche"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -148,8 +151,11 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from cl_suite.avalanche.adapter import AvalancheStrategy, avalanche_strategy
+    from cl_suite.avalanche.export import matrix_from_avalanche, to_avalanche
     from cl_suite.avalanche.presence import has_avalanche, load_avalanche, need_avalanche
-    from cl_suite.avalanche.recipe import TOLD_BOUNDARIES, Recipe
+    from cl_suite.avalanche.recipe import TOLD_BOUNDARIES, AvalancheRecipe
+    from cl_suite.avalanche.source import AvalancheSource
+    from cl_suite.avalanche.streams import AvalancheStream, avalanche_stream
     from cl_suite.bayes.mean_field import MeanField, Parameters, convex_combination, divergence, wasserstein
     from cl_suite.bayes.variational import VariationalOptions, fit_posterior, starting_point
     from cl_suite.buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring

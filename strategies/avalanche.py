@@ -9,7 +9,7 @@ from typing import Any
 
 from cl_suite import (
     TOLD_BOUNDARIES,
-    Recipe,
+    AvalancheRecipe,
     Requirement,
     UsageError,
     has_avalanche,
@@ -159,29 +159,29 @@ def rows_of_features(inner: Any) -> int:
 
 
 OWN_NETWORK = "it brings a pretrained network of its own, whose weights it downloads, and cannot train the run's"
-RECIPES: dict[str, Recipe] = {
-    "naive": Recipe(f"{WRAPPERS}:Naive", "Avalanche: finetuning"),
-    "cumulative": Recipe("avalanche.training.supervised:Cumulative", "Avalanche: train on all data so far"),
-    "joint_training": Recipe(
+RECIPES: dict[str, AvalancheRecipe] = {
+    "naive": AvalancheRecipe(f"{WRAPPERS}:Naive", "Avalanche: finetuning"),
+    "cumulative": AvalancheRecipe("avalanche.training.supervised:Cumulative", "Avalanche: train on all data so far"),
+    "joint_training": AvalancheRecipe(
         "avalanche.training.supervised:JointTraining",
         "Avalanche: a fresh network for each experience, trained on all so far at once",
         anew=True,
     ),
-    "from_scratch_training": Recipe(f"{WRAPPERS}:FromScratchTraining", "Avalanche: forget all, train anew"),
-    "replay": Recipe(f"{WRAPPERS}:Replay", "Avalanche: experience replay, memory balanced over experiences"),
-    "gdumb": Recipe(f"{WRAPPERS}:GDumb", "Avalanche: train anew on a class-balanced memory"),
-    "er_ace": Recipe("avalanche.training.supervised:ER_ACE", "Avalanche: replay, asymmetric cross-entropy"),
-    "mir": Recipe(
+    "from_scratch_training": AvalancheRecipe(f"{WRAPPERS}:FromScratchTraining", "Avalanche: forget all, train anew"),
+    "replay": AvalancheRecipe(f"{WRAPPERS}:Replay", "Avalanche: experience replay, memory balanced over experiences"),
+    "gdumb": AvalancheRecipe(f"{WRAPPERS}:GDumb", "Avalanche: train anew on a class-balanced memory"),
+    "er_ace": AvalancheRecipe("avalanche.training.supervised:ER_ACE", "Avalanche: replay, asymmetric cross-entropy"),
+    "mir": AvalancheRecipe(
         f"{WRAPPERS}:MIR",
         "Avalanche: replay of what the step would interfere with most",
         requires=TOLD_NEW,  # it replays no class of the latest batch: nothing, where tasks share classes
         defaults={"mem_size": 200, "subsample": 50, "batch_size_mem": 10},
     ),
-    "mer": Recipe("avalanche.training.supervised:MER", "Avalanche: meta-experience replay (Reptile)"),
-    "der": Recipe(
+    "mer": AvalancheRecipe("avalanche.training.supervised:MER", "Avalanche: meta-experience replay (Reptile)"),
+    "der": AvalancheRecipe(
         "avalanche.training.supervised:DER", "Avalanche: dark experience replay (beta > 0: DER++)", build=whole
     ),
-    "gss_greedy": Recipe(
+    "gss_greedy": AvalancheRecipe(
         f"{WRAPPERS}:GSS_greedy",
         "Avalanche: replay, memory of diverse gradients",
         filled=("input_size",),
@@ -189,29 +189,31 @@ RECIPES: dict[str, Recipe] = {
         rows=rows_of_gss,
         prepared=True,
     ),
-    "feature_replay": Recipe(
+    "feature_replay": AvalancheRecipe(
         "avalanche.training.supervised:FeatureReplay",
         "Avalanche: replay of features to the last layer",
         filled=("last_layer_name",),
         build=feature_replay,
         rows=rows_of_features,
     ),
-    "ewc": Recipe(f"{WRAPPERS}:EWC", "Avalanche: elastic weight consolidation", defaults={"ewc_lambda": 0.4}),
-    "si": Recipe(f"{WRAPPERS}:SynapticIntelligence", "Avalanche: synaptic intelligence", defaults={"si_lambda": 0.1}),
-    "mas": Recipe(f"{WRAPPERS}:MAS", "Avalanche: memory-aware synapses"),
-    "rwalk": Recipe("avalanche.training.plugins:RWalkPlugin", "Avalanche: Riemannian walk", build=with_plugin),
-    "lwf": Recipe(
+    "ewc": AvalancheRecipe(f"{WRAPPERS}:EWC", "Avalanche: elastic weight consolidation", defaults={"ewc_lambda": 0.4}),
+    "si": AvalancheRecipe(
+        f"{WRAPPERS}:SynapticIntelligence", "Avalanche: synaptic intelligence", defaults={"si_lambda": 0.1}
+    ),
+    "mas": AvalancheRecipe(f"{WRAPPERS}:MAS", "Avalanche: memory-aware synapses"),
+    "rwalk": AvalancheRecipe("avalanche.training.plugins:RWalkPlugin", "Avalanche: Riemannian walk", build=with_plugin),
+    "lwf": AvalancheRecipe(
         f"{WRAPPERS}:LwF", "Avalanche: learning without forgetting", defaults={"alpha": 1.0, "temperature": 2.0}
     ),
-    "lfl": Recipe(f"{WRAPPERS}:LFL", "Avalanche: less-forgetting learning", defaults={"lambda_e": 0.1}),
-    "gem": Recipe(
+    "lfl": AvalancheRecipe(f"{WRAPPERS}:LFL", "Avalanche: less-forgetting learning", defaults={"lambda_e": 0.1}),
+    "gem": AvalancheRecipe(
         f"{WRAPPERS}:GEM",
         "Avalanche: gradient episodic memory",
         defaults={"patterns_per_exp": 100},
         rows=rows_of_gem,
     ),
-    "agem": Recipe(f"{WRAPPERS}:AGEM", "Avalanche: averaged GEM", defaults={"patterns_per_exp": 100}),
-    "icarl": Recipe(
+    "agem": AvalancheRecipe(f"{WRAPPERS}:AGEM", "Avalanche: averaged GEM", defaults={"patterns_per_exp": 100}),
+    "icarl": AvalancheRecipe(
         "avalanche.training.supervised:ICaRL",
         "Avalanche: iCaRL, exemplars chosen by herding",
         requires=TOLD_NEW,
@@ -220,39 +222,39 @@ RECIPES: dict[str, Recipe] = {
         build=icarl,
         at_end=True,
     ),
-    "scr": Recipe(
+    "scr": AvalancheRecipe(
         "avalanche.training.supervised:SCR",
         "Avalanche: supervised contrastive replay",
         filled=("augmentations",),
         build=scr,
         at_end=True,
     ),
-    "ncm": Recipe(
+    "ncm": AvalancheRecipe(
         "avalanche.training.plugins:MemoryNCMUpdate",
         "Avalanche: finetuning, answers by the nearest class mean of a memory",
         filled=("storage_policy",),
         build=by_means("NCMClassifier", "avalanche.training.plugins:MemoryNCMUpdate"),
         at_end=True,
     ),
-    "fecam": Recipe(
+    "fecam": AvalancheRecipe(
         "avalanche.training.plugins:CurrentDataFeCAMUpdate",
         "Avalanche: finetuning, answers by Mahalanobis distance to class means",
         build=by_means("FeCAMClassifier", "avalanche.training.plugins:CurrentDataFeCAMUpdate"),
         at_end=True,
     ),
-    "streaming_lda": Recipe(
+    "streaming_lda": AvalancheRecipe(
         "avalanche.training.supervised:StreamingLDA",
         "Avalanche: deep streaming LDA on features that stay as they are",
         filled=("slda_model", "input_size", "num_classes", "output_layer_name"),
         build=streaming_lda,
     ),
-    "cwr_star": Recipe(
+    "cwr_star": AvalancheRecipe(
         f"{WRAPPERS}:CWRStar",
         "Avalanche: CWR*, head weights consolidated over a frozen backbone",
         filled=("cwr_layer_name",),
         build=cwr_star,
     ),
-    "cope": Recipe(
+    "cope": AvalancheRecipe(
         f"{WRAPPERS}:CoPE",
         "Avalanche: continual prototype evolution, each mini-batch an experience",
         filled=("n_classes", "p_size"),
@@ -260,14 +262,14 @@ RECIPES: dict[str, Recipe] = {
         build=cope,
         mini=True,
     ),
-    "pnn": Recipe(
+    "pnn": AvalancheRecipe(
         f"{WRAPPERS}:PNNStrategy",
         "Avalanche: progressive networks, on an MLP of its own",
         TOLD_ALL,
         build=pnn,
         prepared=True,
     ),
-    "packnet": Recipe(
+    "packnet": AvalancheRecipe(
         f"{WRAPPERS}:PackNet",
         "Avalanche: PackNet",
         TOLD_ALL,
@@ -275,25 +277,27 @@ RECIPES: dict[str, Recipe] = {
         build=packnet,
         at_end=True,
     ),
-    "bic": Recipe(
+    "bic": AvalancheRecipe(
         f"{WRAPPERS}:BiC",
         "Avalanche: bias correction",
         broken="Avalanche 0.6.0 gives MultiStepLR an argument (verbose) that this torch does not have",
     ),
-    "ar1": Recipe("avalanche.training.supervised:AR1", "Avalanche: AR1", broken=OWN_NETWORK),
-    "expert_gate": Recipe("avalanche.training.supervised:ExpertGateStrategy", "Avalanche", broken=OWN_NETWORK),
-    "learning_to_prompt": Recipe("avalanche.training.supervised:LearningToPrompt", "Avalanche", broken=OWN_NETWORK),
-    "er_aml": Recipe(
+    "ar1": AvalancheRecipe("avalanche.training.supervised:AR1", "Avalanche: AR1", broken=OWN_NETWORK),
+    "expert_gate": AvalancheRecipe("avalanche.training.supervised:ExpertGateStrategy", "Avalanche", broken=OWN_NETWORK),
+    "learning_to_prompt": AvalancheRecipe(
+        "avalanche.training.supervised:LearningToPrompt", "Avalanche", broken=OWN_NETWORK
+    ),
+    "er_aml": AvalancheRecipe(
         "avalanche.training.supervised:ER_AML",
         "Avalanche: replay, asymmetric metric learning",
         broken="Avalanche 0.6.0 does not return from a step whose memory lacks a class",
     ),
-    "generative_replay": Recipe(
+    "generative_replay": AvalancheRecipe(
         f"{WRAPPERS}:GenerativeReplay",
         "Avalanche: replay of what a generator draws",
         broken="its generator makes grey 28x28 images in [0, 1], not what the run's network reads",
     ),
-    "la_maml": Recipe(
+    "la_maml": AvalancheRecipe(
         "avalanche.training.supervised.lamaml:LaMAML",
         "Avalanche: La-MAML",
         broken="it needs a network of Avalanche's meta modules, and cannot train the run's",
@@ -320,5 +324,5 @@ def load(name: str) -> type:
             "A strategy of your own is avalanche/module:Class."
         )
     need_avalanche(f"strategy avalanche/{name}")
-    recipe = RECIPES.get(name) or Recipe(name, f"Avalanche: {name}")
+    recipe = RECIPES.get(name) or AvalancheRecipe(name, f"Avalanche: {name}")
     return avalanche_strategy(name, recipe, module=__name__)

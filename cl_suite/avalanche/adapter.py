@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cl_suite.avalanche.options import constructor_options, options_class
+from cl_suite.avalanche.options import options_class, options_of
 from cl_suite.avalanche.presence import load_avalanche
-from cl_suite.avalanche.recipe import Recipe
+from cl_suite.avalanche.recipe import AvalancheRecipe
 from cl_suite.errors import UnseenTask, UsageError
 from cl_suite.experience import Experience
 from cl_suite.foreign_loop import ForeignLoop
@@ -29,7 +29,7 @@ class AvalancheStrategy(Strategy):
 
     source = "Carta et al. 2023, Avalanche: A PyTorch Library for Deep Continual Learning, JMLR 24"
     resumable = False
-    recipe: ClassVar[Recipe]
+    recipe: ClassVar[AvalancheRecipe]
     target: ClassVar[Any]
     own: ClassVar[tuple[str, ...]] = ()  # options that are arguments of the target's constructor
 
@@ -249,7 +249,7 @@ class AvalancheStrategy(Strategy):
         return sum(parameter.numel() for parameter in self.inner.model.parameters())
 
 
-def avalanche_strategy(name: str, recipe: Recipe, *, module: str) -> type[AvalancheStrategy]:
+def avalanche_strategy(name: str, recipe: AvalancheRecipe, *, module: str) -> type[AvalancheStrategy]:
     """Return the strategy that a recipe describes; Avalanche is imported now.
 
     module: of the table that has the recipe
@@ -258,7 +258,7 @@ def avalanche_strategy(name: str, recipe: Recipe, *, module: str) -> type[Avalan
     if recipe.broken:
         raise UsageError(f"avalanche/{name} cannot run here: {recipe.broken}. Use another; `cl-bench list` names them.")
     target = load_avalanche(recipe.target)
-    options = constructor_options(target, filled=recipe.filled, defaults=recipe.defaults)
+    options = options_of(target.__init__, filled=recipe.filled, defaults=recipe.defaults)
     members = {
         "__module__": module,
         "__doc__": f"{recipe.summary}\n\nAvalanche's {target.__name__}.",

@@ -1,11 +1,11 @@
-"""Options of a strategy out of the signature of an Avalanche constructor."""
+"""Options of a strategy or stream out of the signature of an Avalanche constructor or function."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, make_dataclass
 from typing import Any, Union, get_args, get_origin
 
@@ -14,17 +14,20 @@ GIVEN = {
     *("self", "model", "optimizer", "criterion", "train_mb_size", "train_epochs", "eval_mb_size", "device", "plugins"),
     *("evaluator", "eval_every", "peval_mode", "verbose"),
 }
+VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 SIMPLE = (bool, int, float, str)
 
 
-def constructor_options(cls: type, *, filled: tuple[str, ...], defaults: Mapping[str, Any]) -> dict[str, tuple]:
-    """Return {argument: (type, default)} of a constructor, without what the harness or a recipe gives.
+def options_of(
+    function: Callable[..., Any], *, filled: tuple[str, ...], defaults: Mapping[str, Any]
+) -> dict[str, tuple]:
+    """Return {argument: (type, default)} of a function or constructor, without what the harness or a recipe gives.
 
     Arguments without a default and without one in `defaults` are None, and must be set.
     """
     found = {}
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]
-        if name in GIVEN or name in filled or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in GIVEN or name in filled or parameter.kind in VARIABLE:
             continue
         own = None if parameter.default is inspect.Parameter.empty else parameter.default
         default = defaults.get(name, own)

@@ -23,7 +23,7 @@ def _none(inner: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AvalancheRecipe:
     """One strategy of Avalanche.
 
     target:   "module:Class" of the strategy, or of the plugin whose options it has

@@ -1,0 +1,35 @@
+"""How a benchmark of Avalanche is read as a stream: what a table of them says. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AvalancheSource:
+    """One benchmark of Avalanche.
+
+    target:    "module:function" that makes it
+    summary:   one line for `cl-bench list`
+    what, files: its data set's name and checksums, as `DataRoot.verified` takes them; none = it is not checked
+    download:  "module:Class" of torchvision that fetches the files
+    mean, std: of the training images, per channel; empty = measured on the first task
+    padding, flip: how training images are augmented
+    defaults:  of arguments that have none, {name: value}
+    filled:    arguments that are no options
+    """
+
+    target: str
+    summary: str
+    what: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    download: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    padding: int = 0
+    flip: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    filled: tuple[str, ...] = ()
+    licence: str = "see the data set's own"
