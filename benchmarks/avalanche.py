@@ -6,23 +6,13 @@ Nothing of it is imported before one is chosen. Files that are in the data root 
 from collections.abc import Mapping
 from typing import Any
 
-from cl_suite import (
-    CIFAR10_FILES,
-    CIFAR100_FILES,
-    FASHION_MNIST_FILES,
-    MNIST_FILES,
-    AvalancheSource,
-    UsageError,
-    has_avalanche,
-    nearest,
-    need_avalanche,
-)
+from cl_suite import AvalancheSource, UsageError, has_avalanche, nearest, need_avalanche
 
 CLASSIC = "avalanche.benchmarks.classic"
 FROM_ZERO = ("class_ids_from_zero_in_each_exp", "class_ids_from_zero_from_first_exp")
 MNIST: dict[str, Any] = {
     "what": "MNIST",
-    "files": MNIST_FILES,
+    "files": "MNIST_FILES",
     "download": "torchvision.datasets:MNIST",
     "mean": (0.1307,),
     "std": (0.3081,),
@@ -43,7 +33,7 @@ STREAMS: dict[str, AvalancheSource] = {
         f"{CLASSIC}:SplitFMNIST",
         "Avalanche: Fashion-MNIST cut by class",
         what="Fashion-MNIST",
-        files=FASHION_MNIST_FILES,
+        files="FASHION_MNIST_FILES",
         download="torchvision.datasets:FashionMNIST",
         mean=(0.2860,),
         std=(0.3530,),
@@ -55,7 +45,7 @@ STREAMS: dict[str, AvalancheSource] = {
         f"{CLASSIC}:SplitCIFAR10",
         "Avalanche: CIFAR-10 cut by class",
         what="CIFAR-10",
-        files=CIFAR10_FILES,
+        files="CIFAR10_FILES",
         download="torchvision.datasets:CIFAR10",
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2615),
@@ -69,7 +59,7 @@ STREAMS: dict[str, AvalancheSource] = {
         f"{CLASSIC}:SplitCIFAR100",
         "Avalanche: CIFAR-100 cut by class",
         what="CIFAR-100",
-        files=CIFAR100_FILES,
+        files="CIFAR100_FILES",
         download="torchvision.datasets:CIFAR100",
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),

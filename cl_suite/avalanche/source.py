@@ -13,7 +13,8 @@ class AvalancheSource:
 
     target:    "module:function" that makes it
     summary:   one line for `cl-bench list`
-    what, files: its data set's name and checksums, as `DataRoot.verified` takes them; none = it is not checked
+    what:      its data set's name
+    files:     name of its checksums in cl_suite/image_files.py, e.g. "MNIST_FILES"; "" = it is not checked
     download:  "module:Class" of torchvision that fetches the files
     mean, std: of the training images, per channel; empty = measured on the first task
     padding, flip: how training images are augmented
@@ -24,7 +25,7 @@ class AvalancheSource:
     target: str
     summary: str
     what: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: str = ""
     download: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

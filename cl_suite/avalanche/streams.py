@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_suite import image_files
 from cl_suite.avalanche.options import options_class, options_of
 from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.avalanche.source import AvalancheSource
@@ -37,10 +38,11 @@ class AvalancheStream(Stream):
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Make sure that the files are there, where Avalanche's data set is one whose checksums are known."""
-        table = self.table
-        if table.files:
-            root.verified(table.files, what=table.what, download=self._download)
-        return table.files
+        if not self.table.files:
+            return {}
+        files: Mapping[str, str] = getattr(image_files, self.table.files)
+        root.verified(files, what=self.table.what, download=self._download)
+        return files
 
     def _download(self, folder: Path) -> None:
         load_avalanche(self.table.download)(str(folder), download=True)
