@@ -1,6 +1,7 @@
 """With the library Avalanche itself: skipped where it is absent. Importing it takes seconds, so not before a test."""
 
 import importlib.util
+import os
 import runpy
 from pathlib import Path
 
@@ -209,6 +210,7 @@ def test_an_ordinary_script_of_avalanche_trains_on_our_stream(capsys):
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
 @pytest.mark.parametrize("name", ["split_mnist", "split_fmnist", "split_cifar100"])
 def test_classic_benchmarks_are_read_from_our_data_root(name):
     root = DataRoot(default_data_root(), offline=True)

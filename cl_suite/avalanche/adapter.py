@@ -106,6 +106,7 @@ class AvalancheStrategy(Strategy):
                     self.inner.train(
                         part, eval_streams=[], pin_memory=False, reset_optimizer_state=self.config.renew_optimizer
                     )
+                    opening.end()
         finally:
             self._learning = False
             opening.abandon()

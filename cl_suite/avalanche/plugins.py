@@ -72,7 +72,7 @@ class Opening(SupervisedPlugin):
         self._view.augment(self._generator)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Open a step for what the others do at the end: importances, exemplars."""
+        """Open a step for what is done at the end: importances, exemplars. It lasts until `train` returns."""
         self.begin(phase="consolidation", trains=False)
 
     def close_iteration(self, strategy: Any) -> None:
@@ -101,7 +101,3 @@ class Closing(SupervisedPlugin):
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Tell that a pass has ended."""
         self._opening.end_epoch()
-
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Close what the others did at the end."""
-        self._opening.end()
