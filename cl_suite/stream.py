@@ -201,7 +201,8 @@ class Stream(ABC):
         """Return the public facts of this stream, for strategies and for `cl-bench card`.
 
         Besides source, licence, version and embedded, any others. A text stands on the card as it is. A dictionary by
-        the names of tasks is a column of its tasks: texts, or shares in [0, 1] such as `expert_success`.
+        the names of tasks is a column of its tasks: texts, or shares in [0, 1] such as `expert_success`. A dictionary
+        of such dictionaries is a table of tasks by tasks.
         """
         return {"source": self.source, "licence": self.licence, "version": self.version, "embedded": self.embedded}
 

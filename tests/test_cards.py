@@ -142,7 +142,8 @@ class Uneven(Stream):
         return StreamData(tuple(tasks), PrepareVectors())
 
     def card(self):
-        return super().card() | {{"difficulty": {{NAMES[0]: 0.25, NAMES[1]: 0.75}}, "remark": NAMES[1]}}
+        return super().card() | {{"difficulty": {{NAMES[0]: 0.25, NAMES[1]: 0.75}}, "remark": NAMES[1],
+            "transfer": {{NAMES[0]: {{NAMES[1]: 0.125}}}}}}
 '''
 
 
@@ -159,9 +160,10 @@ def test_a_plugin_has_a_card_with_what_it_says_of_its_tasks(card, tmp_path):
     assert column(made["tasks"], "most_frequent") == pytest.approx([60 / 80, 67 / 120], abs=0.01)
     assert made["scenarios"][0]["chance"] == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert column(made["tasks"], "told") == [{"Difficulty": 0.25}, {"Difficulty": 0.75}]
-    assert made["facts"] == {"Remark": "second"}
+    assert made["facts"] == {"Remark": "second"} and made["pairs"] == {"Transfer": {"first": {"second": 0.125}}}
     text = Path(made["written"][0]).read_text()
     assert "| 75.0 | - | 25.0 |" in text and "Most frequent" in text
+    assert "## Transfer\n\n| Task | second |\n| --- | ---: |\n| first | 12.5 |" in text
 
 
 HOSTILE = (

@@ -84,7 +84,7 @@ class StreamCard:
     elsewhere: what the upper bound reached on other tasks of the stream, by the options that make them
     samples:  what one sample is; learned: what is made of it before a run, "" if nothing
     score:    what a score means; outside: number of samples that belong to no task
-    facts:    what else the stream says of itself, by title
+    facts:    what else the stream says of itself, by title; pairs: of two tasks, {title: {task: {task: share}}}
     missing:  why the data could not be read; "" if it could
     picture:  its file beside the card, "" if there is none; caption: what it shows, or why there is none
     """
@@ -109,6 +109,7 @@ class StreamCard:
     score: str = ""
     outside: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
+    pairs: Mapping[str, Mapping[str, Mapping[str, float | str]]] = field(default_factory=dict)
     missing: str = ""
     picture: str = ""
     caption: str = ""

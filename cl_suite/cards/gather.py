@@ -110,6 +110,7 @@ def make_card(
         score=score,
         outside=len(seen.read.outside) if seen.read and seen.read.outside else 0,
         facts=texts | short_facts(seen.read),
+        pairs=_matrices(told, tasks),
         missing=seen.missing,
         caption=caption,
     )
@@ -184,6 +185,7 @@ def _tasks(
     """Return the tasks, with what the highest ceiling reached in each and what the stream says of each."""
     best = row.ceilings[0].per_task if row.ceilings else ()
     columns = {as_title(name): entry for name, entry in told.items() if isinstance(entry, Mapping)}
+    columns = {title: entry for title, entry in columns.items() if not _is_matrix(entry)}
     return tuple(
         dataclasses.replace(
             task,
@@ -192,6 +194,21 @@ def _tasks(
         )
         for number, task in enumerate(task_rows(seen, presentation))
     )
+
+
+def _is_matrix(entry: Any) -> bool:
+    """Whether a fact is told of pairs of tasks: {task: {task: share}}."""
+    return isinstance(entry, Mapping) and any(isinstance(value, Mapping) for value in entry.values())
+
+
+def _matrices(told: Mapping[str, Any], tasks: Sequence[TaskRow]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return facts of pairs of tasks, {title: {task: {task: share}}}, of the card's own tasks, each once."""
+    names = list(dict.fromkeys(task.name for task in tasks))
+    return {
+        as_title(title): {name: dict(entry[name]) for name in names if isinstance(entry.get(name), Mapping)}
+        for title, entry in told.items()
+        if _is_matrix(entry)
+    }
 
 
 def _options(composed: Composed) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cl_suite.cards.facts import Ceiling, FileRow, ScenarioRow, StreamCard, TaskRow
 from cl_suite.cards.one_line import plain
@@ -50,6 +50,8 @@ def card_text(card: StreamCard) -> str:
     parts += ["## Scenarios", _scenarios(card.scenarios), _elsewhere(card)]
     if card.tasks:
         parts += [f"## Tasks, {escaped(card.scenario)}", _tasks(card), *_below(card)]
+    for title, rows in card.pairs.items():
+        parts += [f"## {escaped(title)}", _pairs(rows)]
     if any(task.examples for task in card.tasks):
         parts += ["## Texts", _texts(card.tasks)]
     if card.files:
@@ -191,6 +193,14 @@ def _below(card: StreamCard) -> list[str]:
     elif card.row.ceilings:
         notes.append("The ceiling of single tasks is not known: the seeds of its records saw other tasks.")
     return notes
+
+
+def _pairs(rows: Mapping[str, Mapping[str, float | str]]) -> str:
+    """Return a table of tasks by tasks."""
+    columns = list(dict.fromkeys(other for row in rows.values() for other in row))
+    cells = [[escaped(name), *(_told(row.get(other)) for other in columns)] for name, row in rows.items()]
+    titles = [escaped(other) for other in columns]
+    return f"{_table(['Task', *titles], cells, right=titles)}\n\nShares are in percent."
 
 
 def _texts(tasks: Sequence[TaskRow]) -> str:
