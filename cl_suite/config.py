@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cl_suite.calibration import CalibrationSettings
 from cl_suite.errors import UsageError, nearest
 from cl_suite.evaluation import OpenSetSettings
 from cl_suite.feature_networks import OFF, FeatureOptions
@@ -73,6 +74,7 @@ class RunConfig:
     preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
     open_set: OpenSetSettings = field(default_factory=OpenSetSettings)
     learning: LearningSettings = field(default_factory=LearningSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
 
@@ -143,6 +145,7 @@ def compose_config(
     run.features.check()
     run.text.check()
     run.learning.check()
+    run.calibration.check()
     plain: Any = OmegaConf.to_container(final, resolve=True)
     return Composed(run=run, plain=plain, target=target)
 

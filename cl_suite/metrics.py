@@ -21,7 +21,7 @@ def acc(R: Matrix) -> float | None:
 
     ACC = 1/T sum_j R[T-1][j] (Lopez-Paz & Ranzato 2017). Needs a complete last row; rows may be times.
     """
-    return _mean(R[-1]) if R else None
+    return mean(R[-1]) if R else None
 
 
 def acc_micro(R: Matrix, counts: Sequence[int]) -> float | None:
@@ -30,7 +30,7 @@ def acc_micro(R: Matrix, counts: Sequence[int]) -> float | None:
     ACC_micro = sum_j n_j R[T-1][j] / sum_j n_j, with n_j = counts[j] test samples of task j. Needs a complete last row.
     """
     total = sum(counts)
-    last = _complete(R[-1]) if R else None
+    last = complete(R[-1]) if R else None
     if last is None or not total:
         return None
     return fsum(n * score for n, score in zip(counts, last, strict=True)) / total
@@ -42,9 +42,9 @@ def bwt(R: Matrix) -> float | None:
     BWT = 1/(T-1) sum_{j<T-1} R[T-1][j] - R[j][j] (Lopez-Paz & Ranzato 2017).
     Needs T >= 2 rows for T tasks, the last row and the diagonal.
     """
-    if not _rows_are_tasks(R):
+    if not as_many_rows_as_tasks(R):
         return None
-    return _mean(_difference(R[-1][j], R[j][j]) for j in range(len(R) - 1))
+    return mean(difference(R[-1][j], R[j][j]) for j in range(len(R) - 1))
 
 
 def fwt(R: Matrix, baseline: Row) -> float | None:
@@ -54,10 +54,10 @@ def fwt(R: Matrix, baseline: Row) -> float | None:
     before they were learned; None if there is none (class-incremental: the classes did not exist yet).
     Needs T >= 2 rows for T tasks and b[j], the untrained score, with the final layout of the heads.
     """
-    if not _rows_are_tasks(R) or len(baseline) != len(R):
+    if not as_many_rows_as_tasks(R) or len(baseline) != len(R):
         return None
-    gains = [_difference(R[j - 1][j], baseline[j]) for j in range(1, len(R))]
-    return _mean(gain for gain in gains if gain is not None)
+    gains = [difference(R[j - 1][j], baseline[j]) for j in range(1, len(R))]
+    return mean(gain for gain in gains if gain is not None)
 
 
 def forgetting(R: Matrix) -> float | None:
@@ -66,10 +66,10 @@ def forgetting(R: Matrix) -> float | None:
     F = 1/(T-1) sum_{j<T-1} (max_{l<T-1} R[l][j] - R[T-1][j]) (Chaudhry et al. 2018), not clipped at 0.
     Needs T >= 2 rows for T tasks, the last row, and for each earlier task one score before it.
     """
-    if not _rows_are_tasks(R):
+    if not as_many_rows_as_tasks(R):
         return None
     columns = [[score for row in R[:-1] if (score := row[j]) is not None] for j in range(len(R) - 1)]
-    return _mean(_difference(max(column, default=None), R[-1][j]) for j, column in enumerate(columns))
+    return mean(difference(max(column, default=None), R[-1][j]) for j, column in enumerate(columns))
 
 
 def learning_accuracy(R: Matrix) -> float | None:
@@ -79,7 +79,7 @@ def learning_accuracy(R: Matrix) -> float | None:
     """
     if not R or len(R) != len(R[0]):
         return None
-    return _mean(R[j][j] for j in range(len(R)))
+    return mean(R[j][j] for j in range(len(R)))
 
 
 def learning_accuracy_gain(R: Matrix, reference: Matrix) -> float | None:
@@ -93,7 +93,7 @@ def learning_accuracy_gain(R: Matrix, reference: Matrix) -> float | None:
         raise ValueError(f"R and the reference must have the same tasks; they have {sorted(widths)}")
     if not R or not len(R) == len(reference) == len(R[0]):
         return None
-    return _mean(_difference(R[j][j], reference[j][j]) for j in range(len(R)))
+    return mean(difference(R[j][j], reference[j][j]) for j in range(len(R)))
 
 
 def average_incremental_accuracy(R: Matrix) -> float | None:
@@ -104,7 +104,7 @@ def average_incremental_accuracy(R: Matrix) -> float | None:
     """
     if not R or len(R) != len(R[0]):
         return None
-    return _mean(_mean(row[: i + 1]) for i, row in enumerate(R))
+    return mean(mean(row[: i + 1]) for i, row in enumerate(R))
 
 
 def anytime_accuracy(curve: Curve) -> float | None:
@@ -114,7 +114,7 @@ def anytime_accuracy(curve: Curve) -> float | None:
     Needs evaluation points (`train.evaluate_every`) at which all tasks met so far, the present one included, are
     answered, and experiences that are tasks.
     """
-    return _mean(_mean(point["scores"][: point["experience"] + 1]) for point in curve)
+    return mean(mean(point["scores"][: point["experience"] + 1]) for point in curve)
 
 
 def accuracy_over_time(R: Matrix, begun: Sequence[Sequence[int]]) -> float | None:
@@ -122,7 +122,7 @@ def accuracy_over_time(R: Matrix, begun: Sequence[Sequence[int]]) -> float | Non
 
     begun: per row the tasks of which the stream had shown something. None if one of them is unanswered.
     """
-    return _mean(_mean(row[task] for task in tasks) for row, tasks in zip(R, begun, strict=True))
+    return mean(mean(row[task] for task in tasks) for row, tasks in zip(R, begun, strict=True))
 
 
 def min_acc(R: Matrix, curve: Curve) -> float | None:
@@ -132,12 +132,12 @@ def min_acc(R: Matrix, curve: Curve) -> float | None:
     the curve inside later experiences, and the rows of R after them (De Lange et al. 2023).
     Needs T >= 2 rows for T tasks and a curve with at least one point inside each experience after the first.
     """
-    if not _rows_are_tasks(R):
+    if not as_many_rows_as_tasks(R):
         return None
     later = range(1, len(R))
     if not {point["experience"] for point in curve}.issuperset(later):
         return None
-    return _mean(_lowest(R, curve, task) for task in range(len(R) - 1))
+    return mean(_lowest(R, curve, task) for task in range(len(R) - 1))
 
 
 def worst_case_accuracy(R: Matrix, curve: Curve) -> float | None:
@@ -166,7 +166,7 @@ def libero_metrics(R: Matrix, points: Matrix) -> dict[str, float | None]:
         return dict.fromkeys(names)
     sums = dict.fromkeys(names, 0.0)
     for k, own in enumerate(points):
-        later = _complete(R[t][k] for t in range(k, tasks))
+        later = complete(R[t][k] for t in range(k, tasks))
         if later is None:
             return dict.fromkeys(names)
         learned, *after = later
@@ -225,19 +225,21 @@ def summarise(
 def _lowest(R: Matrix, curve: Curve, task: int) -> float | None:
     """Return the lowest score of a task after its own experience; None if it was ever unanswered there."""
     scores = [point["scores"][task] for point in curve if point["experience"] > task]
-    complete = _complete([*scores, *(row[task] for row in R[task + 1 :])])
-    return min(complete) if complete else None
+    answered = complete([*scores, *(row[task] for row in R[task + 1 :])])
+    return min(answered) if answered else None
 
 
-def _rows_are_tasks(R: Matrix) -> bool:
+def as_many_rows_as_tasks(R: Matrix) -> bool:
+    """Whether rows may be the tasks in order, and there are two or more: what most definitions need."""
     return len(R) >= 2 and len(R) == len(R[0])
 
 
-def _difference(a: float | None, b: float | None) -> float | None:
+def difference(a: float | None, b: float | None) -> float | None:
+    """Return a - b, or None if one of them is."""
     return None if a is None or b is None else a - b
 
 
-def _complete(values: Iterable[float | None]) -> list[float] | None:
+def complete(values: Iterable[float | None]) -> list[float] | None:
     """Return the values, or None if one of them is."""
     listed = []
     for value in values:
@@ -247,10 +249,10 @@ def _complete(values: Iterable[float | None]) -> list[float] | None:
     return listed
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean, or None if there is nothing to average or a value is None."""
-    complete = _complete(values)
-    return fsum(complete) / len(complete) if complete else None
+    listed = complete(values)
+    return fsum(listed) / len(listed) if listed else None
 
 
 def _check_width(R: Matrix, baseline: Row, counts: Sequence[int]) -> None:

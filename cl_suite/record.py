@@ -56,6 +56,7 @@ ADDED_GROUPS: dict[str, Any] = {
     "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
     "open_set": {"evaluate": False},
     "learning": {"evaluate": False, "points": 11, "keep_best": False},
+    "calibration": {"evaluate": False, "bins": 15},
 }
 Matrix = list[list[float | None]]
 

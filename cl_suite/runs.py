@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cl_suite import __version__
+from cl_suite.calibration import CalibrationEvaluation
 from cl_suite.detection import detection_figures
 from cl_suite.devices import set_threads
 from cl_suite.diagnose import MODULES, ModuleReport
@@ -162,6 +163,8 @@ def _evaluations(each: Plan, strategy: Strategy, presentation: Presentation) -> 
         found["open_set"] = OpenSetEvaluation(strategy, presentation)
     if asked.learning.evaluate:
         found["learning"] = LearningPoints(asked.learning, strategy, presentation)
+    if asked.calibration.evaluate:
+        found["calibration"] = CalibrationEvaluation(asked.calibration, strategy, presentation)
     return found
 
 

@@ -75,6 +75,10 @@ class Strategy(ABC):
         Learning must go on as if never interrupted: bit for bit on a CPU.
         """
 
+    def answers_logits(self) -> bool:
+        """Whether the softmax of a predictor's outputs is its probability of each class; distances are not."""
+        return True
+
     def model_selection(self) -> str:
         """Return "none", "validation" or "oracle": what chose among the states met in training."""
         return "none"

@@ -146,6 +146,10 @@ class FPF(Strategy):
         if self.config.own_buffer:
             self.buffer.load_state_dict(state["fpf_buffer"])
 
+    def answers_logits(self) -> bool:
+        """Whether the base's answers are logits."""
+        return bool(self.base.answers_logits())
+
     def model_selection(self) -> str:
         """Return the base's."""
         return self.base.model_selection()

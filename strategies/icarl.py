@@ -254,6 +254,10 @@ class ICaRL(GradientStrategy):
 
         return ModelPredictor(self.model, answer)
 
+    def answers_logits(self) -> bool:
+        """Whether the network answers: distances to class means are no logits."""
+        return bool(self.config.classifier == "fc")
+
     # -- what is told and kept ---------------------------------------------------------------------------------------
 
     def constraints(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ COMMANDS = {
     "import": ("imports", "verify an archive and take its records in"),
     "report": ("report", "turn saved records into a leaderboard"),
     "compare": ("compare", "set two strategies, or ours and published figures, beside each other"),
+    "metrics": ("metrics", "show one run under every definition of its metrics"),
     "check": ("check", "run the conformance suite on a strategy"),
     "new": ("new", "write a working single-file plugin and its test"),
     "data": ("data", "fetch or verify the files of streams"),

@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
     parser.add_argument(
         "--evaluate",
-        choices=("preferences", "open_set", "learning"),
-        help="also ask for trade-offs between tasks, show samples of no task, or score tasks while they are learned",
+        choices=("preferences", "open_set", "learning", "calibration"),
+        help="also ask for trade-offs between tasks, show samples of no task, score tasks while they are learned, or "
+        "hold probabilities against outcomes",
     )
     parser.add_argument(
         "--diagnostics", choices=("modules", "video"), help="also measure how each module moves, or film robots"
