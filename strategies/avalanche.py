@@ -258,7 +258,7 @@ RECIPES: dict[str, AvalancheRecipe] = {
         f"{WRAPPERS}:CoPE",
         "Avalanche: continual prototype evolution, each mini-batch an experience",
         filled=("n_classes", "p_size"),
-        defaults={"momentum": 0.0, "T": 1.0},  # at the paper's T = 0.1 the loss becomes NaN
+        defaults={"momentum": 0.0, "lr": 0.003, "T": 1.0},  # at the paper's T = 0.1 the loss becomes NaN
         build=cope,
         mini=True,
     ),
