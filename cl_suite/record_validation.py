@@ -44,10 +44,10 @@ def validate(record: RunRecord, *, now: datetime | None = None) -> list[str]:
     """
     # Each stage may rely on what the ones before it found in order.
     for stage in (_types, _limits, _shape):
-        if reasons := _first(stage(record)):
+        if reasons := first_of(stage(record)):
             return reasons
     late = (now or datetime.now(UTC)) + AHEAD
-    return _first(chain(metric_faults(record), _costs(record), _origin(record, late)))
+    return first_of(chain(metric_faults(record), _costs(record), _origin(record, late)))
 
 
 def place_of(record: RunRecord) -> str:
@@ -101,7 +101,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _first(reasons: Iterable[str]) -> list[str]:
+def first_of(reasons: Iterable[str]) -> list[str]:
     """Return the reasons, or the first of them and how many more there are."""
     waiting = iter(reasons)
     listed = list(islice(waiting, MAX_REASONS))
@@ -117,36 +117,32 @@ def _types(record: RunRecord) -> Iterator[str]:
         except (TypeError, OverflowError):  # e.g. a whole number beyond every float
             right = False
         if not right:
-            yield from [*_why(name, value)] or [f"{name} cannot be {shown(value)}"]
+            precise = list(out_of_range({name: value}))
+            yield from precise or [f"{name} cannot be {shown(value)}"]
 
 
-def _why(name: str, value: Any) -> Iterator[str]:
-    """Yield the reasons for which a field cannot be what it is, where they can be told in more detail."""
-    yield from beyond_limits(value, name)
-    if name in NAMES and isinstance(value, str):
-        yield from _name_length(name, value)
-    lists: list[tuple[str, Any]] = [(name, value)] if name == "baseline" else []
-    if name in ("R", "R_task_aware") and isinstance(value, list):
-        lists = [(f"{name}[{row}]", scores) for row, scores in enumerate(value)]
-    if name == "curve" and isinstance(value, list):
-        points = [point.get("scores") if isinstance(point, dict) else None for point in value]
-        lists = [(f"curve[{number}].scores", scores) for number, scores in enumerate(points)]
-    for place, scores in lists:
-        for column, score in enumerate(scores if isinstance(scores, list) else ()):
-            if isinstance(score, (int, float)) and not 0 <= score <= 1:
+def out_of_range(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each score outside [0, 1] among the fields of a record, whatever else is wrong with them."""
+    places = [("baseline", values.get("baseline"))]
+    for name in ("R", "R_task_aware"):
+        rows = values.get(name)
+        places += [(f"{name}[{row}]", scores) for row, scores in enumerate(rows if isinstance(rows, list) else [])]
+    curve = values.get("curve")
+    for number, point in enumerate(curve if isinstance(curve, list) else []):
+        places.append((f"curve[{number}].scores", point.get("scores") if isinstance(point, Mapping) else None))
+    for place, scores in places:
+        for column, score in enumerate(scores if isinstance(scores, list) else []):
+            if type(score) in (int, float) and (score < 0 or score > 1):
                 yield f"{place}[{column}] is {shown(score)}, outside [0, 1]"
-
-
-def _name_length(name: str, value: str) -> Iterator[str]:
-    if not value or len(value) > MAX_NAME:
-        yield f"{name} has {len(value)} characters; 1 to {MAX_NAME} are allowed"
 
 
 def _limits(record: RunRecord) -> Iterator[str]:
     if record.schema_version > SCHEMA_VERSION:
         yield f"schema_version {record.schema_version} is newer than the {SCHEMA_VERSION} known here; update cl-suite"
     for name in NAMES:
-        yield from _name_length(name, getattr(record, name))
+        value = getattr(record, name)
+        if not value or len(value) > MAX_NAME:
+            yield f"{name} has {len(value)} characters; 1 to {MAX_NAME} are allowed"
     for field in CHECKS:
         yield from beyond_limits(getattr(record, field), field)
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cl_suite.record import RunRecord, parse_record
-from cl_suite.record_validation import beyond_limits, misplaced, shown, validate
+from cl_suite.record_validation import beyond_limits, first_of, misplaced, out_of_range, shown, validate
 
 MAX_BYTES = 16 * 2**20  # of one record
 
@@ -16,11 +16,13 @@ def read_record(content: bytes, *, place: str | None = None) -> tuple[RunRecord 
 
     place: where the file lies below its folder of results, with forward slashes; compared with where it belongs
     """
+    values = None
     try:
         values = read_json(content, most=MAX_BYTES)
         record = parse_record(content.decode("utf-8"))
     except (ValueError, OverflowError) as problem:
-        return None, [str(problem).partition(". Restore")[0]]
+        precise = first_of(out_of_range(values)) if isinstance(values, dict) else []
+        return None, precise or [str(problem).partition(". Restore")[0]]
     reasons = list(beyond_limits(values, "the file"))[:1] or validate(record)
     if not reasons and place is not None and (elsewhere := misplaced(record, place)):
         reasons = [elsewhere]

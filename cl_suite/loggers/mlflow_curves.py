@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cl_suite.loggers.curve_logger import LoggedRun
@@ -22,10 +25,9 @@ class MLflowCurves:
         from mlflow.entities import Metric, Param
 
         self._metric: Any = Metric
-        run.root.mkdir(parents=True, exist_ok=True)
         root = run.root.absolute()
         uri = os.environ.get("MLFLOW_TRACKING_URI")
-        self._client: Any = MlflowClient(uri or f"sqlite:///{root / 'mlflow.db'}")
+        self._client: Any = MlflowClient(uri or _store(root))
         self._samples = run.samples
         kept = run.kept_id("mlflow")
         if kept is not None:
@@ -54,8 +56,33 @@ class MLflowCurves:
 
     def _experiment(self, name: str, folder: str | None) -> str:
         """Return the id of an experiment, made if it is not there. folder: where its files would go, as a URI."""
+        from mlflow.exceptions import MlflowException
+
         found = self._client.get_experiment_by_name(name)
         if found is None:
             artifacts = None if folder is None else f"{folder}/mlflow-artifacts"
-            return str(self._client.create_experiment(name, artifact_location=artifacts))
+            try:
+                return str(self._client.create_experiment(name, artifact_location=artifacts))
+            except MlflowException:  # another run has made it meanwhile
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
         return str(found.experiment_id)
+
+
+def _store(root: Path) -> str:
+    """Return the URI of the database in a folder, made if it is not there: whole or not at all, by one run at a time.
+
+    Making it takes MLflow seconds, and one that was stopped on the way could never be opened again.
+    """
+    from mlflow import MlflowClient
+
+    root.mkdir(parents=True, exist_ok=True)
+    file = root / "mlflow.db"
+    with (root / ".mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            unfinished = root / f".mlflow-{uuid.uuid4().hex[:8]}.tmp"
+            MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+            unfinished.replace(file)
+    return f"sqlite:///{file}"
