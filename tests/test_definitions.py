@@ -196,7 +196,7 @@ def test_one_task():
 
 def test_a_reference_must_have_what_is_read_of_it():
     told = reasons(BESIDE_JOINT)
-    assert "name a run that learns each task alone" in told["plasticity@single-task"]
+    assert "name a run of single_task" in told["plasticity@single-task"]
     beside_alone = replace(BESIDE_JOINT, reference=GOLDEN.reference)
     assert "name a run of joint" in reasons(beside_alone)["intransigence@joint"]
     other = replace(GOLDEN, reference=replace(GOLDEN.reference, points=[row[:2] for row in GOLDEN.reference.points]))

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         type=Path,
         metavar="RECORD",
-        help="another run on the same tasks, for what is held against one: joint, or each task learned alone",
+        help="another run on the same tasks, for what is held against one: of joint, or single_task",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 

@@ -133,7 +133,7 @@ CALIBRATED = Need(
 REFERENCE = Need(lambda run: run.reference is not None, "it is held against another run: name one with --reference")
 ALONE = Need(
     _of_reference(lambda run: _answered(diagonal(run.tasks))),
-    "the reference has no answer to each task right after it learned it: name a run that learns each task alone",
+    "the reference has no answer to each task right after it learned it: name a run of single_task",
 )
 CEILING = Need(
     _of_reference(lambda run: bool(run.R) and _answered(run.R[-1])),
