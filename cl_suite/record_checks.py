@@ -8,12 +8,15 @@ from typing import Any
 
 STATUSES = ("complete", "failed")
 LONGEST_NAME = 1000  # characters of a strategy, a stream; a path is one too
+LARGEST = 10**300  # whole numbers beyond every float are none that was measured
 DEEPEST = 40  # levels of dictionaries and lists
 SELECTIONS = ("none", "validation", "oracle")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < LARGEST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_row(value: Any) -> bool:

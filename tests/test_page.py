@@ -94,6 +94,7 @@ def test_names_cannot_leave_the_output_folder(tmp_path):
         (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "newer than"),
         (lambda text: text.replace("[0.8, null", "[1.8, null"), "R cannot be"),
         (lambda text: text.replace('"seed": 0', '"seed": 1' + "0" * 30), "seed cannot be"),
+        (lambda text: text.replace('"costs": {', '"costs": {"x": 1' + "0" * 400 + ", "), "costs cannot be"),
         (lambda text: text.replace('"costs": {', '"costs": {"x": "y", '), "costs cannot be"),
         (lambda text: text.replace('"strategy": "er"', f'"strategy": "{"e" * 5000}"'), "strategy cannot be"),
         (
