@@ -129,7 +129,7 @@ _HOME = {
     "preferences.trained": ["OnePerPreference", "PreferenceModels"],
     "checks": ["check_strategy"],
     "avalanche.adapter": ["AvalancheStrategy", "avalanche_strategy"],
-    "avalanche.presence": ["has_avalanche", "load_avalanche", "need_avalanche"],
+    "avalanche.presence": ["has_avalanche", "need_avalanche"],
     "avalanche.recipe": ["TOLD_BOUNDARIES", "AvalancheRecipe"],
     "avalanche.source": ["AvalancheSource"],
     "avalanche.streams": ["AvalancheStream", "avalanche_stream"],
@@ -152,7 +152,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from cl_suite.avalanche.adapter import AvalancheStrategy, avalanche_strategy
     from cl_suite.avalanche.export import matrix_from_avalanche, to_avalanche
-    from cl_suite.avalanche.presence import has_avalanche, load_avalanche, need_avalanche
+    from cl_suite.avalanche.presence import has_avalanche, need_avalanche
     from cl_suite.avalanche.recipe import TOLD_BOUNDARIES, AvalancheRecipe
     from cl_suite.avalanche.source import AvalancheSource
     from cl_suite.avalanche.streams import AvalancheStream, avalanche_stream

@@ -63,23 +63,26 @@ class AvalancheStrategy(Strategy):
         self._tally, self._shown = Tally(), Shown(info.n_outputs)
         self._seen: dict[int, tuple[int, ...]] = {}  # experience -> classes
         self._learning = False
+        self._added = 0.0  # to the loss of a batch, in the latest experience
         self._past: list[Any] = []  # experiences so far, where they are shown again
         self.network: Any = build_model()
         self._make()
 
     def _make(self) -> None:
+        from cl_suite.avalanche.builders import BUILDERS
         from cl_suite.avalanche.networks import View
         from cl_suite.avalanche.workshop import Workshop
 
         self._view = View(self.info.prepare)
         workshop = Workshop(self.target, self.info, self.network, self.config, self.own, self._view)
-        self.inner: Any = self.recipe.build(workshop)
+        self.inner: Any = BUILDERS[self.recipe.build](workshop)
         # PackNet hands over a list that may hold None.
         self._plugins = [each for each in self.inner.plugins if each is not None and not isinstance(each, list)]
         self.model: nn.Module = self.inner.model
 
     def learn(self, experience: Experience) -> None:
         """Let Avalanche train on the experience."""
+        from cl_suite.avalanche.builders import ROWS
         from cl_suite.avalanche.plugins import Closing, Opening
         from cl_suite.avalanche.workshop import quiet
 
@@ -96,7 +99,7 @@ class AvalancheStrategy(Strategy):
         shown = self._experience(experience)
         self._past = [*self._past, shown] if self.recipe.anew else [shown]
         opening = Opening(
-            ForeignLoop(experience), self._tally, self._view, self._augmenting(experience), self.recipe.rows
+            ForeignLoop(experience), self._tally, self._view, self._augmenting(experience), ROWS[self.recipe.rows]
         )
         self.inner.plugins = [opening, *self._plugins, Closing(opening)]
         self._learning = True
@@ -111,6 +114,7 @@ class AvalancheStrategy(Strategy):
             self._learning = False
             opening.abandon()
             self.inner.plugins = list(self._plugins)
+        self._added = opening.mean_added()
         self.model = self.inner.model
         # What a strategy computes when it is first asked is part of learning.
         self._answer(self.info.prepare(experience.first(2).raw), self._label(experience.index))
@@ -240,6 +244,10 @@ class AvalancheStrategy(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse: nothing is ever saved to be continued."""
         raise UsageError("a run of a strategy of Avalanche's cannot be continued. Start it anew with --no-resume.")
+
+    def constraints(self) -> dict[str, float]:
+        """Return the mean penalty that plugins added to the loss in the latest experience, where there is one."""
+        return {self.recipe.penalty: self._added} if self.recipe.penalty else {}
 
     def trained_network(self) -> nn.Module:
         """Return the network in Avalanche's wrapping."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from avalanche.training.plugins import SupervisedPlugin
+from torch import Tensor
 
 from cl_suite.avalanche.datasets import Tally
 from cl_suite.avalanche.networks import View
@@ -35,6 +36,9 @@ class Opening(SupervisedPlugin):
         self._view, self._generator = view, generator
         self._open = ExitStack()
         self._step: Step | None = None
+        self._before: Tensor | None = None  # the loss of the batch alone
+        self._added: Tensor | None = None  # what plugins added to it, summed over steps
+        self._steps = 0
 
     def begin(self, *, phase: str = "", trains: bool = True) -> None:
         """Open a step."""
@@ -71,6 +75,21 @@ class Opening(SupervisedPlugin):
         self._step.batch = Batch(strategy.mbatch[0], strategy.mbatch[1], strategy.mbatch[0])
         self._view.augment(self._generator)
 
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Keep the loss before other plugins add penalties to it."""
+        self._before = strategy.loss.detach().clone()
+
+    def close_loss(self, strategy: Any) -> None:
+        """See what they added."""
+        if self._before is not None:
+            added = (strategy.loss.detach() - self._before).sum()
+            self._added = added if self._added is None else self._added + added
+            self._steps += 1
+
+    def mean_added(self) -> float:
+        """Return what plugins added to the loss, as the mean over the steps of the experience."""
+        return 0.0 if self._added is None else float(self._added) / self._steps
+
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Open a step for what is done at the end: importances, exemplars. It lasts until `train` returns."""
         self.begin(phase="consolidation", trains=False)
@@ -93,6 +112,10 @@ class Closing(SupervisedPlugin):
     def __init__(self, opening: Opening) -> None:
         super().__init__()
         self._opening = opening
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """See what others added to the loss."""
+        self._opening.close_loss(strategy)
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Close the step."""

@@ -114,6 +114,14 @@ class Workshop:
                     f"They are {', '.join(f'strategy.{name}={value}' for name, value in arguments.items())}."
                 ) from problem
 
+    def keep_copies(self, inner: Any) -> Any:
+        """Return a strategy of synaptic intelligence whose plugin keeps copies also on a CPU; see `repairs`."""
+        from cl_suite.avalanche.repairs import KeptCopies
+
+        place = next(number for number, each in enumerate(inner.plugins) if hasattr(each, "syn_data"))
+        inner.plugins.insert(place + 1, KeptCopies(inner.plugins[place]))
+        return inner
+
     def _must_be_set(self, name: str) -> bool:
         parameter = inspect.signature(self.target.__init__).parameters[name]
         return parameter.default is inspect.Parameter.empty
