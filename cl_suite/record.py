@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+LONGEST_SLUG = 100  # characters of a folder; longer names are cut and keep 6 digits of their hash
 # Options added since records were first written, at the value that is what was done before: there they do not count.
 ADDED: dict[tuple[str, str], Any] = {
     ("model", "future"): False,
@@ -182,7 +183,8 @@ def slug(name: str) -> str:
     if in_file and class_name[:1] in ("", ":"):
         stem = re.split(r"[/\\]", file)[-1]
         return f"{slug(stem + class_name)}-{digest}"
-    return re.sub(r"[^A-Za-z0-9._+]+", "-", name).strip("-.") or digest
+    plain = re.sub(r"[^A-Za-z0-9._+]+", "-", name).strip("-.") or digest
+    return plain if len(plain) <= LONGEST_SLUG else f"{plain[: LONGEST_SLUG - 20]}-{digest}"
 
 
 def record_path(results: Path, *, stream: str, scenario: str, strategy: str, config_hash: str, seed: int) -> Path:

@@ -81,7 +81,11 @@ def test_what_comes_from_records_is_text(tmp_path):
 
 def test_names_cannot_leave_the_output_folder(tmp_path):
     save(tmp_path / "r", "../../../evil", 0.5, stream="../../../../evil", scenario="..", diagnostics={})
+    for stream in ("a", "b"):
+        for strategy in ("er", "ewc", "si"):
+            save(tmp_path / "r", strategy, 0.5, stream=stream, protocol="x/../../../../evil")
     written = build_report(tmp_path / "r", tmp_path / "o" / "deep")
+    assert [path for path in written if path.name.startswith("across_")]
     assert all(path.resolve().is_relative_to(tmp_path / "o" / "deep") for path in written)
     assert {path.name for path in tmp_path.iterdir()} == {"r", "o"}
 
@@ -103,6 +107,8 @@ def test_names_cannot_leave_the_output_folder(tmp_path):
         ),
         (lambda text: "[" * 100_000 + "]" * 100_000, "nested"),
         (lambda text: "\x00", "not JSON"),
+        (lambda text: text.replace('"strategy": "er"', '"strategy": "\\ud800"'), "not Unicode"),
+        (lambda text: re.sub('"config": .*', '"config": {"strategy": [1]},', text), "config.strategy is not a group"),
     ],
 )
 def test_a_hostile_record_is_named_and_everything_else_renders(tmp_path, damage, reason):
@@ -116,6 +122,24 @@ def test_a_hostile_record_is_named_and_everything_else_renders(tmp_path, damage,
     (line,) = [line for line in text.splitlines() if line.startswith("- damaged/")]
     assert reason in line and len(line) < 400
     assert text.count("\n## ") == 3 + 2  # the three streams, across, left out
+
+
+def test_odd_numbers_and_long_names_cost_a_chart_at_most(tmp_path):
+    fill(tmp_path / "r", streams=["toy"])
+    save(tmp_path / "r", "big", 0.5, stream="toy", metrics={"acc": 1e308})
+    save(tmp_path / "r", "long", 0.5, stream="toy", protocol="p" * 900)
+    save(tmp_path / "r", "joint", 0.5, seed=9, stream="toy", R=matrix(0.5, tasks=3))
+    build_report(tmp_path / "r", tmp_path / "o")
+    assert "| exssnet |" in (tmp_path / "o" / "leaderboard.md").read_text()
+
+
+def test_tables_of_two_versions_of_a_stream_do_not_share_names(tmp_path):
+    for version, final in (("1", 0.5), ("2", 0.9)):
+        save(tmp_path / "r", "er", final, provenance={"stream_version": version})
+    page = read(report(tmp_path / "r", tmp_path / "o"))
+    assert len(json.loads(page.scripts[0])) == 2
+    names = [attributes["id"] for tag, attributes in page.elements if tag == "section" and attributes.get("class")]
+    assert len(set(names)) == len(names) == 2
 
 
 def test_many_records_leave_out_single_runs_and_charts(tmp_path, monkeypatch):
@@ -199,7 +223,8 @@ def test_a_reader_can_sort_filter_and_follow_a_run(tmp_path, scheme, width):
         assert "cl-bench --strategy exssnet --stream toy --seed 0" in dialog.inner_text()
         assert dialog.locator("table.matrix tbody tr").count() == 4 * 3
         page.keyboard.press("Escape")
-        assert not dialog.is_visible() and "#run" not in page.url
+        page.wait_for_function("!location.hash")
+        assert not dialog.is_visible()
 
         before = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.locator("#theme").click()

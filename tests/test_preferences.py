@@ -220,8 +220,8 @@ def test_distance_is_to_the_separately_trained_models_of_the_same_seed(tmp_path)
     put(tmp_path, "preference_joint", metrics=metrics, diagnostics=asked([[0.9, 0.6]]))
     page = build_report(tmp_path, tmp_path)[0].read_text()
     rows = {row["Strategy"]: row for row in cells(page) if "Distance" in row}
-    assert rows["ibcl"]["Distance"] == "30.0 ± - (n=1)"
-    assert rows["preference_joint"]["Distance"] == "0.0 ± -"
+    assert rows["ibcl"]["Distance"] == "30.0 (n=1)"
+    assert rows["preference_joint (reference)"]["Distance"] == "0.0"
 
 
 def test_cost_is_drawn_against_the_number_of_preferences_where_there_are_several(tmp_path):

@@ -1,5 +1,6 @@
 """What a few seeds allow to be said, against numbers worked by hand or printed in textbooks."""
 
+import itertools
 import math
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_a_paired_test_by_hand():
     assert found.p == pytest.approx(0.0741799, abs=1e-6)  # t = 3.4641, 2 degrees of freedom
     assert found.low == pytest.approx(0.2 - 4.302653 * 0.1 / math.sqrt(3), abs=1e-6)
     assert paired([0.1, NAN]) is None
-    assert paired([0.1, 0.1, 0.1]).p == 0.0
+    assert paired([0.1, 0.1, 0.1]).p == 0.25  # no spread: the sign test
     assert paired([0.0, 0.0]).p == 1.0
 
 
@@ -60,10 +61,15 @@ def test_pairing_finds_what_seeds_have_in_common():
 
 
 def test_single_seeds_are_not_compared_and_block_only_from_above():
-    assert standing(np.array([[0.9, 0.91, 0.9], [0.5, 0.51, 0.5], [0.4, NAN, NAN]])) == ["best", "", ""]
+    assert standing(np.array([[0.9, 0.91, 0.9], [0.5, 0.52, 0.5], [0.4, NAN, NAN]])) == ["best", "", ""]
     assert standing(np.array([[0.9, 0.91, 0.9], [0.5, 0.51, 0.5], [0.95, NAN, NAN]])) == ["", "", ""]
     assert standing(np.array([[0.9, NAN], [0.5, NAN]])) == ["", ""]
     assert standing(np.array([[0.9, 0.9]])) == [""]
+
+
+def test_who_is_beaten_on_the_common_seeds_is_not_the_best():
+    easy = [0.5, 0.51, 0.5, 1.0, 1.0]  # the last two seeds are easy, and the other row lacks them
+    assert standing(np.array([easy, [0.6, 0.61, 0.605, NAN, NAN]])) == ["tied", "tied"]
 
 
 def test_the_upper_bound_is_no_contestant():
@@ -108,8 +114,21 @@ def test_a_block_without_holes():
     known = [[1, 1, 0, 1], [1, 1, 0, 1], [1, 1, 1, 0]]
     rows, columns = complete_block(known)
     assert np.array(known)[np.ix_(rows, columns)].all()
-    assert (rows, columns) == ([0, 1, 2], [0, 1])
+    assert (rows, columns) == ([0, 1], [0, 1, 3])  # six cells that three strategies share
     assert complete_block(np.zeros((2, 2)))[1] == []
+    assert complete_block([[0, 1, 1], [1, 1, 1], [1, 1, 1]]) == ([1, 2], [0, 1, 2])
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        known = generator.random((4, 5)) < 0.7
+        rows, columns = complete_block(known)
+        sizes = [
+            len(chosen) * int(known[list(chosen)].all(axis=0).sum())
+            for count in (2, 3, 4)
+            for chosen in itertools.combinations(range(4), count)
+            if known[list(chosen)].all(axis=0).sum() > 2
+        ]
+        assert len(rows) * len(columns) == max(sizes, default=0)
+        assert known[np.ix_(rows, columns)].all()
 
 
 def test_win_rates_count_a_tie_half_and_only_tables_with_both():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cl_suite.errors import UsageError, nearest
 from cl_suite.record import load_record, slug, write_atomic
-from cl_suite.report.across import across_streams
+from cl_suite.report.across import Across, across_streams
 from cl_suite.report.charts import as_svg, to_png
 from cl_suite.report.data import to_json
 from cl_suite.report.figures import FOLDER, Figure, draw_figure, draw_figures, render_figures
@@ -37,13 +37,11 @@ def build_report(results: Path, output: Path, *, charts: bool | None = None) -> 
     figures, left_out = draw_figures(loaded.records, output)
     drawn = len(loaded.records) <= MOST_RUNS if charts is None else charts
     own = [
-        [*_charts(table_charts(table), table_slug(table), output, drawn), *_trade_offs(table, output)]
+        [*_charts(table_charts(table), table_slug(table), output, drawn, left_out), *_trade_offs(table, output)]
         for table in tables
     ]
     theirs = _of_rows(tables, figures)
-    together = [
-        _charts(across_charts(each), f"across_{each.scenario}_{each.protocol}", output, drawn) for each in across
-    ]
+    together = [_charts(across_charts(each), across_slug(each), output, drawn, left_out) for each in across]
     links = [[each.link for each in (*mine, *left)] for mine, left in zip(own, theirs, strict=True)]
     links += [[each.link for each in several] for several in together]
     drawings = [
@@ -67,6 +65,8 @@ def build_report(results: Path, output: Path, *, charts: bool | None = None) -> 
 
 def build_run_page(record: Path, output: Path | None) -> Path:
     """Write a page of one run; return its path. output: a folder (default: that of the record)."""
+    if not record.is_file():
+        raise UsageError(f"{record} is not a file. Name the record of a run, its seed_N.json.")
     run = load_record(record)
     drawings = [Drawing(chart.title, as_svg(chart.draw, chart.name)) for chart in run_charts(run)]
     figures, _ = render_figures([run])
@@ -102,14 +102,20 @@ class Picture:
     drawing: Drawing
 
 
-def _charts(charts: Iterable[Chart], start: str, output: Path, wanted: bool) -> list[Picture]:
-    """Write each chart as SVG and PNG."""
+def _charts(charts: Iterable[Chart], start: str, output: Path, wanted: bool, left_out: list[str]) -> list[Picture]:
+    """Write each chart as SVG and PNG; what cannot be drawn is named in `left_out`."""
     pictures = []
     for chart in charts if wanted else ():
         file = f"{FOLDER}/{CHARTS}/{start}_{chart.name}.svg"
-        svg = as_svg(chart.draw, f"{start} {chart.name}")
+        try:
+            svg, png = as_svg(chart.draw, f"{start} {chart.name}"), to_png(chart.draw)
+        except Exception as problem:  # whatever odd numbers do to it, the tables are whole
+            left_out.append(
+                f"chart {chart.name} of {start}: {type(problem).__name__}: {' '.join(str(problem).split())}"
+            )
+            continue
         write_atomic(output / file, svg, flag="--output")
-        write_atomic((output / file).with_suffix(".png"), to_png(chart.draw), flag="--output")
+        write_atomic((output / file).with_suffix(".png"), png, flag="--output")
         pictures.append(Picture((chart.name.replace("_", " "), file), Drawing(chart.title, svg)))
     return pictures
 
@@ -128,8 +134,14 @@ def _trade_offs(table: LeaderboardTable, output: Path) -> list[Picture]:
 def table_slug(table: LeaderboardTable) -> str:
     """Return the start of a table's file names."""
     key = table.key
-    more = f"_{hashlib.sha256(key['stream_options'].encode()).hexdigest()[:6]}" if key["stream_options"] else ""
+    apart = key["stream_options"] + (key["stream_version"] if key["stream_version"] != "1" else "")
+    more = f"_{hashlib.sha256(apart.encode()).hexdigest()[:6]}" if apart else ""
     return "_".join(map(slug, (key["stream"], key["scenario"], key["protocol"]))) + more
+
+
+def across_slug(across: Across) -> str:
+    """Return the start of the file names of a comparison across streams."""
+    return f"across_{slug(across.scenario)}_{slug(across.protocol)}"
 
 
 def _of_rows(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> list[list[Picture]]:

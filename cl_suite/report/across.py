@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cl_suite.report.measures import CEILING, ROLES
+from cl_suite.report.measures import contests
 from cl_suite.report.statistics import Ranks, complete_block, ranks, win_rates
 from cl_suite.report.tables import LeaderboardTable
 
@@ -49,7 +49,7 @@ def _across(scenario: str, protocol: str, tables: Sequence[LeaderboardTable]) ->
     scores: dict[str, dict[int, tuple[float, float]]] = {}
     for number, table in enumerate(tables):
         chosen = {id(runs) for runs in table.of_strategies().values()}
-        stand_for = {row for row, runs in table.runs.items() if id(runs) in chosen and ROLES.get(row[0]) != CEILING}
+        stand_for = {row for row, runs in table.runs.items() if id(runs) in chosen and contests(row[0], runs)}
         for row in table.lines:
             known = (row["strategy"], row["config_hash"]) in stand_for and not np.isnan(row["acc_mean"])
             if known:

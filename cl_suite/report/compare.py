@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from cl_suite.errors import UsageError, nearest
-from cl_suite.record import RunRecord
 from cl_suite.report.across import table_name
-from cl_suite.report.measures import JUDGED, representative
+from cl_suite.report.measures import JUDGED, relative_measures, representative
 from cl_suite.report.statistics import LEVEL, detectable, paired
 from cl_suite.report.tables import LeaderboardTable
+from cl_suite.report.texts import told_apart
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ def compare(tables: Sequence[LeaderboardTable], a: str, b: str, *, measure: str 
     if measure not in JUDGED:
         raise UsageError(f"--metric {measure} is not known. {nearest(measure, JUDGED)}")
     found = []
+    names = {id(table): title for table, title in zip(tables, told_apart(tables), strict=True)}
     for table in tables:
         first, second = _rows(table, a), _rows(table, b)
         if first and second and first != second:
-            found.append(_comparison(table, first, second, measure))
+            found.append(_comparison(table, names[id(table)], first, second, measure))
     if not found:
         raise UsageError(_nothing(tables, a, b))
     return found
@@ -72,15 +73,17 @@ def _rows(table: LeaderboardTable, spec: str) -> tuple[str, str] | None:
     return (strategy, representative(runs)) if runs else None
 
 
-def _comparison(table: LeaderboardTable, first: tuple[str, str], second: tuple[str, str], measure: str) -> Comparison:
+def _comparison(
+    table: LeaderboardTable, name: str, first: tuple[str, str], second: tuple[str, str], measure: str
+) -> Comparison:
     labels = {(row["strategy"], row["config_hash"]): row["configuration"] for row in table.lines}
-    values_a, values_b = _by_seed(table.runs[first], measure), _by_seed(table.runs[second], measure)
+    values_a, values_b = (_by_seed(table, row, measure) for row in (first, second))
     common = sorted(values_a.keys() & values_b.keys())
     differences = [values_a[seed] - values_b[seed] for seed in common]
     tested = paired(differences) if common else None
     least = detectable(tested.deviation, tested.seeds) if tested else None
     return Comparison(
-        table=table_name(table),
+        table=name,
         scenario=table.key["scenario"],
         protocol=table.key["protocol"],
         a=_named(first, labels[first]),
@@ -107,8 +110,12 @@ def _verdict(a: str, b: str, tested: Any, *, higher: bool) -> str:
     return f"{a if (tested.mean > 0) == higher else b} is better"
 
 
-def _by_seed(records: Sequence[RunRecord], measure: str) -> dict[int, float]:
-    return {record.seed: value for record in records if (value := record.metrics.get(measure)) is not None}
+def _by_seed(table: LeaderboardTable, row: tuple[str, str], measure: str) -> dict[int, float]:
+    values = {
+        record.seed: {**record.metrics, **relative_measures(record, table.chance, table.ceiling)}.get(measure)
+        for record in table.runs[row]
+    }
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _named(row: tuple[str, str], options: str) -> str:

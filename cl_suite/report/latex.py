@@ -9,7 +9,7 @@ from cl_suite.report import texts
 from cl_suite.report.cells import COSTS, SCORES, Cell, Column, shown
 from cl_suite.report.tables import LeaderboardTable
 
-BEGIN = r"""% Written by cl-bench report. Needs booktabs; adjustbox shrinks what is wider than the page.
+BEGIN = r"""% Written by cl-bench report. Needs booktabs; graphicx shrinks what is wider than the page.
 \documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
@@ -36,7 +36,8 @@ CHARACTERS = 48  # of a row's name
 
 def to_latex(tables: Sequence[LeaderboardTable]) -> str:
     """Return the document: scores and costs of each table."""
-    parts = [BEGIN.replace("adjustbox shrinks", "graphicx shrinks")]
+    legend = texts.INTRODUCTION.replace("`", "").replace("marked as tied", "underlined")
+    parts = [BEGIN, escape(legend) + "\n"]
     parts += [_table(table) for table in tables]
     return "\n".join(parts) + "\\end{document}\n"
 
@@ -76,7 +77,7 @@ def _cell(cell: Cell) -> str:
 
 def escape(text: str) -> str:
     """Return text that LaTeX prints as it is; letters that its usual fonts lack become a question mark."""
-    plain = re.sub(r"[\x00-\x1f\x7f]", " ", text)
+    plain = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
     signed = re.sub(r"(?<![\w.])-(?=\d)", "\x00", plain)  # a minus sign, not a hyphen
     latin = "".join(letter if letter == "\x00" or ord(letter) < 256 else "?" for letter in signed)
     return "".join(SPECIAL.get(letter, letter) for letter in latin).replace("\x00", "$-$")

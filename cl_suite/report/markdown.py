@@ -72,7 +72,7 @@ def _across_text(across: Across, links: Sequence[tuple[str, str]]) -> str:
     average = dict(zip(across.ranks.names, across.ranks.average, strict=True)) if across.ranks else {}
     order = sorted(range(len(across.names)), key=lambda n: (average.get(across.names[n], math.inf), across.names[n]))
     names = [escape(across.names[place]) for place in order]
-    lines = [f"### {across.scenario}, protocol {across.protocol}", "", texts.ranking(across)]
+    lines = [f"### {escape(across.scenario)}, protocol {escape(across.protocol)}", "", texts.ranking(across)]
     if across.ranked_on:
         lines.append(escape(f"Ranked on: {'; '.join(across.ranked_on)}."))
     lines += [

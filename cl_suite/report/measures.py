@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 
 from cl_suite.record import RunRecord
+from cl_suite.scenario import Scenario
 
-FLOOR, CEILING = "floor", "ceiling"
-ROLES = {"finetune": FLOOR, "joint": CEILING}  # rows every table shows: the lower and the upper bound
+FLOOR, CEILING, REFERENCE = "floor", "ceiling", "reference"
+# The lower and the upper bound, which every table shows, and what is no continual learner but shown beside them.
+ROLES = {"finetune": FLOOR, "joint": CEILING, "preference_joint": REFERENCE, "single_task": REFERENCE}
+ALWAYS = (FLOOR, CEILING)
 # Measures that rows are compared in: is higher better?
 JUDGED = {
     "acc": True,
@@ -81,6 +84,7 @@ def chance(records: Sequence[RunRecord]) -> float | None:
 def ceiling(joint: Sequence[RunRecord]) -> list[float] | None:
     """Return joint's final score on each task, mean over its seeds; None without a complete last row."""
     rows = [last for record in joint if (last := complete_last_row(record)) is not None]
+    rows = [row for row in rows if len(row) == len(rows[0])]
     return [fsum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
 
 
@@ -94,7 +98,7 @@ def relative_measures(
     is trained on the tasks so far); task_percentile_10 = tenth percentile of the last row (linear interpolation).
     """
     last = complete_last_row(record)
-    tasks = len(record.R) == len(record.R[0]) if record.R else False
+    tasks = rows_are_tasks(record) and len(record.R) == len(record.R[0]) if record.R else False
     diagonal = [record.R[j][j] for j in range(len(record.R))] if tasks else []
     fitting = upper is not None and len(upper) == len(diagonal)
     gaps = [a - b for a, b in zip(upper or [], diagonal, strict=False) if b is not None] if fitting else []
@@ -107,6 +111,11 @@ def relative_measures(
         "intransigence": fsum(gaps) / len(gaps) if gaps and len(gaps) == len(diagonal) else None,
         "task_percentile_10": percentile(last, 0.1) if last else None,
     }
+
+
+def rows_are_tasks(record: RunRecord) -> bool:
+    """Say whether row i of R is the state after task i; of a task-agnostic run rows are times, however many."""
+    return record.scenario != Scenario.TASK_AGNOSTIC
 
 
 def complete_last_row(record: RunRecord) -> list[float] | None:
@@ -123,6 +132,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def contests(strategy: str, records: Sequence[RunRecord]) -> bool:
+    """Say whether a row can be the best: no upper bound or reference, and not chosen by a look at test data."""
+    bound = ROLES.get(strategy) in (CEILING, REFERENCE)
+    return not bound and all(record.model_selection != "oracle" for record in records)
 
 
 def representative(runs: Mapping[str, Sequence[RunRecord]]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from cl_suite.record import RunRecord
 from cl_suite.report import charts
 from cl_suite.report.across import Across
-from cl_suite.report.measures import CEILING, FLOOR, ROLES, complete_last_row
+from cl_suite.report.measures import CEILING, FLOOR, ROLES, complete_last_row, rows_are_tasks
 from cl_suite.report.statistics import half_width
 from cl_suite.report.tables import LeaderboardTable
 from cl_suite.report.texts import heading
@@ -107,7 +107,7 @@ def run_charts(record: RunRecord) -> Iterator[Chart]:
     if not record.R or not record.R[0]:
         return
     where = f"{record.strategy} on {record.stream}, seed {record.seed}"
-    tasks = record.scenario != "task_agnostic" and len(record.R) == len(record.R[0])
+    tasks = rows_are_tasks(record) and len(record.R) == len(record.R[0])
     matrix = record.R
     yield Chart(
         "matrix",
@@ -119,7 +119,7 @@ def run_charts(record: RunRecord) -> Iterator[Chart]:
         yield Chart(
             "tasks", f"Each task over time, {where}", lambda: charts.tasks_chart(f"Each task, {where}", matrix, label)
         )
-    points = [point for point in record.curve if isinstance(point.get("samples"), (int, float))]
+    points = [p for p in record.curve if all(isinstance(p.get(k), int) for k in ("samples", "experience"))]
     if len(points) > 1:
         curve = {record.strategy: _curve_band(points)}
         yield Chart(
@@ -187,7 +187,7 @@ def _band(records: Sequence[RunRecord]) -> Any:
     curves = []
     for record in records:
         R = record.R
-        if len(R) < 2 or len(R) != len(R[0]):
+        if not rows_are_tasks(record) or len(R) < 2 or len(R) != len(R[0]):
             continue
         so_far = [[nan if score is None else score for score in row[: number + 1]] for number, row in enumerate(R)]
         curve = [float(np.mean(row)) for row in so_far]

@@ -11,7 +11,6 @@ from cl_suite.report.labels import flatten
 # Flags that say where and how, not what; those of the second kind have a value.
 ALONE = {"--overwrite", "--resume", "--no-resume", "--quiet", "--json", "--debug", "--offline"}
 WITH_VALUE = {"--seed", "--seeds", "--results", "--data-root", "--threads", "--log", "--log-dir"}
-PLACE = "..."  # stands in a record for folders of the machine it was made on
 
 
 def repeat_command(record: RunRecord) -> str:
@@ -25,11 +24,6 @@ def repeat_command(record: RunRecord) -> str:
         words = ["--strategy", record.strategy, "--stream", record.stream, "--scenario", record.scenario]
         words += [f"protocol={record.protocol}", *options]
     return shlex.join(["cl-bench", *words, "--seed", str(record.seed)])
-
-
-def incomplete(command: str) -> bool:
-    """Say whether a folder of another machine stands in it, which a reader has to replace."""
-    return f"{PLACE}/" in command
 
 
 def _what(words: Sequence[str]) -> list[str]:

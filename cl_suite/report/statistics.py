@@ -15,6 +15,7 @@ LEVEL = 0.05  # of every test; intervals hold with 1 - LEVEL
 POWER = 0.8  # with which a difference of the size `detectable` returns would be found
 NOTHING = 1e-12  # differences below this are rounding
 BEST, TIED = "best", "tied"
+EXACT = 16  # tables or strategies of which all choices are looked at
 Array = Any  # of NumPy, floats
 
 
@@ -63,8 +64,8 @@ def _paired_rows(differences: Array) -> tuple[Array, Array, Array, Array]:
         mean = np.where(known, differences, 0.0).sum(axis=1) / several
         deviation = np.sqrt(np.where(known, (differences - mean[:, None]) ** 2, 0.0).sum(axis=1) / (several - 1))
         p = 2 * t.sf(np.abs(mean) / (deviation / np.sqrt(several)), several - 1)
-        # The same difference in every seed: no doubt, or no difference.
-        p = np.where(deviation < NOTHING, np.where(np.abs(mean) < NOTHING, 1.0, 0.0), p)
+        # The same difference in every seed leaves no spread to hold it against: the sign test, which needs six seeds.
+        p = np.where(deviation < NOTHING, np.where(np.abs(mean) < NOTHING, 1.0, 2.0 ** (1 - several)), p)
     return count, mean, deviation, np.where(count > 1, p, np.nan)
 
 
@@ -83,9 +84,10 @@ def standing(values: Array, *, higher: bool = True, contestants: Sequence[bool] 
     """Say of each row whether it is the best: BEST where it is told apart from every other, TIED where it is not.
 
     values [rows, seeds], NaN where a row lacks a seed. The row with the best mean is compared with each other one by a
-    paired t-test over common seeds, Holm-corrected over the rows. It is BEST if all differ from it; else it and those
-    that do not differ are TIED. Rows with fewer than two seeds in common with it are not compared; if one of them has
-    the better mean nobody is called best. `contestants`: rows that can be the best (not the upper bound); default all.
+    paired t-test over common seeds, Holm-corrected over the rows. It is BEST if all are below it there and differ from
+    it; else it and those that do not are TIED. The level is nominal, since the best row is chosen by the same scores.
+    Rows with fewer than two seeds in common with it are not compared; if one of them has the better mean nobody is
+    called best. `contestants`: rows that can be the best (not the upper bound); default all.
     """
     values = np.asarray(values, dtype=float) * (1.0 if higher else -1.0)
     verdict = [""] * len(values)
@@ -95,12 +97,12 @@ def standing(values: Array, *, higher: bool = True, contestants: Sequence[bool] 
         return verdict
     means = np.where(eligible, np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), -np.inf)
     best = int(np.argmax(means))
-    count, _, _, p = _paired_rows(values[best] - values)
+    count, mean, _, p = _paired_rows(values[best] - values)
     compared = [row for row in np.flatnonzero(eligible & (count > 1)) if row != best]
     if not compared:
         return verdict
     corrected = holm(p[compared].tolist())
-    tied = [row for row, level in zip(compared, corrected, strict=True) if level > LEVEL]
+    tied = [row for row, level in zip(compared, corrected, strict=True) if level > LEVEL or mean[row] <= 0]
     for row in tied:
         verdict[row] = TIED
     verdict[best] = TIED if tied else BEST
@@ -202,20 +204,30 @@ def ranks(names: Sequence[str], scores: Array) -> Ranks:
 
 
 def complete_block(known: Array) -> tuple[list[int], list[int]]:
-    """Return rows and columns of a part of a table without holes, by leaving out what lacks most, again and again.
+    """Return rows and columns of the largest part of a table without holes that can be ranked, or two empty lists.
 
-    known [tables, strategies] booleans. Where a table and a strategy lack as large a share, the strategy goes.
+    known [tables, strategies] booleans. Of the parts with two tables and three strategies at least, that with the most
+    cells, then the most tables. Searched exactly over the smaller side up to EXACT, else only over its first EXACT.
     """
     known = np.asarray(known, dtype=bool)
-    rows, columns = list(range(known.shape[0])), list(range(known.shape[1]))
-    while rows and columns and not known[np.ix_(rows, columns)].all():
-        part = ~known[np.ix_(rows, columns)]
-        by_row, by_column = part.mean(axis=1), part.mean(axis=0)
-        if by_column.max() >= by_row.max():
-            columns.pop(len(columns) - 1 - int(np.argmax(by_column[::-1])))
-        else:
-            rows.pop(len(rows) - 1 - int(np.argmax(by_row[::-1])))
-    return rows, columns
+    turned = known.shape[0] > known.shape[1]
+    side = (known.T if turned else known)[:EXACT]
+    masks = [sum(1 << place for place, there in enumerate(row) if there) for row in side.tolist()]
+    least_here, least_there = (3, 2) if turned else (2, 3)
+    best: tuple[tuple[int, int], int, int] | None = None
+    common = {0: (1 << side.shape[1]) - 1}
+    for chosen in range(1, 1 << len(masks)):
+        lowest = (chosen & -chosen).bit_length() - 1
+        common[chosen] = shared = common[chosen & (chosen - 1)] & masks[lowest]
+        here, there = chosen.bit_count(), shared.bit_count()
+        if here >= least_here and there >= least_there:
+            size = (here * there, there if turned else here)
+            if best is None or size > best[0]:
+                best = (size, chosen, shared)
+    if best is None:
+        return [], []
+    ours, theirs = ([place for place in range(mask.bit_length()) if mask >> place & 1] for mask in best[1:])
+    return (theirs, ours) if turned else (ours, theirs)
 
 
 def win_rates(scores: Array) -> Array:

@@ -12,6 +12,7 @@ import pandas as pd
 from cl_suite.record import RunRecord
 from cl_suite.report.labels import Identity, identities, labels
 from cl_suite.report.measures import (
+    ALWAYS,
     CEILING,
     COSTS,
     JUDGED,
@@ -19,6 +20,7 @@ from cl_suite.report.measures import (
     ROLES,
     ceiling,
     chance,
+    contests,
     relative_measures,
     representative,
 )
@@ -108,7 +110,7 @@ def _table(
     upper = ceiling(_ceiling_runs(runs))
     rows = _summarise(runs, told, measures, untrained, upper)
     failed = [_failure(record, identity) for record, identity in members if record.status == "failed"]
-    contestants = [row for row in runs if ROLES.get(row[0]) != CEILING]
+    contestants = [row for row in runs if contests(row[0], runs[row])]
     return LeaderboardTable(
         key=dict(zip(TABLE_KEY, key, strict=True)),
         n_tasks=max(len(record.test_samples) for record, _ in members),
@@ -154,7 +156,9 @@ def _summarise(
         numbers = _numbers(runs, measures, untrained, upper)
         summary = pd.concat([summary, numbers], axis=1)
     present = {strategy for strategy, _ in runs}
-    absent = [{"strategy": name, "role": role} for name, role in ROLES.items() if name not in present]
+    absent = [
+        {"strategy": name, "role": role} for name, role in ROLES.items() if role in ALWAYS and name not in present
+    ]
     summary = pd.concat([summary, pd.DataFrame(absent)], ignore_index=True).reindex(columns=columns)
     texts = [*(name for name in FACTS if name != "n_seeds"), *(c for c in columns if c.endswith("_standing"))]
     summary[texts] = summary[texts].astype(object).where(summary[texts].notna(), "")
@@ -181,7 +185,7 @@ def _numbers(
     records = [record for several in runs.values() for record in several]
     distances = front_distances(records)
     values: list[dict[str, Any]] = [
-        {**record.metrics, **record.costs, **relative_measures(record, untrained, upper), **distance}
+        {**record.costs, **record.metrics, **relative_measures(record, untrained, upper), **distance}
         for record, distance in zip(records, distances, strict=True)
     ]
     frame = pd.DataFrame(values).reindex(columns=list(measures)).astype(float)
@@ -189,7 +193,7 @@ def _numbers(
     grouped = frame.groupby(place)
     mean, deviation, count = grouped.mean(), grouped.std(), grouped.count()
     seeds = [record.seed for record in records]
-    contestants = [ROLES.get(strategy) != CEILING for strategy, _ in runs]
+    contestants = [contests(strategy, several) for (strategy, _), several in runs.items()]
     found: dict[str, Any] = {}
     for name in measures:
         found[f"{name}_mean"], found[f"{name}_std"], found[f"{name}_count"] = mean[name], deviation[name], count[name]

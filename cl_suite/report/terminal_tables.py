@@ -27,7 +27,7 @@ def comparisons(found: Sequence[Comparison], measure: str) -> Iterator[Any]:
         if each.verdict == "cannot be told" and each.detectable is not None:
             verdict += f" (under {100 * each.detectable:.1f} points)"
         cells = [
-            f"{each.table}, {each.scenario}",
+            f"{each.table}\n{_options(each)}".strip(),
             str(len(each.seeds)),
             _plain(each.a_mean),
             _plain(each.b_mean),
@@ -60,16 +60,24 @@ def published(found: Sequence[Published]) -> Iterator[Any]:
         else:
             half = "" if each.half is None else f" ± {each.half:.2f}"
             seeds = f"{each.seeds} seed{'s' if each.seeds > 1 else ''}"
-            setting = "the published setting" if not each.differences else "another setting"
+            setting = "the options it names" if not each.differences else "another setting"
             yield Text(
                 f"  ours       {each.mean:.2f}{half} ({seeds}, {setting}, config {each.config_hash}); "
                 f"deviation {each.deviation:+.2f} points"
             )
         if each.differences:
             told = ", ".join(f"{key}={ours} instead of {theirs}" for key, (ours, theirs) in each.differences.items())
-            yield Text(f"  because    {told}", style="dim")
+            yield Text(f"  differs in {told}", style="dim")
         for line in each.known:
             yield Text(f"  also       {line}", style="dim")
+
+
+def _options(each: Comparison) -> str:
+    """Return the options that set the two rows apart from others of their strategy in the table."""
+    told = [
+        f"{side}: {name.partition(' ')[2]}" for side, name in (("first", each.a), ("second", each.b)) if "[" in name
+    ]
+    return "\n".join(told)
 
 
 def _plain(value: float | None) -> str:

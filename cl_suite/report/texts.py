@@ -13,9 +13,10 @@ INTRODUCTION = """\
 Written by `cl-bench report` from the saved records; all numbers in `leaderboard.csv` and `leaderboard.json`.
 One table for each stream, scenario and protocol: numbers of different tables are not comparable.
 Scores are percent, mean ± half the 95 % t-interval over seeds (none with one seed); `-` = missing or not defined.
-The best of a column is bold only where it is told apart from every other row with two or more seeds in common: paired
-t-tests over seeds, Holm-corrected over the rows, 5 % level. Where it is not, it and the rows that cannot be told from
-it are marked as tied. joint is not a contestant, but the ceiling; finetune is the floor.
+In the columns of accuracies and transfer the best is bold only where it is told apart from every other row with two or
+more seeds in common: paired t-tests over seeds, Holm-corrected over the rows, nominal level 5 %. Where it is not, it
+and the rows that cannot be told from it are marked as tied. Rows with one seed in common are not compared. joint (the
+ceiling), other references and rows chosen by test data do not take part; finetune is the floor.
 Normalised: 0 = the untrained network (chance, as measured), 100 = joint. Intransigence: against joint's final scores.
 Samples drawn include replay and finetuning. Training FLOPs: matrix products and convolutions, forward and backward, in
 loops over training data. Memory: what is kept beside the network in use. Seconds and memory depend on the device.
@@ -25,7 +26,8 @@ ACROSS = (
     "Each strategy by one configuration a table: that with most seeds, among equals the one begun first. "
     "Average rank by ACC over the tables that all ranked strategies are in (Friedman test; strategies closer than "
     "Nemenyi's critical difference are not told apart, Demsar 2006). Win rate: share of common tables with the higher "
-    "ACC. Tables of one stream with other options are not independent."
+    "ACC. The tenth percentile is a mean over the tables a strategy is in, which differ. "
+    "Tables of one stream with other options are not independent."
 )
 _TASK_AWARE = (
     "ACC task-aware: the same logits with the answer restricted to the task's own classes at test. "
@@ -86,11 +88,12 @@ def claim(table: LeaderboardTable) -> str:
     difference, seeds = table.detectable
     if not seeds:
         return "No two rows have two seeds in common: no difference can be told from chance."
-    if math.isnan(difference):
+    if math.isnan(difference) or 100 * difference < 0.05:
         return ""
     return (
-        f"With {seeds} seeds, differences in ACC under {100 * difference:.1f} points cannot be told "
-        "(paired t-test, 5 % level, power 80 %, one comparison)."
+        f"Minimum detectable difference: with {seeds} seeds a difference in ACC of {100 * difference:.1f} points is "
+        "found in four of five such experiments, a smaller one less often (paired t-test, 5 % level, one comparison, "
+        "spread pooled over the rows)."
     )
 
 

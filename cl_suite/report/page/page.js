@@ -40,7 +40,7 @@
       if (fits) {
         all("table.sortable", section).forEach((table, number) => {
           for (const row of table.tBodies[0].rows) {
-            const within = ["memory", "samples"].every((key) => wanted[key] === "" || !(Number(row.dataset[key]) > Number(wanted[key])));
+            const within = ["memory", "samples"].every((key) => wanted[key] === "" || Number(row.dataset[key]) <= Number(wanted[key]));
             row.hidden = !within || !row.cells[0].textContent.toLowerCase().includes(name);
             if (!row.hidden && number === 0) shown += 1;
           }
@@ -118,7 +118,7 @@
       const facts = Object.entries(run.metrics).map(([key, value]) => [key, Number(value.toPrecision(5)).toString()]);
       const block = make("details", null, make("summary", `seed ${run.seed}: ACC ${percent(run.metrics.acc ?? null) || "-"}`), matrix(run, chosen.tasks));
       block.open = number === 0;
-      if (run.command) block.append(make("p", "Repeat it:"), make("pre", run.command));
+      if (run.command) block.append(make("p", run.command.includes(".../") ? "Repeat it, with your own folder where ... stands:" : "Repeat it:"), make("pre", run.command));
       block.append(pairs(facts), make("h3", "Provenance"), pairs(run.facts));
       parts.push(block);
     });
