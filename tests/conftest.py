@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -11,3 +13,19 @@ def pytest_collection_modifyitems(config, items):
         kept = [item for item in items if "slow" not in item.keywords]
         config.hook.pytest_deselected(items=[item for item in items if "slow" in item.keywords])
         items[:] = kept
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, capsys):
+    """Run `cl-bench` in this process, in a folder of its own; return (exit status, standard output, standard error)."""
+    from cl_suite.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run

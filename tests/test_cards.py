@@ -31,20 +31,6 @@ SMALL = "stream.n_train=40"  # of toy_gaussians
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    """Run `cl-bench` in this process; return (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
 def card(bench):
     """Return the card of a stream as JSON has it."""
 

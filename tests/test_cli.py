@@ -8,8 +8,6 @@ import time
 
 import pytest
 
-from cl_suite.cli import main
-
 FAST = ["--stream", "toy_gaussians", "stream.n_tasks=2", "stream.n_train=40", "train.epochs=1"]
 
 WORKING = """
@@ -18,20 +16,6 @@ from cl_suite import GradientStrategy
 class MyMethod(GradientStrategy):
     '''A method in a file.'''
 """
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    """Run `cl-bench` in this process; return (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
 
 
 def records(folder):

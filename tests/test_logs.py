@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from cl_suite import experience
-from cl_suite.cli import main
 from cl_suite.loggers import choice, following, log_process, series
 
 FAST = [
@@ -21,21 +20,11 @@ FAST = [
 RUN = ["--strategy", "er", "--scenario", "domain_incremental", *FAST]
 
 
-@pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    """Run `cl-bench` in this process; return (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experience, "READ_SECONDS", 0.0)  # every batch is read: nothing depends on the clock
+@pytest.fixture(autouse=True)
+def nothing_depends_on_the_clock(monkeypatch):
+    monkeypatch.setattr(experience, "READ_SECONDS", 0.0)  # every batch is read
     for name in ("WAIT_SECONDS", "WAIT_INTERRUPTED"):
         monkeypatch.setattr(following, name, 120.0)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
 
 
 def record_in(folder):

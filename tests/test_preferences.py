@@ -7,7 +7,6 @@ import math
 import pytest
 
 from cl_suite import UsageError, check_preference, choose_strategy
-from cl_suite.cli import main
 from cl_suite.preferences.measures import (
     backward_transfer,
     distance_to_front,
@@ -112,18 +111,6 @@ def test_hypervolume_and_distance_by_hand():
 
 
 # ---- the command
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 DIGITS = ["--stream", "split_digits", "--scenario", "domain_incremental", "--evaluate", "preferences", "--quiet"]

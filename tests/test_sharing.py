@@ -16,24 +16,9 @@ import pytest
 
 from cl_suite import record as record_module
 from cl_suite import sharing_archive
-from cl_suite.cli import main
 from cl_suite.record import RunRecord, load_record, save_record
 from cl_suite.record_validation import aside, place_of
 from tests.record_makers import failed_record, sound_record
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch, capsys):
-    """Run `cl-bench` in this process; return (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
 
 
 def save(folder: Path, *records: RunRecord) -> None:
