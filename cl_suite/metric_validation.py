@@ -9,16 +9,11 @@ from typing import Any
 from cl_suite.metrics import libero_metrics, summarise
 from cl_suite.record import RunRecord
 from cl_suite.record_checks import CHECKS
-from cl_suite.scenario import Requirement, Scenario
+from cl_suite.scenario import rows_are_tasks
 
 TOLERANCE = 1e-9  # between a metric and what R gives; records keep every digit
 # Every metric that is a function of R; a record may lack those that came after it.
 RULED = frozenset(summarise([], [], [], R_task_aware=[]))
-
-
-def rows_are_tasks(record: RunRecord) -> bool:
-    """Whether row i of R is the state after task i; in a task-agnostic run rows are times. Needs a known scenario."""
-    return Requirement.BOUNDARIES in Scenario(record.scenario).provides
 
 
 def metric_faults(record: RunRecord) -> Iterator[str]:
@@ -28,7 +23,7 @@ def metric_faults(record: RunRecord) -> Iterator[str]:
     A metric may be absent, as it is in records older than it, but not null where R gives a number. The anytime
     accuracy of a task-agnostic run depends on when its tasks began, which no record tells: R gives bounds for it.
     """
-    told, by_task = record.metrics, rows_are_tasks(record)
+    told, by_task = record.metrics, rows_are_tasks(record.scenario)
     if record.status == "failed":
         if told:
             yield "metrics are told of a failed run"

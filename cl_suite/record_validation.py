@@ -13,10 +13,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from cl_suite.metric_validation import metric_faults, rows_are_tasks
+from cl_suite.metric_validation import metric_faults
 from cl_suite.record import SCHEMA_VERSION, RunRecord
 from cl_suite.record_checks import CHECKS, PER_TASK
-from cl_suite.scenario import Scenario
+from cl_suite.scenario import Scenario, rows_are_tasks
 
 MAX_REASONS = 20  # told of one record
 MAX_NAME = 200  # characters of a name that becomes a folder
@@ -192,7 +192,7 @@ def _shape(record: RunRecord) -> Iterator[str]:
         widths = {len(row) for row in getattr(record, name) or []} - {tasks}
         if widths:
             yield f"{name} has {min(widths)} columns for {tasks} tasks"
-    rows, most = len(record.R), tasks if rows_are_tasks(record) else math.inf
+    rows, most = len(record.R), tasks if rows_are_tasks(record.scenario) else math.inf
     if complete and not rows:
         yield "R is empty though the run is complete"
     elif rows > most or (complete and most != math.inf and rows != most):

@@ -39,3 +39,9 @@ _PROVIDES = {
     Scenario.DOMAIN_INCREMENTAL: _AT_TRAIN,
     Scenario.TASK_AGNOSTIC: frozenset(),
 }
+
+
+def rows_are_tasks(scenario: str) -> bool:
+    """Say whether row i of R is the state after task i, as it may be in an unknown scenario; else rows are times."""
+    known = scenario in list(Scenario)
+    return not known or Requirement.BOUNDARIES in Scenario(scenario).provides

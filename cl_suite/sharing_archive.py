@@ -168,7 +168,7 @@ class Archive:
 # What Python's zipfile raises on bytes that are not a zip it reads.
 _UNREADABLE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, EOFError, OSError,
-    NotImplementedError, RuntimeError, ValueError, IndexError,
+    RuntimeError, ValueError, IndexError,
 )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from cl_suite.definitions.accuracies import ACCURACIES
 from cl_suite.definitions.backward import BACKWARDS
 from cl_suite.definitions.definition import Definition, Value
 from cl_suite.definitions.forward import FORWARDS
-from cl_suite.definitions.measured import Measured, has_boundaries, measured
+from cl_suite.definitions.measured import Measured, measured
 from cl_suite.errors import UsageError, nearest
 
-__all__ = ["DEFINITIONS", "Definition", "Measured", "Value", "chosen", "compute", "has_boundaries", "measured"]
+__all__ = ["DEFINITIONS", "Definition", "Measured", "Value", "chosen", "compute", "measured"]
 
 _ORDER = (
     "average accuracy",

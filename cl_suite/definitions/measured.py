@@ -9,7 +9,7 @@ from typing import Any
 from cl_suite.definitions.formulas import diagonal
 from cl_suite.metrics import Curve, Matrix, Row
 from cl_suite.record import RunRecord
-from cl_suite.scenario import Requirement, Scenario
+from cl_suite.scenario import rows_are_tasks
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,10 @@ def measured(record: RunRecord, reference: RunRecord | None = None) -> Measured:
         curve=record.curve if all(_is_point(point, width) for point in record.curve) else [],
         R_task_aware=record.R_task_aware if _alike(record.R_task_aware, record.R) else None,
         points=_points(told.get("points"), width) if isinstance(told, Mapping) else [],
-        rows_are_tasks=has_boundaries(record.scenario),
+        rows_are_tasks=rows_are_tasks(record.scenario),
         own=record.metrics,
         reference=None if reference is None else measured(reference),
     )
-
-
-def has_boundaries(scenario: str) -> bool:
-    """Whether rows of R are tasks in this scenario; in one that is not known here they may be."""
-    known = scenario in list(Scenario)
-    return not known or Requirement.BOUNDARIES in Scenario(scenario).provides
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import fsum
+from functools import cached_property
+from math import fsum, inf
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,18 @@ class Across:
     ranked_on: tuple[str, ...]
     why: str = ""
 
+    @cached_property
+    def average_rank(self) -> dict[str, float]:
+        """Of those that are ranked."""
+        return dict(zip(self.ranks.names, self.ranks.average, strict=True)) if self.ranks else {}
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Places of the names as a table shows them: by average rank, those without one last, by name."""
+        return sorted(
+            range(len(self.names)), key=lambda place: (self.average_rank.get(self.names[place], inf), self.names[place])
+        )
+
 
 def across_streams(tables: Sequence[LeaderboardTable]) -> list[Across]:
     """Return one comparison for each scenario and protocol in which two strategies share two tables."""
@@ -48,8 +61,7 @@ def across_streams(tables: Sequence[LeaderboardTable]) -> list[Across]:
 def _across(scenario: str, protocol: str, tables: Sequence[LeaderboardTable]) -> Across:
     scores: dict[str, dict[int, tuple[float, float]]] = {}
     for number, table in enumerate(tables):
-        chosen = {id(runs) for runs in table.of_strategies().values()}
-        stand_for = {row for row, runs in table.runs.items() if id(runs) in chosen and contests(row[0], runs)}
+        stand_for = {row for row in table.of_strategies() if contests(row[0], table.runs[row])}
         for row in table.lines:
             known = (row["strategy"], row["config_hash"]) in stand_for and not np.isnan(row["acc_mean"])
             if known:

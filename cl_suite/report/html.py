@@ -231,8 +231,7 @@ def _run(table: LeaderboardTable, row: tuple[str, str], records: Sequence[RunRec
 
 
 def _across(across: Across, drawings: Drawings) -> dict[str, Any]:
-    average = dict(zip(across.ranks.names, across.ranks.average, strict=True)) if across.ranks else {}
-    order = sorted(range(len(across.names)), key=lambda n: (average.get(across.names[n], 1e9), across.names[n]))
+    average, order = across.average_rank, across.order
     return {
         "heading": f"{across.scenario}, protocol {across.protocol}",
         "sentence": texts.ranking(across),

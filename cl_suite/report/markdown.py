@@ -69,8 +69,7 @@ def grid(columns: Sequence[Column], rows: Sequence[dict[object, object]]) -> lis
 
 
 def _across_text(across: Across, links: Sequence[tuple[str, str]]) -> str:
-    average = dict(zip(across.ranks.names, across.ranks.average, strict=True)) if across.ranks else {}
-    order = sorted(range(len(across.names)), key=lambda n: (average.get(across.names[n], math.inf), across.names[n]))
+    average, order = across.average_rank, across.order
     names = [escape(across.names[place]) for place in order]
     lines = [f"### {escape(across.scenario)}, protocol {escape(across.protocol)}", "", texts.ranking(across)]
     if across.ranked_on:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import fsum
 
 from cl_suite.record import RunRecord
-from cl_suite.scenario import Scenario
+from cl_suite.scenario import rows_are_tasks
 
 FLOOR, CEILING, REFERENCE = "floor", "ceiling", "reference"
 # The lower and the upper bound, which every table shows, and what is no continual learner but shown beside them.
@@ -98,7 +98,7 @@ def relative_measures(
     is trained on the tasks so far); task_percentile_10 = tenth percentile of the last row (linear interpolation).
     """
     last = complete_last_row(record)
-    tasks = rows_are_tasks(record) and len(record.R) == len(record.R[0]) if record.R else False
+    tasks = rows_are_tasks(record.scenario) and len(record.R) == len(record.R[0]) if record.R else False
     diagonal = [record.R[j][j] for j in range(len(record.R))] if tasks else []
     fitting = upper is not None and len(upper) == len(diagonal)
     gaps = [a - b for a, b in zip(upper or [], diagonal, strict=False) if b is not None] if fitting else []
@@ -111,11 +111,6 @@ def relative_measures(
         "intransigence": fsum(gaps) / len(gaps) if gaps and len(gaps) == len(diagonal) else None,
         "task_percentile_10": percentile(last, 0.1) if last else None,
     }
-
-
-def rows_are_tasks(record: RunRecord) -> bool:
-    """Say whether row i of R is the state after task i; of a task-agnostic run rows are times, however many."""
-    return record.scenario != Scenario.TASK_AGNOSTIC
 
 
 def complete_last_row(record: RunRecord) -> list[float] | None:

@@ -13,10 +13,11 @@ import numpy as np
 from cl_suite.record import RunRecord
 from cl_suite.report import charts
 from cl_suite.report.across import Across
-from cl_suite.report.measures import CEILING, FLOOR, ROLES, complete_last_row, rows_are_tasks
+from cl_suite.report.measures import CEILING, FLOOR, ROLES, complete_last_row
 from cl_suite.report.statistics import half_width
 from cl_suite.report.tables import LeaderboardTable
 from cl_suite.report.texts import heading
+from cl_suite.scenario import rows_are_tasks
 
 MOST_LINES = 12  # rows of a table in charts with a line each: the best, and the bounds
 MOST_POINTS = 30
@@ -107,7 +108,7 @@ def run_charts(record: RunRecord) -> Iterator[Chart]:
     if not record.R or not record.R[0]:
         return
     where = f"{record.strategy} on {record.stream}, seed {record.seed}"
-    tasks = rows_are_tasks(record) and len(record.R) == len(record.R[0])
+    tasks = rows_are_tasks(record.scenario) and len(record.R) == len(record.R[0])
     matrix = record.R
     yield Chart(
         "matrix",
@@ -187,7 +188,7 @@ def _band(records: Sequence[RunRecord]) -> Any:
     curves = []
     for record in records:
         R = record.R
-        if not rows_are_tasks(record) or len(R) < 2 or len(R) != len(R[0]):
+        if not rows_are_tasks(record.scenario) or len(R) < 2 or len(R) != len(R[0]):
             continue
         so_far = [[nan if score is None else score for score in row[: number + 1]] for number, row in enumerate(R)]
         curve = [float(np.mean(row)) for row in so_far]

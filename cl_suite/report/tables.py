@@ -63,12 +63,12 @@ class LeaderboardTable:
         """The rows as dictionaries, best ACC first."""
         return self.rows.to_dict("records")
 
-    def of_strategies(self) -> dict[str, list[RunRecord]]:
-        """Return the records that stand for each strategy: of its configuration with most seeds, then begun first."""
+    def of_strategies(self) -> set[Row]:
+        """Return the row that stands for each strategy: its configuration with most seeds, then begun first."""
         by_strategy: dict[str, dict[str, list[RunRecord]]] = {}
         for (strategy, config), records in self.runs.items():
             by_strategy.setdefault(strategy, {})[config] = records
-        return {strategy: runs[representative(runs)] for strategy, runs in sorted(by_strategy.items())}
+        return {(strategy, representative(runs)) for strategy, runs in by_strategy.items()}
 
 
 def build_tables(records: Sequence[RunRecord]) -> list[LeaderboardTable]:
