@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cl_suite.report.charts.style import FOREGROUND, GRID, canvas, legend, looks, name_axes, pareto_front, shorten
+from cl_suite.report.charts.style import (
+    FOREGROUND,
+    GRID,
+    canvas,
+    legend,
+    legend_height,
+    looks,
+    name_axes,
+    pareto_front,
+    shorten,
+)
 
 Point = tuple[float, float]
 DECADE = 10.0  # a logarithmic axis that spans less has no labels
@@ -37,7 +47,7 @@ def scatter_chart(
 
     named = len(points) <= MOST_NAMES
     right = 0.3 if named else 2.1
-    figure, axes = canvas(title, 7.4, 4.4, right=right)
+    figure, axes = canvas(title, 7.4, 4.4 if named else max(4.4, legend_height(points)), right=right)
     look = looks(strategies)
     costs = [x for x, _ in points.values()]
     if log_x and min(costs) > 0 and max(costs) >= DECADE * min(costs):

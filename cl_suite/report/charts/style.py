@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -88,6 +88,11 @@ def name_axes(axes: Any, x: str, y: str) -> None:
     """Set the labels of both axes."""
     axes.set_xlabel(x, fontsize=9, color=FOREGROUND)
     axes.set_ylabel(y, fontsize=9, color=FOREGROUND)
+
+
+def legend_height(labels: Iterable[str]) -> float:
+    """Return how high a figure must be for a legend with these labels, in inches."""
+    return 0.8 + sum(0.07 + 0.13 * len(textwrap.wrap(shorten(label), LINE)) for label in labels)
 
 
 def legend(figure: Any, axes: Any, *, width: float) -> None:
