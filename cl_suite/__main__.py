@@ -1,5 +1,5 @@
 """`python -m cl_suite` is `cl-bench`."""
 
-from cl_suite.cli import main
+from cl_suite.cli.main import main
 
 main()

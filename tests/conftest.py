@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture
 def bench(tmp_path, monkeypatch, capsys):
     """Run `cl-bench` in this process, in a folder of its own; return (exit status, standard output, standard error)."""
-    from cl_suite.cli import main
+    from cl_suite.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 

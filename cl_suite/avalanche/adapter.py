@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from cl_suite.avalanche.options import options_class, options_of
 from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.avalanche.recipe import AvalancheRecipe
-from cl_suite.errors import UnseenTask, UsageError
-from cl_suite.experience import Experience
-from cl_suite.foreign_loop import ForeignLoop
-from cl_suite.objective import Classification, restrict
-from cl_suite.scenario import Requirement
-from cl_suite.strategy import Predictor, Strategy
-from cl_suite.types import Inputs, StreamInfo
+from cl_suite.core.errors import UnseenTask, UsageError
+from cl_suite.core.experience import Experience
+from cl_suite.core.foreign_loop import ForeignLoop
+from cl_suite.core.objective import Classification, restrict
+from cl_suite.core.scenario import Requirement
+from cl_suite.core.strategy import Predictor, Strategy
+from cl_suite.core.types import Inputs, StreamInfo
 
 
 class AvalancheStrategy(Strategy):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from cl_suite.avalanche.presence import load_avalanche
-from cl_suite.errors import UsageError
+from cl_suite.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cl_suite.avalanche.workshop import Workshop

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cl_suite.avalanche.presence import need_avalanche
-from cl_suite.errors import UsageError, nearest
+from cl_suite.core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from cl_suite.data_root import DataRoot
-    from cl_suite.stream import Stream
+    from cl_suite.core.data_root import DataRoot
+    from cl_suite.core.stream import Stream
 
 METRIC = "Top1_Acc_Exp"  # accuracy of one experience, as Avalanche's accuracy_metrics(experience=True) names it
 
@@ -42,7 +42,7 @@ def to_avalanche(
     from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
 
     from cl_suite.avalanche.datasets import as_dataset
-    from cl_suite.experience import Hooks
+    from cl_suite.core.experience import Hooks
 
     shown = _present(stream, scenario, seed=seed, root=data_root, options=options)
     told = shown.info.task_classes is not None
@@ -75,7 +75,7 @@ def matrix_from_avalanche(
     evaluations: the returned dictionaries, in order; each has an entry per experience, e.g.
                  "Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp003"
     R[i][j] is in [0, 1]: the score on experience j after experience i; None where an evaluation lacks it. Metrics of
-    `cl_suite.metrics` take it as it is.
+    `cl_suite.metrics.matrix` take it as it is.
 
     Raise UsageError where no such entry is found: the evaluator needs accuracy_metrics(experience=True).
     """
@@ -99,12 +99,12 @@ def _present(
     """Return the stream as the scenario presents it, on the CPU."""
     import torch
 
-    from cl_suite.data_root import DataRoot, default_data_root
-    from cl_suite.presentation import Presentation, check_scenario
-    from cl_suite.registry import STREAM, choose
-    from cl_suite.scenario import Requirement, Scenario
-    from cl_suite.seeding import Seeds
-    from cl_suite.types import TrainSettings
+    from cl_suite.core.data_root import DataRoot, default_data_root
+    from cl_suite.core.registry import STREAM, choose
+    from cl_suite.core.scenario import Requirement, Scenario
+    from cl_suite.core.scenario_stream import Presentation, check_scenario
+    from cl_suite.core.seeding import Seeds
+    from cl_suite.core.types import TrainSettings
 
     if isinstance(stream, str):
         chosen = choose(STREAM, stream)
@@ -143,7 +143,7 @@ def _samples(stored: tuple[Any, Any], shown: Any) -> Any:
     from torch import Tensor
 
     from cl_suite.avalanche.datasets import TensorSamples
-    from cl_suite.objective import Classification
+    from cl_suite.core.objective import Classification
 
     raw, targets = stored
     if not isinstance(raw, Tensor) or not isinstance(shown.info.objective, Classification):

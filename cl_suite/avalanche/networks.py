@@ -9,8 +9,8 @@ from avalanche.models.base_model import BaseModel
 from avalanche.models.dynamic_modules import MultiTaskModule
 from torch import Tensor, nn
 
-from cl_suite.networks import HeadBank, Network
-from cl_suite.types import Prepare
+from cl_suite.core.types import Prepare
+from cl_suite.networks.network import HeadBank, Network
 
 ABSENT = -1000.0  # what an output that does not compete answers; finite, as in Avalanche's own classifiers
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cl_suite.avalanche.datasets import Tally
 from cl_suite.avalanche.networks import View
-from cl_suite.foreign_loop import ForeignLoop, Step
-from cl_suite.types import Batch
+from cl_suite.core.foreign_loop import ForeignLoop, Step
+from cl_suite.core.types import Batch
 
 
 class Opening(SupervisedPlugin):

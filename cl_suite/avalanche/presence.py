@@ -7,7 +7,7 @@ import importlib.util
 import warnings
 from typing import Any
 
-from cl_suite.errors import UsageError
+from cl_suite.core.errors import UsageError
 
 PACKAGE = "avalanche"  # its distribution is called avalanche-lib
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cl_suite.scenario import Requirement
+from cl_suite.core.scenario import Requirement
 
 TOLD_BOUNDARIES = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN})
 

@@ -14,7 +14,7 @@ class AvalancheSource:
     target:    "module:function" that makes it
     summary:   one line for `cl-bench list`
     what:      its data set's name
-    files:     name of its checksums in cl_suite/image_files.py, e.g. "MNIST_FILES"; "" = it is not checked
+    files:     name of its checksums in cl_suite/data/image_files.py, e.g. "MNIST_FILES"; "" = it is not checked
     download:  "module:Class" of torchvision that fetches the files
     mean, std: of the training images, per channel; empty = measured on the first task
     padding, flip: how training images are augmented

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_suite import image_files
 from cl_suite.avalanche.options import options_class, options_of
 from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.avalanche.source import AvalancheSource
-from cl_suite.data_root import DataRoot
-from cl_suite.errors import CLSuiteError, DataError, UsageError
-from cl_suite.prepare import PrepareImages, PrepareVectors
-from cl_suite.seeding import Seeds
-from cl_suite.stream import Samples, Stream, StreamData, TaskData
+from cl_suite.core.data_root import DataRoot
+from cl_suite.core.errors import CLSuiteError, DataError, UsageError
+from cl_suite.core.seeding import Seeds
+from cl_suite.core.stream import Samples, Stream, StreamData, TaskData
+from cl_suite.data import image_files
+from cl_suite.data.prepare import PrepareImages, PrepareVectors
 
 SLACK = 1e-3  # how far a float may be from a byte, in bytes, to be one
 

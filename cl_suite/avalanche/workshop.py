@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from cl_suite.avalanche.networks import AnyTask, Classifier, Extractor, ToldTask, View
-from cl_suite.errors import UsageError
-from cl_suite.networks import Network
-from cl_suite.strategy import build_optimizer
-from cl_suite.types import StreamInfo
+from cl_suite.core.errors import UsageError
+from cl_suite.core.strategy import build_optimizer
+from cl_suite.core.types import StreamInfo
+from cl_suite.networks.network import Network
 
 
 @dataclass

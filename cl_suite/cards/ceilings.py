@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cl_suite.cards.facts import Ceiling
-from cl_suite.record import NOT_HASHED, RunRecord, slug, with_added
-from cl_suite.report.labels import flatten
-from cl_suite.report.load import load_results
-from cl_suite.report.measures import CEILING, ROLES
+from cl_suite.records.record import NOT_HASHED, RunRecord, slug, with_added
+from cl_suite.report.tables.labels import flatten
+from cl_suite.report.tables.load import load_results
+from cl_suite.report.tables.measures import CEILING, ROLES
 
 OF_TASKS = ("stream", "schedule", "features")  # groups of options that decide what the tasks are
 IGNORED = {*NOT_HASHED, *OF_TASKS, "strategy", "scenario", "protocol"}

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from cl_suite.cards.facts import FileRow, TaskRow
-from cl_suite.cards.words import count_words, example_texts, typical_words
-from cl_suite.data_root import DataRoot
-from cl_suite.loading import Loaded
-from cl_suite.presentation import Presentation, Task
+from cl_suite.cards.typical_words import count_words, example_texts, typical_words
+from cl_suite.core.data_root import DataRoot
+from cl_suite.core.scenario_stream import Presentation, Task
+from cl_suite.core.stream import StreamData, TaskOutline
+from cl_suite.data.texts import PrepareTexts
 from cl_suite.robots.simulator import RobotTask
-from cl_suite.stream import StreamData, TaskOutline
-from cl_suite.texts import PrepareTexts
+from cl_suite.run.load import Loaded
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cl_suite.report.drawing import COLOURS, as_png
+from cl_suite.report.charts.drawing import COLOURS, as_png
 
 Array = NDArray[Any]
 

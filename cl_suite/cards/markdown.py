@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from cl_suite.cards.facts import Ceiling, FileRow, ScenarioRow, StreamCard, TaskRow
-from cl_suite.cards.one_line import plain
+from cl_suite.cards.plain_text import plain
 
 MISSING = "-"
 LONGEST_NAMES = 60  # characters of the names of a task's classes

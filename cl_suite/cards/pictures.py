@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from cl_suite.cards import drawing
-from cl_suite.cards.choice import spread_over_classes
 from cl_suite.cards.facts import TaskRow
-from cl_suite.cards.one_line import plain
-from cl_suite.errors import CLSuiteError
+from cl_suite.cards.plain_text import plain
+from cl_suite.cards.shown_samples import spread_over_classes
+from cl_suite.core.errors import CLSuiteError
+from cl_suite.core.stream import Samples, StreamData, TaskData
+from cl_suite.data.texts import PrepareTexts
 from cl_suite.robots.frames import first_frames
 from cl_suite.robots.simulator import RobotTask
-from cl_suite.stream import Samples, StreamData, TaskData
-from cl_suite.texts import PrepareTexts
 
 MOST_TASKS = 20  # rows of a picture
 MOST_PANELS = 12  # clouds of points

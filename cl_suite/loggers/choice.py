@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-from cl_suite.errors import UsageError, nearest
+from cl_suite.core.errors import UsageError, nearest
 
 INSTALL = "pip install 'cl-suite[log]'"
 # Name -> (what it is installed as, module:Class that writes it)

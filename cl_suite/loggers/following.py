@@ -8,16 +8,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cl_suite.experience import Progress
-from cl_suite.listener import Listener, Row
+from cl_suite.core.experience import Progress
+from cl_suite.core.listener import Listener, Row
+from cl_suite.core.metering import Meter
 from cl_suite.loggers.curve_logger import LoggedRun
 from cl_suite.loggers.log_process import LogProcess
 from cl_suite.loggers.series import Values, final_values, flat, point_values, row_values, told
-from cl_suite.metering import Meter
-from cl_suite.record import RunRecord
+from cl_suite.records.record import RunRecord
 
 if TYPE_CHECKING:
-    from cl_suite.planning import Plan
+    from cl_suite.run.plan import Plan
 
 WAIT_SECONDS = 30.0  # for the loggers to write the rest when a run has ended
 WAIT_INTERRUPTED = 10.0  # the same, where somebody waits for the prompt

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cl_suite.metrics import forgetting
+from cl_suite.metrics.matrix import forgetting
 
 Row = Sequence[float | None]
 Values = dict[str, float]
@@ -16,7 +16,7 @@ def row_values(R: Sequence[Row], begun: Sequence[int], *, rows_are_tasks: bool) 
     """Return the curves after an experience, the last row of R: each task's score, ACC and forgetting so far.
 
     begun: the tasks of which the stream has shown something
-    ACC so far is the mean over them; forgetting so far that of `cl_suite.metrics` with the experiences so far as the
+    ACC so far is the mean over them; forgetting so far that of `metrics.matrix` with the experiences so far as the
     whole stream. Both are left out while they need a score that is not there.
     """
     values = {"after/acc_so_far": _mean(R[-1], begun)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from cl_suite.errors import RunError
+from cl_suite.core.errors import RunError
 from cl_suite.robots.frames import drawable, drawing_process
 from cl_suite.robots.pool import SimulatorLost
 from cl_suite.robots.rollouts import Policy, SuccessRate, first_moments, next_moments

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cl_suite.errors import RunError
+from cl_suite.core.errors import RunError
 from cl_suite.robots.pool import RobotPool, SimulatorLost, Worker, environment
 from cl_suite.robots.rendering import choose_renderer
 from cl_suite.robots.simulator import Array, RobotTask

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_suite.objective import Measure
-from cl_suite.robots.demonstrations import Demonstrations
-from cl_suite.stream import Samples, TaskData
-from cl_suite.types import Inputs
+from cl_suite.core.objective import Measure
+from cl_suite.core.stream import Samples, TaskData
+from cl_suite.core.types import Inputs
+from cl_suite.robots.kept_demonstrations import Demonstrations
 
 INSTRUCTION = "instruction"  # its place among the inputs of a policy
 STATES = "states"

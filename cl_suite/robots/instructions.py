@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cl_suite.data_root import DataRoot, default_data_root
-from cl_suite.errors import UsageError, nearest
-from cl_suite.feature_networks import ENCODER, FeatureOptions
-from cl_suite.stream import Samples
-from cl_suite.text_features import TextVectors
-from cl_suite.texts import encode_texts
+from cl_suite.core.data_root import DataRoot, default_data_root
+from cl_suite.core.errors import UsageError, nearest
+from cl_suite.core.stream import Samples
+from cl_suite.data.texts import encode_texts
+from cl_suite.features.frozen_networks import ENCODER, FeatureOptions
+from cl_suite.features.text_vectors import TextVectors
 
 KINDS = ("onehot", "hashed", ENCODER)
 HASHED = 32  # dimensions of a hashed bag of words

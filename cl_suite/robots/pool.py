@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from cl_suite.devices import available_cores
-from cl_suite.errors import DataError, RunError
+from cl_suite.core.devices import available_cores
+from cl_suite.core.errors import DataError, RunError
 
 START = 120.0  # seconds for a process to begin
 WAIT = 300.0  # seconds for one answer: some steps, a reset, or a demonstration

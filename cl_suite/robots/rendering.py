@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from cl_suite.errors import DataError
+from cl_suite.core.errors import DataError
 
 RENDERERS = ("egl", "osmesa")  # without a screen, in the order they are tried
 

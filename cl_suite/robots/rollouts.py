@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cl_suite.errors import RunError
-from cl_suite.objective import Score
+from cl_suite.core.errors import RunError
+from cl_suite.core.objective import Score
 from cl_suite.robots.pool import RobotPool, SimulatorLost, Worker
 from cl_suite.robots.simulator import Array, Observation, RobotTask
 

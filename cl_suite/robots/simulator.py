@@ -55,6 +55,7 @@ class RobotTask:
 
     factory: "module:function" called with the options; it returns a Simulator
     horizon: steps after which an episode has failed
+    kind:    names the simulator in the key of kept demonstrations, wherever its code lies; "" = the factory does
     options: what the task is; a demonstration is kept under them
     local:   more options, which say where this machine has something (folders) and decide nothing
     graphics: whether pictures need MuJoCo's renderer; then `renderer` is among the local options when it is filmed
@@ -68,6 +69,7 @@ class RobotTask:
     local: dict[str, Any] = field(default_factory=dict)
     steps_after_success: int = 0
     graphics: bool = True
+    kind: str = ""
 
     def simulator(self) -> Simulator:
         """Build one, in this process."""

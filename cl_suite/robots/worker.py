@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cl_suite.errors import CLSuiteError
+from cl_suite.core.errors import CLSuiteError
 from cl_suite.robots.simulator import Array, Observation, RobotTask, Simulator, stack_observations
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cl_suite.report.charts.style import FOREGROUND, canvas, looks, shorten
-from cl_suite.report.statistics import Ranks
+from cl_suite.report.tables.statistics import Ranks
 
 
 def ranks_chart(title: str, ranks: Ranks) -> Any:

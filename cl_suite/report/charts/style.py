@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-from cl_suite.report.measures import ROLES
+from cl_suite.report.tables.measures import ROLES
 
 # After Okabe & Ito 2008 and Tol 2021, told apart by colour-blind readers, on white and on dark grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#9A8F00", "#7B6BD6")

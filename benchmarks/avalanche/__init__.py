@@ -1,0 +1,1 @@
+"""Benchmarks of Avalanche's, by name."""

@@ -1,0 +1,1 @@
+"""LIBERO: streams, files, simulator and scripted experts."""

@@ -1,0 +1,1 @@
+"""Meta-World: streams and their simulator."""

@@ -1,0 +1,1 @@
+"""Text streams, and the readers of their files."""

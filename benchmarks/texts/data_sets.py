@@ -1,0 +1,169 @@
+"""Labelled texts in files: tables that are checked line by line, and data sets that several streams are made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.texts.hwu64_files import HWU64_FILES
+from cl_suite import DataError, DataRoot, Samples, TaskData, encode_texts
+
+# sha256 of the files of github.com/clinc/oos-eval at the commit they are fetched from.
+CLINC150_FILES = {
+    "clinc150/data_full.json": "sha256:36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+    "clinc150/domains.json": "sha256:b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a",
+}
+CLINC150_ADDRESS = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data"
+HWU64_ADDRESS = (
+    "https://raw.githubusercontent.com/xliuhw/NLU-Evaluation-Data/f6071b496b17d71e6eb43f543af0707f4ff30557/"
+    "CrossValidation/autoGeneFromRealAnno/autoGene_2018_03_22-13_01_25_169/CrossValidation"
+)
+HWU64_COLUMNS = ("answerid", "scenario", "intent", "answer_annotation", "answer_from_anno", "answer_from_user")
+HWU64_PARTS = {"train": "hwu64/KFold_1/trainset", "test": "hwu64/KFold_1/testset/csv"}
+FIELD_BYTES = 1 << 24  # the longest cell a table may have; the csv module's own limit is 128 KiB
+
+Labelled = list[tuple[str, str]]  # (text, its label)
+
+
+class LabelledTexts(NamedTuple):
+    """A data set of texts, read.
+
+    groups: the labels of each group, in the data set's own order (CLINC150: domain -> intents)
+    outside: texts of none of the labels, for tests
+    """
+
+    train: Labelled
+    test: Labelled
+    groups: Mapping[str, Sequence[str]]
+    outside: Sequence[str] = ()
+
+
+def read_clinc150(root: DataRoot, files: Mapping[str, str] = CLINC150_FILES) -> LabelledTexts:
+    """Verify and read CLINC150: 150 intents in 10 domains, 100 training and 30 test texts each.
+
+    The 20 validation texts an intent has besides are left out, and of those out of scope all but the 1,000 for tests.
+    files: {data_full.json, domains.json: checksum}, in this order; what is absent is downloaded
+
+    Raise DataError where files are absent or altered.
+    """
+    addresses = {name: f"{CLINC150_ADDRESS}/{Path(name).name}" for name in files}
+    paths = root.verified(files, what="CLINC150", download=lambda folder: fetch_files(folder, addresses))
+    content, domains = (json.loads(path.read_text(encoding="utf-8")) for path in paths.values())
+    train, test = ([(text, intent) for text, intent in content[part]] for part in ("train", "test"))
+    return LabelledTexts(train, test, domains, [text for text, _ in content.get("oos_test", ())])
+
+
+def read_hwu64(root: DataRoot, files: Mapping[str, str] = HWU64_FILES) -> LabelledTexts:
+    """Verify and read HWU64: fold 1 of the authors' ten; an intent is called <scenario>_<intent>.
+
+    files: {<part>/<intent>.csv: checksum}; the texts are as the users wrote them; what is absent is downloaded
+
+    Raise DataError where files are absent or altered.
+    """
+    addresses = {name: f"{HWU64_ADDRESS}/{name.removeprefix('hwu64/')}" for name in files}
+    paths = root.verified(files, what="HWU64", download=lambda folder: fetch_files(folder, addresses))
+    parts: dict[str, Labelled] = {part: [] for part in HWU64_PARTS}
+    groups: dict[str, list[str]] = {}
+    for part, folder in HWU64_PARTS.items():
+        for name in sorted(name for name in paths if name.startswith(folder)):
+            for _, (_, scenario, intent, _, _, text) in list(read_rows(paths[name], HWU64_COLUMNS, delimiter=";"))[1:]:
+                label = f"{scenario}_{intent}"
+                parts[part].append((text, label))
+                known = groups.setdefault(scenario, [])
+                if label not in known:
+                    known.append(label)
+    return LabelledTexts(parts["train"], parts["test"], groups)
+
+
+def text_tasks(
+    texts: LabelledTexts, groups: Mapping[str, Sequence[str]] | None = None, *, what: str
+) -> tuple[TaskData, ...]:
+    """Return one task for each group {name: its labels}, texts as bytes in a storage that all tasks share.
+
+    groups: `texts.groups` if None; texts of labels that are in no group are left out
+    what:   the name of the data set, for messages
+
+    Raise DataError where a label is not among the training or the test texts.
+    """
+    check_labels(texts.train, texts.test, what=what)
+    train, test = (encode_texts([text for text, _ in part]) for part in (texts.train, texts.test))
+
+    def view(stored: Tensor, part: Labelled, labels: Sequence[str]) -> Samples:
+        local = {label: number for number, label in enumerate(labels)}
+        rows = [row for row, (_, label) in enumerate(part) if label in local]
+        targets = [local[part[row][1]] for row in rows]
+        found = set(targets)
+        missing = [label for number, label in enumerate(labels) if number not in found]
+        if missing:
+            raise DataError(f"{what}: there is no text of {missing[0]}. The files are incomplete: fetch them anew.")
+        return Samples(stored, torch.tensor(targets), torch.tensor(rows))
+
+    return tuple(
+        TaskData(name, view(train, texts.train, labels), view(test, texts.test, labels), tuple(labels))
+        for name, labels in (texts.groups if groups is None else groups).items()
+    )
+
+
+def fetch_files(folder: Path, addresses: Mapping[str, str]) -> None:
+    """Download what is absent in `folder`; `addresses`: {relative name: where it is on the network}."""
+    for name, address in addresses.items():
+        place = folder / name
+        if not place.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(address, str(place), progress=False)
+
+
+def read_rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number from 1, cells) of a UTF-8 table; a cell in double quotes may hold delimiters and newlines.
+
+    columns: names of the cells each row must have, for messages
+
+    Raise DataError, naming the file and the line, for another number of cells, or bytes that are not UTF-8.
+    """
+    csv.field_size_limit(FIELD_BYTES)
+    with path.open("rb") as file:
+        rows = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)  # or a file cut in a cell would pass
+        while True:
+            first = rows.line_num + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as problem:
+                raise DataError(f"{path}, line {first}: not a row of a table ({problem}). Fetch it anew.") from problem
+            if not row:
+                continue
+            if len(row) != len(columns):
+                raise DataError(
+                    f"{path}, line {first}: {len(row)} columns, not the {len(columns)} of "
+                    f"{delimiter.join(columns)}. Mend the line, or fetch the file anew."
+                )
+            yield first, row
+
+
+def _lines(path: Path, file: Iterator[bytes]) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as problem:
+            likely = "utf-16" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+            raise DataError(
+                f"{path}, line {number}: not UTF-8 (byte 0x{line[problem.start]:02x}). "
+                f"Convert the file, e.g. iconv -f {likely} -t utf-8."
+            ) from problem
+
+
+def check_labels(train: Labelled, test: Labelled, *, what: str) -> None:
+    """Raise DataError, naming the data set and the labels, where test texts have labels no training text has."""
+    missing = sorted({label for _, label in test} - {label for _, label in train})
+    if missing:
+        raise DataError(
+            f"{what}: no training text has the label {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}, "
+            "but test texts do. The training file is incomplete: fetch it anew."
+        )

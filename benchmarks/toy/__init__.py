@@ -1,0 +1,1 @@
+"""Synthetic streams, which need no files."""

@@ -1,0 +1,230 @@
+"""From a stream's name to its card: planned and loaded as a run would, then looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl_suite.cards.ceilings import read_ceilings
+from cl_suite.cards.describe import (
+    Seen,
+    as_title,
+    chance_of,
+    file_rows,
+    learned_in_words,
+    robot_tasks,
+    sample_in_words,
+    score_in_words,
+    short_facts,
+    task_rows,
+)
+from cl_suite.cards.facts import Ceiling, ScenarioRow, StreamCard, TaskRow
+from cl_suite.cards.pictures import draw_picture
+from cl_suite.core.data_root import DataRoot
+from cl_suite.core.errors import DataError, UsageError
+from cl_suite.core.registry import Chosen
+from cl_suite.core.scenario import Scenario
+from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.stream import Stream
+from cl_suite.records.provenance import without_machine
+from cl_suite.report.tables.labels import flatten
+from cl_suite.robots.kept_demonstrations import kept_alone
+from cl_suite.run.config import Composed, RunConfig, compose_config
+from cl_suite.run.load import as_learned, check_first_task
+from cl_suite.run.plan import choose_scenario, configuration, seeds_of
+
+CPU = torch.device("cpu")
+TOLD_APART = ("source", "licence", "version", "embedded")  # of a stream's facts, shown in their own places
+OTHERS = ("text", "features", "schedule")  # groups of options that decide what the samples are
+
+
+@dataclass
+class NoOptions:
+    """In the place of a strategy's options: a card is of a stream alone."""
+
+
+def make_card(
+    stream: Chosen,
+    *,
+    spec: str,
+    root: DataRoot,
+    results: Path,
+    scenario: str | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[StreamCard, bytes]:
+    """Return a stream's card, and its picture as PNG, b"" if there is none.
+
+    spec:     what the stream was asked for by
+    results:  the folder of records, for the ceiling
+    scenario: None = the stream's default
+
+    Demonstrations that are not kept are not made. Where data is absent the card says so in `missing` and has the rest.
+    Raise UsageError for a scenario or options that cannot be.
+    """
+    chosen = choose_scenario(stream, scenario)
+    composed = _composed(stream, chosen, overrides)
+    instance: Stream = stream.cls(composed.run.stream)
+    told = instance.card()
+    seen = _look(instance, composed, root)
+    presented = _presentations(stream, seen, composed, chosen)
+    ceilings, elsewhere = read_ceilings(
+        results,
+        stream=stream.name,
+        version=stream.cls.version,
+        config=configuration(composed, stream),
+        task_names=[task.name for task in seen.read.tasks] if seen.read else (),
+    )
+    scenarios = tuple(_row(each, presented.get(each), ceilings.get(each.value, ())) for each in stream.cls.scenarios)
+    tasks = _tasks(seen, presented.get(chosen), scenarios[stream.cls.scenarios.index(chosen)], told)
+    picture, caption = draw_picture(seen.read, tasks, robot_tasks(seen))
+    options = _options(composed)
+    told_of_all = {name: entry for name, entry in told.items() if name not in TOLD_APART}
+    texts = {as_title(name): str(entry) for name, entry in told_of_all.items() if isinstance(entry, (str, int, float))}
+    score = texts.pop("Score", "") or score_in_words(presented.get(chosen), seen)
+    summary, *notes = [" ".join(part.split()) for part in (stream.cls.__doc__ or "").strip().split("\n\n")]
+    asked = [*(["--scenario", scenario] if scenario else []), *overrides]
+    card = StreamCard(
+        name=stream.name,
+        command=shlex.join(["cl-bench", "card", without_machine(spec), *asked]),
+        summary=summary,
+        notes=tuple(notes),
+        source=str(told.get("source", "")),
+        licence=str(told.get("licence", "")),
+        version=stream.cls.version,
+        embedded=bool(told.get("embedded", False)),
+        scenario=chosen.value,
+        options=options,
+        changed=_changed(options, stream),
+        scenarios=scenarios,
+        tasks=tasks,
+        elsewhere=elsewhere,
+        files=file_rows(seen.read.checksums if seen.read else instance.checksums(), root),
+        samples=sample_in_words(seen.read),
+        learned=learned_in_words(seen.loaded),
+        score=score,
+        outside=len(seen.read.outside) if seen.read and seen.read.outside else 0,
+        facts=texts | short_facts(seen.read),
+        pairs=_matrices(told, tasks),
+        missing=seen.missing,
+        caption=caption,
+    )
+    return card, picture
+
+
+def _composed(stream: Chosen, scenario: Scenario, overrides: Sequence[str]) -> Composed:
+    if any(text.replace(" ", "") == "protocol=paper" for text in overrides):
+        raise UsageError(
+            "protocol=paper is of a strategy on a stream, and a card is of a stream alone. "
+            "Give its stream options, e.g. stream.n_tasks=10."
+        )
+    return compose_config(
+        strategy="a card",
+        strategy_config=lambda asked: NoOptions,
+        stream=stream.name,
+        stream_config=stream.cls.Config,
+        scenario=scenario.value,
+        overrides=overrides,
+    )
+
+
+def _look(instance: Stream, composed: Composed, root: DataRoot) -> Seen:
+    """Load, as far as the data is there."""
+    seeds, run = seeds_of(composed.run.seeds, 0), composed.run
+    check_first_task(run)
+    try:
+        with kept_alone():
+            read = instance.load(root, seeds)
+        return Seen(read, as_learned(instance, read, run, root=root, seeds=seeds, device=CPU), (), "")
+    except DataError as problem:
+        return Seen(None, None, instance.outline(root), str(problem))
+
+
+def _presentations(stream: Chosen, seen: Seen, composed: Composed, chosen: Scenario) -> dict[Scenario, Presentation]:
+    """Return the stream under each of its scenarios that its options allow. Raise UsageError for the card's own."""
+    found: dict[Scenario, Presentation] = {}
+    if seen.loaded is None:
+        return found
+    run = composed.run
+    for scenario in stream.cls.scenarios:
+        try:
+            found[scenario] = Presentation(
+                stream.name,
+                seen.loaded.data,
+                scenario,
+                train=run.train,
+                seeds=seeds_of(run.seeds, 0),
+                device=CPU,
+                schedule=run.schedule if scenario is chosen else None,
+            )
+        except UsageError:
+            if scenario is chosen:
+                raise
+    return found
+
+
+def _row(scenario: Scenario, found: Presentation | None, ceilings: tuple[Ceiling, ...]) -> ScenarioRow:
+    chances = [chance_of(task, found) for task in found.tasks] if found else []
+    known = [chance for chance in chances if chance is not None]
+    return ScenarioRow(
+        scenario.value,
+        told=tuple(sorted(requirement.value for requirement in scenario.provides)),
+        chance=sum(known) / len(known) if known and len(known) == len(chances) else None,
+        ceilings=ceilings,
+    )
+
+
+def _tasks(
+    seen: Seen, presentation: Presentation | None, row: ScenarioRow, told: Mapping[str, Any]
+) -> tuple[TaskRow, ...]:
+    """Return the tasks, with what the highest ceiling reached in each and what the stream says of each."""
+    best = row.ceilings[0].per_task if row.ceilings else ()
+    columns = {as_title(name): entry for name, entry in told.items() if isinstance(entry, Mapping)}
+    columns = {title: entry for title, entry in columns.items() if not _is_matrix(entry)}
+    return tuple(
+        dataclasses.replace(
+            task,
+            ceiling=best[number] if best else None,
+            told={title: entry[task.name] for title, entry in columns.items() if task.name in entry},
+        )
+        for number, task in enumerate(task_rows(seen, presentation))
+    )
+
+
+def _is_matrix(entry: Any) -> bool:
+    """Whether a fact is told of pairs of tasks: {task: {task: share}}."""
+    return isinstance(entry, Mapping) and any(isinstance(value, Mapping) for value in entry.values())
+
+
+def _matrices(told: Mapping[str, Any], tasks: Sequence[TaskRow]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return facts of pairs of tasks, {title: {task: {task: share}}}, of the card's own tasks, each once."""
+    names = list(dict.fromkeys(task.name for task in tasks))
+    return {
+        as_title(title): {name: dict(entry[name]) for name in names if isinstance(entry.get(name), Mapping)}
+        for title, entry in told.items()
+        if _is_matrix(entry)
+    }
+
+
+def _options(composed: Composed) -> dict[str, str]:
+    """Return the stream's options, and those of other groups that are not as usual: key -> value as one writes it."""
+    plain, usual = composed.plain, _usual()
+    shown = {"stream": plain["stream"], **{name: plain[name] for name in OTHERS if plain[name] != usual[name]}}
+    if plain["train"]["validation"]:
+        shown["train"] = {"validation": plain["train"]["validation"]}
+    return flatten(shown)
+
+
+def _changed(options: Mapping[str, str], stream: Chosen) -> tuple[str, ...]:
+    """Return those of the options that are not at their default."""
+    usual = flatten({"stream": dataclasses.asdict(stream.cls.Config()), **_usual()})
+    return tuple(key for key, value in options.items() if usual.get(key) != value)
+
+
+def _usual() -> dict[str, Any]:
+    return {name: dataclasses.asdict(getattr(RunConfig(), name)) for name in OTHERS}

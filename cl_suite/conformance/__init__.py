@@ -1,0 +1,1 @@
+"""`cl-bench check`: what every strategy promises, and the stream it is tried on."""

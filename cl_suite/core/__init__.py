@@ -1,0 +1,1 @@
+"""The narrow waist: what harness, strategies and streams say to each other. Imports nothing of the house."""

@@ -1,0 +1,45 @@
+"""Which device and how many threads a run uses, decided once and on purpose."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from cl_suite.core.errors import UsageError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for "auto", "cpu", "cuda" or "cuda:N". Raise UsageError if it is not there."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as problem:
+        raise UsageError(f"--device {wanted} is not a device. Use auto, cpu, cuda or cuda:1.") from problem
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UsageError(f"--device {wanted}: this machine has {count} usable GPUs. Use --device cpu.")
+    elif device.type != "cpu":
+        raise UsageError(f"--device {wanted} is not supported. Use auto, cpu, cuda or cuda:1.")
+    return device
+
+
+def available_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(wanted: int) -> int:
+    """Let torch use `wanted` CPU threads (0: OMP_NUM_THREADS if set, else every core it may use); return how many.
+
+    More threads than cores make a run many times slower. The count is part of a record's provenance: results on a
+    CPU are bitwise equal only for equal counts.
+    """
+    if wanted < 0:
+        raise UsageError(f"--threads {wanted} is not a number of threads. Use 1 or more, or 0 for all cores.")
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    threads = wanted or (int(configured) if configured.isdigit() and int(configured) > 0 else available_cores())
+    torch.set_num_threads(threads)
+    return threads

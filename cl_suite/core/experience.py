@@ -1,0 +1,293 @@
+"""The unit handed to `learn`. Its loop is the harness's foot in the door: order, preparation, metering, progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cl_suite.core.errors import ClosedExperience, NonFiniteLoss
+from cl_suite.core.flops import LoopCost
+from cl_suite.core.metering import Meter
+from cl_suite.core.seeding import Seeds, generator_for
+from cl_suite.core.stream import Samples
+from cl_suite.core.types import Batch, Inputs, Prepare, TrainSettings, choose_inputs
+
+READ_SECONDS = 0.3  # the loss is read from the device at most this often
+
+
+class Source(Protocol):
+    """Anything batches can be taken from: an experience's samples, a buffer."""
+
+    def __len__(self) -> int: ...
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        """Return (raw inputs [B, ...], targets [B]) at `positions` [B]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One reading of the training loop, at most a few times a second."""
+
+    experience: int
+    step: int  # batches drawn in this experience
+    epoch: int
+    epochs: int
+    phase: str
+    loss: float | None
+    samples_drawn: int
+
+
+@dataclass
+class Hooks:
+    """What the harness listens to. Defaults do nothing, so an experience also works alone in a test."""
+
+    meter: Meter = field(default_factory=Meter)
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_evaluation_point: Callable[[int, int], None] = lambda experience, step: None
+    on_note: Callable[[str], None] = lambda text: None
+    on_epoch: Callable[[int, str], None] = lambda experience, phase: None
+    on_observation: Callable[[float, float | None, int, bool], None] = lambda loss, threshold, expert, shift: None
+
+
+class Experience:
+    """What arrives at once: training samples, and what the scenario tells about them.
+
+    index:     0, 1, ... in order of arrival
+    task_id:   the task, or None where the scenario withholds it
+    classes:   the entries of the global logit vector these samples belong to, or None where withheld
+    n_samples: training samples; `n_validation`: samples held out of the training data
+    own_drawn: how many of them batches have had so far, each pass counted
+    """
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        source: Source,
+        prepare: Prepare,
+        train: TrainSettings,
+        seeds: Seeds,
+        device: torch.device,
+        task_id: int | None = None,
+        classes: tuple[int, ...] | None = None,
+        validation: Samples | None = None,
+        ordered: bool = False,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.index = index
+        self.task_id = task_id
+        self.classes = classes
+        self.n_samples = len(source)
+        self.n_validation = 0 if validation is None else len(validation)
+        self.epochs = 1 if ordered else train.epochs
+        self.batch_size = train.batch_size
+        self._source: Source | None = source
+        self._validation = validation
+        self._prepare = prepare
+        self._train = train
+        self._seeds = seeds
+        self._device = device
+        self._ordered = ordered
+        self._hooks = hooks or Hooks()
+        self._passes = 0
+        self._steps = 0
+        self.own_drawn = 0  # of its own samples, over all passes
+        self._loss: Tensor | None = None
+        self._next_reading = 0.0
+        self._watchers: list[tuple[Callable[[Batch], None], Callable[[], None]]] = []
+
+    def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return a generator of the data seed for a purpose within this experience."""
+        return generator_for(self._seeds.data, *purpose, self.index, device=device)
+
+    def planned_steps(self, *, epochs: int | None = None, batch_size: int | None = None) -> int:
+        """Return how many batches `batches` will yield for these settings."""
+        per_epoch = -(-self.n_samples // (batch_size or self.batch_size))
+        return per_epoch * (self.epochs if epochs is None else epochs)
+
+    def batches(
+        self,
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        augment: bool | None = None,
+        source: Source | None = None,
+        beside: Source | None = None,
+        phase: str = "",
+        order: int | None = None,
+    ) -> Iterator[Batch]:
+        """Yield training batches, shuffled anew each epoch, prepared and on the device.
+
+        epochs, batch_size, augment: default to the run's `train` settings
+        source: draw from this (a buffer) instead of the experience's own samples; counted as replayed
+        beside: draw from this (a buffer) too, shuffled among the experience's own samples; counted as replayed
+        phase:  a word for the progress display, e.g. "masks"
+        order:  loops of one number have the same order and augmentation; None = each call has its own
+
+        In the task-agnostic scenario the order is the stream's and repetition is part of the stream: `epochs` is 1.
+        Raise ClosedExperience after `learn` has returned, NonFiniteLoss if a reported loss is not finite.
+        """
+        drawn_from = self._open() if source is None else source
+        own = len(drawn_from) if source is None else 0  # positions below it are the experience's own
+        if beside is not None and len(beside):
+            drawn_from = _Joined(drawn_from, beside, self.task_id)
+        size = batch_size or self.batch_size
+        epochs = 1 if self._ordered and source is None else (self.epochs if epochs is None else epochs)
+        augment = self._train.augment if augment is None else augment
+        if order is None:
+            self._passes += 1
+        number = self._passes if order is None else order
+        order_generator = self.generator("order", number)
+        view_generator = self.generator("augment", number, device=self._device) if augment else None
+        cost = LoopCost()
+        for epoch in range(epochs):
+            places = torch.arange(len(drawn_from))
+            if not (self._ordered and source is None):
+                places = torch.randperm(len(drawn_from), generator=order_generator)
+            fresh = (places < own).split(size)
+            for piece, positions in enumerate(places.to(self._device).split(size)):
+                self._open()
+                replayed = len(positions) - int(fresh[piece].sum())
+                self._hooks.meter.draw(len(positions) - replayed)
+                self.own_drawn += len(positions) - replayed
+                self._hooks.meter.draw(replayed, replayed=True)
+                batch = self._batch(drawn_from, positions, view_generator)
+                with self._hooks.meter.step(cost, len(positions)):
+                    yield batch
+                if source is None:
+                    for seen, _ in self._watchers:
+                        seen(batch)
+                self._after_batch(epoch, epochs, phase, own=source is None)
+            if source is None:
+                for _, passed in self._watchers:
+                    passed()
+                self._hooks.on_epoch(self.index, phase)
+        self.check_finite()
+
+    def validation(self, *, batch_size: int = 500) -> Iterator[Batch]:
+        """Yield the samples held out of the training data, in order, not augmented; nothing if none are."""
+        self._open()
+        if self._validation is not None:
+            positions = torch.arange(len(self._validation), device=self._device)
+            for chunk in positions.split(batch_size):
+                yield self._batch(self._validation, chunk, None)
+
+    def first(self, count: int) -> Batch:
+        """Return the first `count` samples (all, if there are fewer) as stored; not counted as drawn."""
+        return self._batch(self._open(), torch.arange(min(count, self.n_samples), device=self._device), None)
+
+    def stored(self) -> tuple[Inputs, Tensor]:
+        """Return all own samples as stored, and their targets [N]; not counted as drawn.
+
+        For a strategy whose loop is another library's; it tells what it draws of them to a `ForeignLoop`.
+        """
+        return self._open().take(torch.arange(self.n_samples, device=self._device))
+
+    def watch(
+        self, *, batch: Callable[[Batch], None] = lambda batch: None, epoch: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call `batch` after each batch of own samples has been used, `epoch` after each pass over them.
+
+        Also in passes that do not train (a Fisher information), and with the samples of `beside` among the own. For
+        strategies that wrap another one: they see its batches without taking part in its loop.
+        """
+        self._watchers.append((batch, epoch))
+
+    def report(self, loss: Tensor) -> None:
+        """Tell the harness the loss of this step (a scalar on the device; it is not read at once)."""
+        loss = loss.detach()
+        # A running mean: one NaN stays in it for ever, so none is missed though it is read rarely.
+        self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+
+    def observe(self, *, loss: float, expert: int, threshold: float | None = None, shift: bool = False) -> None:
+        """Tell the harness how the current batch was met; call it once for each batch of own samples, while it is used.
+
+        For strategies that find tasks themselves; what is told is compared with the hidden truth in the record.
+        loss, threshold: before training on the batch; expert: which one was trained on it; shift: a change was detected
+        """
+        self._hooks.on_observation(loss, threshold, expert, shift)
+
+    def note(self, text: str) -> None:
+        """Tell the user something worth knowing, in one line; say it once, not at every step."""
+        self._hooks.on_note(text)
+
+    def check_finite(self) -> float | None:
+        """Read the running mean of the reported loss. Raise NonFiniteLoss if it is NaN or infinite."""
+        if self._loss is None:
+            return None
+        value = float(self._loss)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise NonFiniteLoss(
+                f"the loss became {value} in experience {self.index}, at or before step {self._steps}. "
+                "Lower the learning rate (strategy.lr=...), or look for a division by zero in the loss."
+            )
+        return value
+
+    def close(self) -> None:
+        """Called by the harness when `learn` has returned: the samples are no longer to be had."""
+        self._source = None
+        self._validation = None
+        self._watchers = []
+
+    def _open(self) -> Source:
+        if self._source is None:
+            raise ClosedExperience(
+                f"experience {self.index} was read after learn() had returned. Keep samples in a buffer instead."
+            )
+        return self._source
+
+    def _batch(self, source: Source, positions: Tensor, generator: torch.Generator | None) -> Batch:
+        raw, targets = source.take(positions)
+        task_ids_at = getattr(source, "task_ids_at", None)
+        task_ids = None if task_ids_at is None else task_ids_at(positions)
+        if task_ids_at is None and self.task_id is not None:
+            task_ids = torch.full((len(targets),), self.task_id, device=targets.device)
+        extras = getattr(source, "extras_at", None)
+        kept = {} if extras is None else extras(positions)
+        return Batch(self._prepare(raw, generator), targets, raw, task_ids, kept)
+
+    def _after_batch(self, epoch: int, epochs: int, phase: str, *, own: bool) -> None:
+        if own:  # loops over a buffer may run inside a step of the stream, and are no place to evaluate
+            self._steps += 1
+            every = self._train.evaluate_every
+            if every and self._steps % every == 0:
+                self._hooks.on_evaluation_point(self.index, self._steps)
+        now = time.monotonic()
+        if now >= self._next_reading:
+            self._next_reading = now + READ_SECONDS
+            drawn = self._hooks.meter.samples_drawn
+            self._hooks.on_progress(Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn))
+
+
+class _Joined:
+    """An experience's own samples, then those of another source."""
+
+    def __init__(self, own: Source, other: Source, task_id: int | None) -> None:
+        self._own, self._other, self._task_id = own, other, task_id
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._other)
+
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        """Read both and choose, so that nothing waits for the device."""
+        is_own, own, other = self._split(positions)
+        own_raw, own_targets = self._own.take(own)
+        other_raw, other_targets = self._other.take(other)
+        return choose_inputs(is_own, own_raw, other_raw), choose_inputs(is_own, own_targets, other_targets)  # type: ignore
+
+    def task_ids_at(self, positions: Tensor) -> Tensor | None:
+        """Return the task of each sample, or None where tasks are withheld."""
+        kept = getattr(self._other, "task_ids", None)
+        if self._task_id is None or kept is None:
+            return None
+        is_own, _, other = self._split(positions)
+        return torch.where(is_own, self._task_id, kept[other])
+
+    def _split(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        count = len(self._own)
+        return positions < count, positions.clamp(max=count - 1), (positions - count).clamp(min=0)

@@ -1,0 +1,277 @@
+"""Streams: tasks as tensors, with the files they came from. No training code, no scenario."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from cl_suite.core.data_root import DataRoot
+from cl_suite.core.errors import UsageError
+from cl_suite.core.objective import Classification, Measure, Objective
+from cl_suite.core.scenario import Scenario
+from cl_suite.core.seeding import Seeds
+from cl_suite.core.types import Inputs, Prepare, count_samples, map_inputs
+
+if TYPE_CHECKING:
+    from cl_suite.robots.simulator import RobotTask
+
+
+class Transform(Protocol):
+    """Makes a task's samples out of stored ones, a batch at a time, on their device."""
+
+    def __call__(self, raw: Inputs) -> Inputs:
+        """[B, ...] as stored -> [B, ...] as the task's samples are; dtype and size may change, alike in every task."""
+        ...
+
+    def to(self, device: torch.device) -> Transform:
+        """Return the same transform with its tensors on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A view of samples that may share their storage with other tasks.
+
+    inputs:    storage, [M, ...], as stored (images uint8)
+    targets:   [N] int64, for the N samples of this view
+    index:     [N] int64 rows of the storage that belong to this view; None = all, in order. [N, H]: each sample is a
+               window of H rows, so that `take` gives [B, H, ...]
+    transform: what makes the task out of the shared storage (a permutation, a rotation, a normalisation of
+               its own). What it returns is what `prepare` gets and buffers keep: dtype and size may differ from storage
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    index: Tensor | None = None
+    transform: Transform | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
+        """Return (raw inputs [B, ...], targets [B]) at `positions` [B] of this view, on the view's device."""
+        rows = positions if self.index is None else self.index[positions]
+        raw = map_inputs(lambda tensor: tensor[rows], self.inputs)
+        return (raw if self.transform is None else self.transform(raw)), self.targets[positions]
+
+    def select(self, positions: Tensor) -> Samples:
+        """Return the view of these positions only; storage stays shared."""
+        index = positions if self.index is None else self.index[positions]
+        return dataclasses.replace(self, targets=self.targets[positions], index=index)
+
+    def chunks(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        """Yield all samples in order, `size` at a time."""
+        everything = torch.arange(len(self), device=self.targets.device)
+        for positions in everything.split(size):
+            yield self.take(positions)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """One task as a stream defines it: its samples with targets 0..len(classes)-1, local to the task.
+
+    measure: how it is scored where that is not by its test samples, e.g. by success in a simulator
+    """
+
+    name: str
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]  # names of the local classes; of the actions where there are no classes
+    measure: Measure | None = None
+
+
+@dataclass(frozen=True)
+class TaskOutline:
+    """What is known of a task without its data: some streams have to make theirs, for minutes.
+
+    classes:  as of TaskData
+    episodes: what a score is a mean of; None = test samples
+    robot:    what any process can build the task's simulator from; None = there is none, or it is not at hand
+    """
+
+    name: str
+    classes: tuple[str, ...] = ()
+    episodes: int | None = None
+    robot: RobotTask | None = None
+
+
+@dataclass(frozen=True)
+class StreamData:
+    """All tasks of a stream, loaded.
+
+    labels: "disjoint" (each task brings new classes: Split CIFAR-100) or "shared" (every task has the same
+            classes: Permuted MNIST). Says what a label means where no task id is given.
+    one_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
+    vocabulary: number of token ids, padding (0) included; None where samples are not token ids
+    outside:    samples that belong to no task and are never learned, whose targets mean nothing; None = there are none
+    facts:      how the data came to be where it was made, for the record: numbers, strings, lists, dictionaries
+    """
+
+    tasks: tuple[TaskData, ...]
+    prepare: Prepare
+    labels: str = "disjoint"
+    checksums: Mapping[str, str] = field(default_factory=dict)  # file -> "algorithm:hex", as verified
+    objective: Objective = field(default_factory=Classification)
+    one_head: bool = False
+    vocabulary: int | None = None
+    outside: Samples | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+        """Shape of one prepared sample; of token ids at their longest, though a batch of shorter texts is cut."""
+        raw, _ = self.tasks[0].train.take(torch.zeros(1, dtype=torch.long))
+        sample = self.prepare(raw) if self.vocabulary is None else raw
+        if isinstance(sample, Tensor):
+            return tuple(sample.shape[1:])
+        return {name: tuple(value.shape[1:]) for name, value in sample.items()}
+
+    def to(self, device: torch.device) -> StreamData:
+        """Return the stream with every tensor on `device`; storage shared by tasks is moved once."""
+        moved: dict[int, Tensor] = {}
+
+        def move(tensor: Tensor) -> Tensor:
+            if id(tensor) not in moved:
+                moved[id(tensor)] = tensor.to(device)
+            return moved[id(tensor)]
+
+        def place(samples: Samples) -> Samples:
+            return dataclasses.replace(
+                samples,
+                inputs=map_inputs(move, samples.inputs),
+                targets=move(samples.targets),
+                index=None if samples.index is None else move(samples.index),
+                transform=None if samples.transform is None else samples.transform.to(device),
+            )
+
+        return self.with_samples(place)
+
+    def with_samples(self, change: Callable[[Samples], Samples]) -> StreamData:
+        """Return the stream with `change` of all its samples: training, test and those of no task."""
+        tasks = tuple(dataclasses.replace(t, train=change(t.train), test=change(t.test)) for t in self.tasks)
+        return dataclasses.replace(self, tasks=tasks, outside=None if self.outside is None else change(self.outside))
+
+
+class Stream(ABC):
+    """A family of task sequences: where the data comes from and how it is cut into tasks.
+
+    A plugin defines `Config` (its Hydra schema), the facts below, and `load`.
+    """
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(Scenario)  # the first is the default
+    version: ClassVar[str] = "1"  # raise it when the tasks change: records of different versions are not compared
+    source: ClassVar[str] = ""  # where the data comes from, with a citation
+    licence: ClassVar[str] = ""  # as the source states it
+    embedded: ClassVar[bool] = False  # needs no files
+    open_set: ClassVar[bool] = False  # its data has samples of no task: `StreamData.outside`
+
+    @dataclass
+    class Config:
+        """Options of a stream; every field is an override `stream.<field>=...`."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
+        """Read (or make) the data and cut it into tasks, on the CPU.
+
+        Raise DataError where files are absent or wrong, UsageError where the configuration cannot be met.
+        """
+
+    def fetch(self, root: DataRoot) -> Mapping[str, str]:
+        """Make sure every file is there and intact; return {file: checksum}. Embedded streams return {}."""
+        return {}
+
+    def checksums(self) -> Mapping[str, str]:
+        """Return {file: "algorithm:hex"} of what `load` will ask for, as far as it is published; looks at no disk."""
+        return {}
+
+    def outline(self, root: DataRoot) -> tuple[TaskOutline, ...]:
+        """Return what is known of the tasks without their data, at once; () = nothing."""
+        return ()
+
+    def card(self) -> dict[str, Any]:
+        """Return the public facts of this stream, for strategies and for `cl-bench card`.
+
+        Besides source, licence, version and embedded, any others. A text stands on the card as it is. A dictionary by
+        the names of tasks is a column of its tasks: texts, or shares in [0, 1] such as `expert_success`. A dictionary
+        of such dictionaries is a table of tasks by tasks.
+        """
+        return {"source": self.source, "licence": self.licence, "version": self.version, "embedded": self.embedded}
+
+
+def split_by_class(
+    train: tuple[Inputs, Tensor],
+    test: tuple[Inputs, Tensor],
+    *,
+    n_tasks: int,
+    class_order: Sequence[int],
+    class_names: Sequence[str],
+) -> tuple[TaskData, ...]:
+    """Cut a labelled data set into `n_tasks` tasks of equally many classes, along `class_order`.
+
+    `train` and `test` are (inputs [N, ...], labels [N] int64); all tasks share the storage. Samples of classes that are
+    not in `class_order` are left out.
+    Raise UsageError if `n_tasks` does not divide the number of classes.
+    """
+    n_classes = len(class_order)
+    if n_tasks < 1 or n_classes % n_tasks:
+        allowed = [n for n in range(1, n_classes + 1) if n_classes % n == 0]
+        raise UsageError(
+            f"stream.n_tasks={n_tasks} does not divide the {n_classes} classes. "
+            f"Use one of {', '.join(map(str, allowed))}."
+        )
+    per_task = n_classes // n_tasks
+
+    def view(inputs: Inputs, labels: Tensor, classes: Sequence[int]) -> Samples:
+        local = torch.full((max(*class_order, int(labels.max())) + 1,), -1, dtype=torch.long)
+        local[torch.tensor(classes)] = torch.arange(len(classes))
+        targets = local[labels]
+        index = (targets >= 0).nonzero().squeeze(1)
+        return Samples(inputs, targets[index], index)
+
+    tasks = []
+    for number in range(n_tasks):
+        classes = list(class_order[number * per_task : (number + 1) * per_task])
+        names = tuple(class_names[c] for c in classes)
+        tasks.append(TaskData(f"{number}: {', '.join(names)}", view(*train, classes), view(*test, classes), names))
+    return tuple(tasks)
+
+
+def class_order(kind: str, n_classes: int, seed: int, *, option: str = "class_order") -> list[int]:
+    """Return the order of the classes: "natural" (0, 1, ...) or "seeded" (shuffled with `seed`).
+
+    Raise UsageError, naming `stream.<option>`, for another kind.
+    """
+    if kind == "natural":
+        return list(range(n_classes))
+    if kind == "seeded":
+        return torch.randperm(n_classes, generator=torch.Generator().manual_seed(seed)).tolist()
+    raise UsageError(f"stream.{option}={kind} is not known. Use natural or seeded.")
+
+
+def hold_out(samples: Samples, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:
+    """Split training samples into (training, validation), disjoint; `share` in [0, 1) goes to validation."""
+    order = torch.randperm(len(samples), generator=generator).to(samples.targets.device)
+    held = round(share * len(samples))
+    return samples.select(order[held:].sort().values), samples.select(order[:held].sort().values)
+
+
+__all__ = [
+    "Samples",
+    "Stream",
+    "StreamData",
+    "TaskData",
+    "TaskOutline",
+    "class_order",
+    "count_samples",
+    "hold_out",
+    "split_by_class",
+]

@@ -1,0 +1,1 @@
+"""Stored samples: readers, normalisation, texts as bytes, tokenizers, tokens."""

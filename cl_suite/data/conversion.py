@@ -1,0 +1,42 @@
+"""A loaded stream turned into another one: storage that tasks share is gone through once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from cl_suite.core.stream import Samples, StreamData
+from cl_suite.core.types import Inputs, count_samples
+
+
+def converted(data: StreamData, make: Callable[[Samples], Inputs]) -> StreamData:
+    """Return the stream with what `make` returns in place of its inputs, those of no task too.
+
+    make: N samples -> [N, ...]; called once for all that share storage and transform, with what of it is used
+    """
+    groups: dict[tuple[int, int], list[Samples]] = {}
+
+    def key(part: Samples) -> tuple[int, int]:
+        return id(part.inputs), id(part.transform)
+
+    def collect(part: Samples) -> Samples:
+        groups.setdefault(key(part), []).append(part)
+        return part
+
+    data.with_samples(collect)
+    made: dict[tuple[int, int], tuple[Inputs, torch.Tensor]] = {}
+    for name, members in groups.items():
+        first = members[0]
+        used = torch.zeros(count_samples(first.inputs), dtype=torch.bool)
+        for part in members:
+            used[slice(None) if part.index is None else part.index] = True
+        rows = used.nonzero().squeeze(1)
+        place = used.cumsum(0) - 1  # [M] where a stored row now lies
+        made[name] = make(Samples(first.inputs, rows, rows, first.transform)), place
+
+    def shown(part: Samples) -> Samples:
+        inputs, place = made[key(part)]
+        return Samples(inputs, part.targets, None if part.index is None else place[part.index])
+
+    return data.with_samples(shown)

@@ -1,0 +1,1 @@
+"""`--evaluate` and `--diagnostics`: what else is asked of a strategy, one file a question."""

@@ -1,0 +1,59 @@
+"""Strategies that choose an expert for each sample, and how well they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from cl_suite.core.errors import UnseenTask
+from cl_suite.core.scenario_stream import EVALUATION_BATCH, Task
+from cl_suite.core.strategy import Predictor
+from cl_suite.core.types import Inputs
+
+
+@runtime_checkable
+class Routing(Protocol):
+    """A strategy that answers each sample by one of its experts."""
+
+    def route(self, inputs: Inputs) -> Tensor:
+        """Return [B] int64, the expert that would answer each sample; no side effects."""
+        ...
+
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """Return the predictor."""
+        ...
+
+
+def score_routing(
+    strategy: Routing, tasks: Sequence[Task], task_of_expert: Mapping[str, int], seen: frozenset[int]
+) -> dict[str, float]:
+    """Return {selector_accuracy, acc_global}: means over tasks, in [0, 1]; {} if the strategy has no answer.
+
+    selector_accuracy: share of test samples whose expert is one of their task's (each expert is the task's it was
+                       trained on most)
+    acc_global:        share that is answered right by such an expert. Where labels are local to tasks, a right label
+                       from another task's expert counts in R but not here
+    """
+    hits, both = [], []
+    try:
+        predictor = strategy.predictor(None)
+        for task in tasks:
+            device = task.test.targets.device
+            allowed = torch.zeros(task.n_outputs, dtype=torch.bool, device=device)
+            allowed[list(seen)] = True
+            right = [expert for expert, owner in task_of_expert.items() if owner == task.index]
+            own = torch.tensor([int(expert) for expert in right], dtype=torch.long, device=device)
+            hit = correct = torch.zeros((), device=device)
+            for raw, targets in task.test.chunks(EVALUATION_BATCH):
+                inputs = task.prepare(raw)
+                routed = torch.isin(strategy.route(inputs), own)
+                hit = hit + routed.sum()
+                correct = correct + (routed * task.objective.correct(predictor(inputs), targets, allowed)).sum()
+            hits.append(hit.item() / len(task.test))
+            both.append(correct.item() / len(task.test))
+    except UnseenTask:
+        return {}
+    return {"selector_accuracy": sum(hits) / len(hits), "acc_global": sum(both) / len(both)}

@@ -1,0 +1,1 @@
+"""A frozen network in place of raw samples: the options `features.*`."""

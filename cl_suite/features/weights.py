@@ -1,0 +1,103 @@
+"""Weights for frozen features: from a file, without running what is in it, or fetched for torchvision's networks."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite.core.data_root import DataRoot
+from cl_suite.core.errors import DataError
+
+CACHE = Path("torch/hub/checkpoints")  # below the data root, as torch.hub lays it out
+
+
+def fill(backbone: nn.Module, file: Path, name: str) -> None:
+    """Load a state_dict: of the backbone, or of a whole network of ours, whose heads are then left out."""
+    state = read_tensors(file)
+    inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    state = inner or state
+    wanted = backbone.state_dict()
+    lacks, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    other = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    for what, keys in (("lacks", lacks), ("has besides", extra), ("has in another shape", other)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise DataError(
+                f"features.weights: {file.name} is not a state_dict of {name}: it {what} {keys[0]}{more}. "
+                "Save that backbone's own state_dict, or name its network with features.network."
+            )
+    backbone.load_state_dict(state)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read tensors by name from a file that may come from anywhere: no code in it is run."""
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(file))
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as problem:  # safetensors, zip and pickle each have errors of their own
+        unsafe = isinstance(problem, pickle.UnpicklingError)
+        reason = "it holds more than tensors, or is damaged" if unsafe else shorten(str(problem), 150) or "empty"
+        raise DataError(f"features.weights: {file} cannot be read ({reason}). Save a plain state_dict.") from problem
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataError(
+            f"features.weights: {file} holds no state_dict. Save one with torch.save(net.state_dict(), ...)."
+        )
+    return dict(state)
+
+
+def published_network(name: str, root: DataRoot) -> tuple[nn.Module, dict[str, Any]]:
+    """Return torchvision's network up to its average pooling, with ImageNet weights, and the sha256 of their file."""
+    from torchvision import models
+
+    file = _fetched(published_address(name), root)
+    digest = sha256_of(file)
+    expected = file.stem.rpartition("-")[2]  # torchvision's files end in the first digits of their sha256
+    if not digest.startswith(expected):
+        raise DataError(
+            f"features.weights: {file} is truncated or altered (sha256 {digest[:8]}, expected {expected}). "
+            "Delete it and run again to fetch it anew."
+        )
+    network = models.get_model(name, weights=None)
+    network.load_state_dict(read_tensors(file))
+    network.fc = nn.Identity()
+    return network.to(memory_format=torch.channels_last), {"sha256": digest, "normalisation": "mean 0.5, std 0.5"}
+
+
+def published_address(name: str) -> str:
+    """Return where torchvision's first ImageNet weights of a network are."""
+    from torchvision import models
+
+    return str(models.get_model_weights(name)["IMAGENET1K_V1"].url)
+
+
+def _fetched(address: str, root: DataRoot) -> Path:
+    """Return the file of weights below the data root, downloaded if it is not there."""
+    file = root.path / CACHE / address.rpartition("/")[2]
+    if file.is_file():
+        return file
+    place = f"features.weights: {file.name} is not in {file.parent}"
+    instead = f"Put it there from {address}, or use features.weights=first_task."
+    if root.offline:
+        raise DataError(f"{place}, and --offline forbids a download. {instead}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=False)
+    except (OSError, RuntimeError) as problem:
+        raise DataError(f"{place}, and the download failed ({shorten(str(problem), 200)}). {instead}") from problem
+    return file
+
+
+def sha256_of(file: Path) -> str:
+    """Return the hex digest of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,202 @@
+"""The common case of a strategy: one network trained by gradient steps, in a loop one can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cl_suite.core.errors import UnseenTask
+from cl_suite.core.experience import Experience
+from cl_suite.core.objective import restrict
+from cl_suite.core.scenario import Requirement
+from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
+from cl_suite.core.types import Batch, Inputs, StreamInfo
+from cl_suite.networks.network import Network
+
+
+class Part(Protocol):
+    """What a gradient strategy keeps beside its network: a buffer, bases. It is saved and restored with the network."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that learning changes."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
+class GradientStrategy(Strategy):
+    """One network, a loop one can read. Override the smallest piece that differs; as it stands it is finetuning.
+
+    learn: start -> for each batch: loss -> backward -> adjust_gradients -> step -> after_step -> finish
+    parts: {name: what is saved and restored beside the network}; a subclass adds its own in `setup`
+    kept_beside_samples: names of what it keeps beside each sample in its buffer, e.g. "logits"
+    """
+
+    kept_beside_samples: ClassVar[frozenset[str]] = frozenset()
+
+    @dataclass
+    class Config:
+        """Options of the optimiser. A fresh one is built for each experience, where there are boundaries."""
+
+        optimizer: str = "sgd"  # sgd, adam, rmsprop
+        lr: float = 0.01  # with this momentum; 0.05 forgot far more on Split CIFAR-100 in batches of 16
+        momentum: float = 0.9
+        weight_decay: float = 0.0
+        lr_drops: list[int] = field(default_factory=list)  # epochs of an experience after which the rate is multiplied
+        lr_drop: float = 0.1  # by this
+
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Build the network and keep what is known of the stream."""
+        self.info = info
+        self.parts: dict[str, Part] = {}
+        self.model: Network = build_model()  # type: ignore[assignment]
+        self.experiences_learned = 0
+        self.tasks_learned: list[int] = []
+        self.task_masks = _task_masks(info)  # [T, C] bool, or None where the task is not known at test
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return a fresh optimiser over the network's parameters."""
+        c = self.config
+        return build_optimizer(
+            c.optimizer, self.model.parameters(), lr=c.lr, weight_decay=c.weight_decay, momentum=c.momentum
+        )
+
+    def learn(self, experience: Experience) -> None:
+        """Train on one experience."""
+        self.start(experience)
+        self.train(experience)
+        self.finish(experience)
+        self.experiences_learned += 1
+        if experience.task_id is not None and experience.task_id not in self.tasks_learned:
+            self.tasks_learned.append(experience.task_id)
+
+    def train(self, experience: Experience) -> None:
+        """Between start and finish: by default one training on the experience's batches."""
+        self.train_on(experience, experience.batches())
+
+    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+        """Take one gradient step per batch."""
+        self.enter_training()
+        for batch in batches:
+            loss = self.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.adjust_gradients(batch)
+            self.optimizer.step()
+            experience.report(loss)
+            self.after_step(batch)
+
+    def enter_training(self) -> None:
+        """Put the network in training mode; override where parts of it stay in evaluation mode."""
+        self.model.train()
+
+    def start(self, experience: Experience) -> None:
+        """Before the first batch: open the head's new outputs; rebuild the optimiser at a known boundary."""
+        self.model.heads.open(experience.classes)
+        if not self.experiences_learned:
+            for part in self.parts.values():
+                if advice := getattr(part, "advice", ""):
+                    experience.note(advice)
+        if Requirement.BOUNDARIES in self.info.scenario.provides:
+            self.renew_optimizer()
+            if getattr(self.config, "lr_drops", ()):
+                experience.watch(epoch=self._drop_rate)
+
+    def renew_optimizer(self) -> None:
+        """Begin a training: a fresh optimiser, whose rate drops after so many epochs from now."""
+        self.optimizer = self.make_optimizer()
+        self._epochs_passed = 0
+
+    def _drop_rate(self) -> None:
+        self._epochs_passed += 1
+        if self._epochs_passed in self.config.lr_drops:
+            for group in self.optimizer.param_groups:
+                group["lr"] *= self.config.lr_drop
+
+    def logits(self, inputs: Inputs, task_ids: Tensor | None) -> Tensor:
+        """Return [B, C]; where the task is known at test, only its own outputs are finite."""
+        return self.restricted(self.model(inputs), task_ids)
+
+    def both_outputs(self, inputs: Inputs, task_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (`logits` [B, C], what the head's linear layer gives for all C outputs, none of them -inf)."""
+        outputs = self.model.heads.linear(self.model.features(inputs))
+        return self.restricted(self.model.heads.shown(outputs), task_ids), outputs
+
+    def restricted(self, outputs: Tensor, task_ids: Tensor | None) -> Tensor:
+        """Return logits [B, C] with -inf beyond each sample's own task, where the task is known at test."""
+        if self.task_masks is None or task_ids is None:
+            return outputs
+        return restrict(outputs, self.task_masks[task_ids])
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the scalar to minimise; by default the objective's mean over the batch."""
+        return self.info.objective.loss(self.logits(batch.inputs, batch.task_ids), batch.targets).mean()
+
+    def adjust_gradients(self, batch: Batch) -> None:
+        """After backward, before the step: project, mask or clip `parameter.grad` in place."""
+
+    def after_step(self, batch: Batch) -> None:
+        """After the optimiser's step: fill a buffer, advance a clock."""
+
+    def finish(self, experience: Experience) -> None:
+        """After the last batch, while the samples can still be read: importance, exemplars, bases."""
+
+    def network_changed(self, experience: Experience) -> None:
+        """After a wrapper (FPF) has trained the network further: compute anew what depends on it, e.g. class means."""
+
+    def predictor(self, task_id: int | None = None) -> Predictor:
+        """Return the network in evaluation mode; only the task's outputs are finite if the id is given."""
+        if not self.experiences_learned and not self.model.heads.is_open:
+            raise UnseenTask("nothing has been learned yet")
+        if task_id is None or self.task_masks is None:
+            return ModelPredictor(self.model)
+        visible = self.task_masks[task_id]
+        if not bool((visible & self.model.heads.opened).any()):
+            raise UnseenTask(f"task {task_id} has not been learned")
+        return ModelPredictor(self.model, lambda inputs: restrict(self.model(inputs), visible))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network, progress, parts and, where there are no boundaries, the optimiser."""
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "experiences_learned": self.experiences_learned,
+            "tasks_learned": list(self.tasks_learned),
+            **{name: part.state_dict() for name, part in self.parts.items()},
+        }
+        if Requirement.BOUNDARIES not in self.info.scenario.provides:
+            state["optimizer"] = self.optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.experiences_learned = state["experiences_learned"]
+        self.tasks_learned = list(state["tasks_learned"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def trained_network(self) -> nn.Module:
+        """Return the network."""
+        return self.model
+
+    def model_parameters(self) -> int:
+        """Return the number of parameters of the network."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def _task_masks(info: StreamInfo) -> Tensor | None:
+    if info.task_classes is None:
+        return None
+    masks = torch.zeros(len(info.task_classes), info.n_outputs, dtype=torch.bool)
+    for task, classes in enumerate(info.task_classes):
+        masks[task, list(classes)] = True
+    return masks.to(info.device)

@@ -1,0 +1,1 @@
+"""Numbers of R, the matrix of scores: pure functions. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Every definition of the metrics in use, under versioned names. Never imports torch."""

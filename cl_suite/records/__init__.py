@@ -1,0 +1,1 @@
+"""One run, one JSON file: written, read, validated, shared. Never imports torch."""

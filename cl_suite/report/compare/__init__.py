@@ -1,0 +1,1 @@
+"""Two strategies beside each other, and ours beside published figures."""

@@ -1,0 +1,148 @@
+"""One run as every library would report it: as text and as JSON values."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from cl_suite.core.errors import UsageError
+from cl_suite.core.scenario import Scenario
+from cl_suite.metrics.definitions.catalogue import chosen, compute, measured
+from cl_suite.metrics.definitions.definition import Definition, Value
+from cl_suite.metrics.definitions.explain import differences
+from cl_suite.records.record import RunRecord, with_added
+
+MISSING = "-"
+WIDTH = 110
+_CHOSEN_AMONG = {
+    Scenario.TASK_INCREMENTAL: "the task's own classes",
+    Scenario.CLASS_INCREMENTAL: "all classes seen so far",
+    Scenario.DOMAIN_INCREMENTAL: "the classes that all tasks share",
+    Scenario.TASK_AGNOSTIC: "all classes",
+}
+# Groups of options that say what the tasks are.
+_TASKS = ("stream", "schedule", "features", "text")
+
+
+def report(record: RunRecord, reference: RunRecord | None, names: str) -> dict[str, Any]:
+    """Return what `cl-bench metrics --json` prints: whose run, what was computed, where definitions differ.
+
+    names: as `chosen` takes them. Raise UsageError for a run that failed, a name or a reference that does not fit.
+    """
+    definitions = chosen(names)
+    _check_run(record, "RECORD")
+    if reference is not None:
+        _check_run(reference, "--reference")
+        check_reference(record, reference)
+    run = measured(record, reference)
+    values = compute(run, definitions)
+    return {
+        "record": _whose(record),
+        "reference": None if reference is None else _whose(reference),
+        "tasks": len(record.R[0]),
+        "rows": len(record.R),
+        "rows_are_tasks": bool(run.tasks),
+        "answer_among": _CHOSEN_AMONG[Scenario(record.scenario)] if record.scenario in list(Scenario) else None,
+        "metrics": [_entry(each, values[each.name]) for each in definitions],
+        "differences": differences(run, definitions, values),
+    }
+
+
+def check_reference(record: RunRecord, reference: RunRecord) -> None:
+    """Raise UsageError, naming what differs, where two runs did not have the same tasks under the same rules."""
+    mine, theirs = with_added(record.config), with_added(reference.config)
+    facts: list[tuple[str, Any, Any]] = [
+        ("stream", record.stream, reference.stream),
+        ("stream version", record.stream_version, reference.stream_version),
+        ("scenario", record.scenario, reference.scenario),
+        ("tasks", len(record.R[0]), len(reference.R[0])),
+        ("task names", record.task_names, reference.task_names),
+        ("test samples", record.test_samples, reference.test_samples),
+        *((f"{group}.{name}", *pair) for group in _TASKS for name, *pair in _options(mine, theirs, group)),
+    ]
+    for what, own, other in facts:
+        if own != other:
+            raise UsageError(
+                f"--reference is a run with {what} {_short(other)}, the record one with {_short(own)}. "
+                "Name a run on the same tasks in the same scenario."
+            )
+
+
+def text(told: dict[str, Any]) -> str:
+    """Return a report as text: a block for each family, `-` and the reason where there is no number."""
+    rows = (
+        "rows of R are the tasks in order" if told["rows_are_tasks"] else f"{told['rows']} rows of R, which are times"
+    )
+    lines = [f"{_title(told['record'])}: {told['tasks']} tasks, {rows}"]
+    if told["answer_among"] is not None:
+        lines.append(f"the answer is chosen among {told['answer_among']}")
+    if told["reference"] is not None:
+        lines.append(f"reference: {_title(told['reference'])}")
+    for family in dict.fromkeys(entry["family"] for entry in told["metrics"]):
+        lines += ["", family]
+        for entry in told["metrics"]:
+            if entry["family"] == family:
+                lines += _lines(entry)
+        sentences = told["differences"].get(family, [])
+        if sentences:
+            lines.append("  why they differ:")
+            for sentence in sentences:
+                lines += textwrap.wrap(
+                    sentence, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
+                )
+    return "\n".join(lines)
+
+
+def _lines(entry: dict[str, Any]) -> list[str]:
+    number = MISSING if entry["value"] is None else f"{round(entry['value'], 4) + 0.0:.4f}"  # + 0.0: never -0.0
+    what = entry["formula"] if entry["value"] is not None else entry["reason"]
+    first = f"  {entry['name']:26} {number:>8}  {what}"
+    if not entry["reported_by"] or entry["value"] is None:
+        return [first]
+    return [first, f"  {'':36} as in {', '.join(entry['reported_by'])}"]
+
+
+def _entry(definition: Definition, value: Value) -> dict[str, Any]:
+    return {
+        "name": definition.name,
+        "family": definition.family,
+        "value": value.number,
+        "reason": value.reason,
+        "formula": definition.formula,
+        "source": definition.source,
+        "reported_by": list(definition.reported_by),
+        "traits": dict(definition.traits),
+    }
+
+
+def _whose(record: RunRecord) -> dict[str, Any]:
+    names = ("strategy", "stream", "scenario", "protocol", "seed")
+    return {name: getattr(record, name) for name in names} | {"config_hash": record.config_hash}
+
+
+def _title(whose: dict[str, Any]) -> str:
+    told = f"{whose['strategy']} on {whose['stream']}, {whose['scenario']}, protocol {whose['protocol']}"
+    return "".join(c if c.isprintable() else "?" for c in f"{told}, seed {whose['seed']}")
+
+
+def _options(mine: dict[str, Any], theirs: dict[str, Any], group: str) -> list[tuple[str, Any, Any]]:
+    own, other = (each.get(group) or {} for each in (mine, theirs))
+    if not isinstance(own, dict) or not isinstance(other, dict):
+        return [("options", own, other)]
+    return [(name, own.get(name), other.get(name)) for name in sorted({*own, *other})]
+
+
+def _check_run(record: RunRecord, what: str) -> None:
+    if record.status != "complete":
+        raise UsageError(f"{what} is a run that failed: {record.error}. Name one that is complete.")
+    if not record.R or not record.R[0]:
+        raise UsageError(f"{what} has no accuracies: its R is empty. Name another run.")
+
+
+def _short(value: Any) -> str:
+    shown = value if isinstance(value, str) else repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+__all__: Sequence[str] = ["check_reference", "report", "text"]

@@ -1,0 +1,1 @@
+"""From a request to a record: configure, plan, refuse, load, learn and score, save."""

@@ -1,0 +1,320 @@
+"""The only outer loop: learn an experience, score every task, save, go on."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cl_suite.core.checkpoint import load_state, save_state, tensor_bytes
+from cl_suite.core.errors import UnseenTask
+from cl_suite.core.experience import Hooks, Progress
+from cl_suite.core.listener import Listener, Row, Silent
+from cl_suite.core.metering import Meter
+from cl_suite.core.scenario import Requirement
+from cl_suite.core.scenario_stream import Presentation, Task
+from cl_suite.core.seeding import seed_for
+from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy
+from cl_suite.evaluation.expert_routing import Routing, score_routing
+from cl_suite.evaluation.module_report import ModuleReport
+from cl_suite.evaluation.protocol import Evaluation
+from cl_suite.metrics.task_shifts import Observations, expert_use, in_words, shift_quality
+from cl_suite.networks.network import Network
+
+
+@dataclass
+class Results:
+    """What a run measured so far. R[i][j] in [0, 1]: score on task j after experience i; None where unanswered.
+
+    R_task_aware: from the same logits, argmax within the task; None where R already is that
+    baseline:     score of the untrained network per task
+    seen, detection, routing: of a strategy that finds tasks, where they are hidden: its account, the account beside the
+                  truth, and how well it chooses experts
+    """
+
+    R: list[Row] = field(default_factory=list)
+    R_task_aware: list[Row] | None = None
+    baseline: Row = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    seen: Observations = field(default_factory=Observations.none)
+    detection: dict[str, Any] = field(default_factory=dict)
+    routing: dict[str, float] = field(default_factory=dict)
+
+
+class ModelFactory:
+    """Makes networks; the n-th is always the same for one model seed, also after a resume."""
+
+    def __init__(self, build: Callable[[], nn.Module], seed: int, device: torch.device) -> None:
+        self._build, self._seed, self._device = build, seed, device
+        self.built = 0
+
+    def __call__(self) -> nn.Module:
+        """Return the next network, on the run's device."""
+        model = self.make(self.built)
+        self.built += 1
+        return model
+
+    def make(self, number: int) -> nn.Module:
+        """Return network number `number` without counting it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(self._seed, "network", number))
+            return self._build().to(self._device)
+
+
+class Harness:
+    """One run of a strategy on a stream under a scenario.
+
+    checkpoint:  file for the state between experiences; None = not saved
+    fingerprint: says what run a checkpoint belongs to; another one is not resumed
+    report:      follows the network's modules; None = nobody asked for it
+    evaluations: what else is asked after each experience, by name
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        presentation: Presentation,
+        build_model: Callable[[], nn.Module],
+        *,
+        listener: Listener | None = None,
+        checkpoint: Path | None = None,
+        fingerprint: str = "",
+        report: ModuleReport | None = None,
+        evaluations: Mapping[str, Evaluation] | None = None,
+    ) -> None:
+        self.strategy = strategy
+        self.presentation = presentation
+        self.listener = listener or Silent()
+        self.meter = Meter(max_samples=presentation.info.train.max_samples)
+        self.results = Results()
+        self.report, self.evaluations = report, dict(evaluations or {})
+        self._checkpoint, self._fingerprint = checkpoint, fingerprint
+        device = presentation.info.device
+        self._factory = ModelFactory(build_model, presentation.info.seeds.model, device)
+        self._gpus = [device] if device.type == "cuda" else []  # whose generators are forked beside the CPU's
+
+    def run(self, *, resume: bool = True) -> Results:
+        """Run to the end of the stream, from the checkpoint if there is one, and return what was measured."""
+        info = self.presentation.info
+        if self._gpus:
+            torch.cuda.reset_peak_memory_stats(info.device)
+        with torch.random.fork_rng(devices=self._gpus), self.meter.metering():
+            started = time.perf_counter()
+            self._seed_everything("setup", seed=info.seeds.model)
+            self.strategy.setup(info, self._factory)
+            done = self._restore() if resume else 0
+            if done:
+                self.listener.resumed(done)
+            elif not self.results.baseline:
+                self.results.baseline = self._baseline()
+            if self.report is not None:
+                self.report.begin(self.strategy.trained_network(), type(self.strategy).__name__)
+            hooks = Hooks(
+                meter=self.meter,
+                on_progress=self._on_progress,
+                on_evaluation_point=self._on_evaluation_point,
+                on_note=self.listener.note,
+                on_epoch=self._on_epoch,
+                on_observation=self._on_observation,
+            )
+            before = self.meter.wall_seconds
+            for experience in self.presentation.experiences(hooks, start=done):
+                self._seed_everything("experience", experience.index, seed=info.seeds.data)
+                for each in self.evaluations.values():
+                    each.announce(experience, self.meter)
+                self._learn(experience)
+                scores, task_aware = self._evaluate(experience.index + 1)
+                self.results.R.append(scores)
+                if self._two_rules():
+                    self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
+                self._ask_more(experience.index)
+                self.meter.wall_seconds = before + time.perf_counter() - started
+                if self.report is not None:
+                    self.report.observe_experience(self.strategy.trained_network())
+                self._save(experience.index + 1)
+                self.listener.row(experience.index, scores)
+            if self.report is not None:
+                self._swap_test(self.report)
+            self._judge_detection()
+        return self.results
+
+    def _ask_more(self, experience: int) -> None:
+        for each in self.evaluations.values():
+            with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+                each.observe(experience, self.meter, self.results.R[-1])
+
+    def _swap_test(self, report: ModuleReport) -> None:
+        """Put modules back and score the tasks again; where rows of R are tasks."""
+        network = self.strategy.trained_network()
+        if network is None or not self.presentation.has_boundaries:
+            return
+        seen = self.presentation.seen_after(self.presentation.n_experiences)
+
+        def score(number: int) -> float | None:
+            task = self.presentation.tasks[number]
+            try:
+                return task.score(self.predictor_of(task), seen).value
+            except UnseenTask:
+                return None
+
+        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+            report.swap_test(network, score, len(self.presentation.tasks))
+
+    def _judge_detection(self) -> None:
+        """Hold what a strategy told of tasks it found against the hidden truth, and score its choice of experts."""
+        shown, seen = self.presentation, self.results.seen
+        if shown.has_boundaries or not seen.samples:
+            return
+        facts = shift_quality(shown.visits, seen, blur=shown.blur) | expert_use(shown.visits, seen)
+        self.results.detection = facts
+        self.listener.note(in_words(facts))
+        if not isinstance(self.strategy, Routing):
+            return
+        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+            everything = shown.seen_after(shown.n_experiences)
+            self.results.routing = score_routing(self.strategy, shown.tasks, facts["task_of_expert"], everything)
+
+    def costs(self) -> dict[str, float]:
+        """Return what a finished run cost, in the record's words."""
+        costs = self.counted()
+        costs["peak_memory_bytes"] = _peak_memory(self.presentation.info.device)
+        costs["model_parameters"] = self.strategy.model_parameters()
+        state, network = self.strategy.state_dict(), self.strategy.trained_network()
+        costs["state_bytes"] = tensor_bytes(state)
+        costs["memory_bytes"] = tensor_bytes(state, without=None if network is None else network.state_dict())
+        return costs
+
+    def state_bytes(self) -> dict[str, int]:
+        """Return the bytes of each part of the strategy's state that has any: the network, a buffer, importances."""
+        sizes = {str(name): tensor_bytes(value) for name, value in self.strategy.state_dict().items()}
+        return {name: size for name, size in sizes.items() if size}
+
+    def counted(self) -> dict[str, float]:
+        """Return what was counted and timed so far; asks nothing of the strategy, which may have failed."""
+        return self.meter.state_dict()
+
+    def test_samples(self) -> list[int]:
+        """Return the number of test samples, or episodes, of each task."""
+        return [task.count for task in self.presentation.tasks]
+
+    def _learn(self, experience: Any) -> None:
+        evaluated = self.meter.eval_seconds
+        with self.meter.timing("train_seconds"):
+            self.strategy.learn(experience)
+            experience.close()
+            experience.check_finite()
+        # Evaluation points inside the experience are not training.
+        self.meter.train_seconds -= self.meter.eval_seconds - evaluated
+
+    def _two_rules(self) -> bool:
+        within = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
+        return not within and any(len(task.classes) < task.n_outputs for task in self.presentation.tasks)
+
+    def _evaluate(self, n_experiences: int) -> tuple[Row, Row]:
+        """Score every task that can be answered; None where there is no head or the strategy has no answer."""
+        scores: Row = []
+        task_aware: Row = []
+        seen = self.presentation.seen_after(n_experiences)
+        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+            for task in self.presentation.tasks:
+                score = None
+                if self.presentation.answerable(task, n_experiences):
+                    try:
+                        score = task.score(self.predictor_of(task), seen)
+                    except UnseenTask:
+                        score = None
+                scores.append(None if score is None else score.value)
+                task_aware.append(None if score is None else score.task_aware)
+        return scores, task_aware
+
+    def predictor_of(self, task: Task) -> Predictor:
+        """Return the strategy's predictor for a task; its id is given where the scenario tells it."""
+        tells = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
+        return self.strategy.predictor(task.index if tells else None)
+
+    def _baseline(self) -> Row:
+        """Score the untrained network with all heads in place, before anything is learned."""
+        model = self._factory.make(0)
+        assert isinstance(model, Network)
+        model.heads.open()
+        everything = self.presentation.seen_after(self.presentation.n_experiences)
+        with self.meter.timing("eval_seconds"):
+            return [task.score(ModelPredictor(model), everything).value for task in self.presentation.tasks]
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.listener.progress(progress, self.meter)
+
+    def _on_epoch(self, experience: int, phase: str) -> None:
+        if self.report is not None:
+            self.report.observe_epoch(experience, self.strategy.trained_network())
+
+    def _on_observation(self, loss: float, threshold: float | None, expert: int, shift: bool) -> None:
+        own = self.meter.samples_drawn - self.meter.samples_replayed
+        self.results.seen.add(own, loss, threshold, expert, shift)
+
+    def _on_evaluation_point(self, experience: int, step: int) -> None:
+        scores, _ = self._evaluate(experience + 1)
+        self.results.curve.append(
+            {"experience": experience, "step": step, "samples": self.meter.samples_drawn, "scores": scores}
+        )
+        self.listener.point(self.results.curve[-1])
+
+    def _seed_everything(self, *purpose: object, seed: int) -> None:
+        """Seed the global generators (dropout, a plugin's own draws). Same at a resume as in a straight run."""
+        value = seed_for(seed, *purpose)
+        torch.manual_seed(value)
+        random.seed(value)
+        np.random.seed(value % 2**32)
+
+    def _save(self, experiences_done: int) -> None:
+        if self._checkpoint is None or not self.strategy.resumable:
+            return
+        state = {
+            "fingerprint": self._fingerprint,
+            "experiences_done": experiences_done,
+            "models_built": self._factory.built,
+            "strategy": self.strategy.state_dict(),
+            "R": self.results.R,
+            "R_task_aware": self.results.R_task_aware,
+            "baseline": self.results.baseline,
+            "curve": self.results.curve,
+            "seen": self.results.seen.state_dict(),
+            "meter": self.meter.state_dict(),
+            "report": None if self.report is None else self.report.state_dict(),
+            "evaluations": {name: each.state_dict() for name, each in self.evaluations.items()},
+        }
+        save_state(self._checkpoint, state)
+
+    def _restore(self) -> int:
+        """Load the checkpoint if it belongs to this run; return the number of experiences already learned."""
+        if self._checkpoint is None or not self.strategy.resumable or not self._checkpoint.exists():
+            return 0
+        state = load_state(self._checkpoint)
+        if state["fingerprint"] != self._fingerprint:
+            return 0
+        self.strategy.load_state_dict(state["strategy"])  # may build networks, which are not counted
+        self._factory.built = state["models_built"]
+        seen = Observations(**state["seen"])
+        self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], seen)
+        if self.report is not None:
+            self.report.load_state_dict(state["report"], self.presentation.info.device)
+        for name, each in self.evaluations.items():
+            each.load_state_dict(state["evaluations"][name])
+        for name, value in state["meter"].items():
+            setattr(self.meter, name, value)
+        return state["experiences_done"]
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the peak bytes: allocated on a GPU, resident in the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

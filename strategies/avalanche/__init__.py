@@ -1,0 +1,1 @@
+"""Strategies of Avalanche's, by name."""

@@ -1,0 +1,1 @@
+"""What every method is held against: finetune, joint, a network for each task."""

@@ -1,0 +1,1 @@
+"""Forgetting prioritised finetuning: FPF, k-FPF, and the choice of modules."""

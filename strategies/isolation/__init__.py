@@ -1,0 +1,1 @@
+"""Parameter isolation: each task has its own masks or weights."""

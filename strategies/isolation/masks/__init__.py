@@ -1,0 +1,1 @@
+"""Supermasks: masked layers, their training, storage, and inference of the task."""

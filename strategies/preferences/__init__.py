@@ -1,0 +1,1 @@
+"""Preferences: IBCL, and what it is judged against."""

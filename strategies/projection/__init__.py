@@ -1,0 +1,1 @@
+"""Gradient projection: GPM, TRGP, CUBER, and the spaces of layer inputs they share."""

@@ -1,0 +1,71 @@
+"""GPM: update each layer only in directions that inputs of earlier tasks do not span.
+
+Saha, Garg & Roy 2021, "Gradient Projection Memory for Continual Learning" (ICLR, arXiv 2103.09762). The gradient of a
+layer's weight lies in the span of the layer's inputs; without its part in the span of old inputs, what the layer
+answers to those stays as it was.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from cl_suite import Batch, Experience, GradientStrategy, Requirement, StreamInfo
+from strategies.projection.gradient_projection import GradientProjection
+from strategies.projection.options import ProjectionOptions
+
+
+class GPM(GradientStrategy):
+    """Gradient Projection Memory (Saha et al. 2021): learn orthogonally to what earlier tasks' inputs span."""
+
+    source = "Saha, Garg & Roy 2021, arXiv 2103.09762"
+    requires = frozenset({Requirement.BOUNDARIES})
+
+    @dataclass
+    class Config(ProjectionOptions):
+        """Options of gradient projection."""
+
+    def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
+        """Build the network; nothing is remembered yet."""
+        super().setup(info, build_model)
+        self.projection = GradientProjection(self, info, self.config)
+        self.parts["projection"] = self.projection
+
+    def enter_training(self) -> None:
+        """Training mode, but for running statistics of the first task."""
+        self.projection.enter_training()
+
+    def start(self, experience: Experience) -> None:
+        """Protect the directions of all earlier tasks."""
+        super().start(experience)
+        self.projection.protect(experience, norms=self.config.freeze_bn_after_first)
+
+    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+        """Train until the validation loss no longer falls."""
+        self.projection.train(
+            experience, batches, take_steps=lambda epoch: super(GPM, self).train_on(experience, epoch)
+        )
+
+    def adjust_gradients(self, batch: Batch) -> None:
+        """Take G M M^T away from each layer's gradient G (eq. 6 and 7)."""
+        self.projection.project()
+
+    def finish(self, experience: Experience) -> None:
+        """Add the directions that this task's inputs need and the basis M lacks (eq. 8 and 9)."""
+        rule = self.config.first_task_rank
+        self.projection.remember(
+            self.projection.sample(experience), lambda space, R, threshold: space.grow(R, threshold, rule=rule)
+        )
+
+    def model_selection(self) -> str:
+        """Return "validation" where training data is held out: the state with its lowest loss is kept."""
+        return self.projection.model_selection()
+
+    def constraints(self) -> dict[str, float]:
+        """Return which share of the gradients' norm the projection removed."""
+        return self.projection.constraints()
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return what the bases hold."""
+        return self.projection.diagnostics()

@@ -1,0 +1,112 @@
+"""Gradient projection with a trust region: what TRGP and CUBER share beyond GPM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from cl_suite import Batch, Experience, GradientStrategy, Inputs, Predictor, StreamInfo, UsageError
+from strategies.projection.gradient_projection import GradientProjection
+from strategies.projection.options import ProjectionOptions
+from strategies.projection.regimes import RegimeLog
+from strategies.projection.trust_region import ScaledReuse, projection_shares, trust_region
+
+
+@dataclass
+class TrustRegionOptions(ProjectionOptions):
+    """Options of task correlation and of the reuse of frozen weights."""
+
+    eps1: float = 0.5  # share of the gradient inside an old task's space above which the two are correlated; PMNIST 0.2
+    trust_region: int = 2  # old tasks whose weights are reused in a layer, at most
+    correlation_samples: int = 0  # training samples behind the gradient that decides; 0 = `samples`
+    scaling: bool = True  # whether they are reused at all (Q)
+    code_compat: bool = False  # the released program's slips: see docs/methods/projection.md
+
+    @property
+    def freezes_norms(self) -> bool:
+        """Whether scale and shift of batch normalisation stay after the first task; the released program forgot to."""
+        return self.freeze_bn_after_first and not self.code_compat
+
+
+class TrustRegionProjection(GradientProjection):
+    """Gradient projection whose new tasks reuse the weights of the old ones they are correlated with.
+
+    reuse: the scaling matrices; log: the regimes of every task so far
+    """
+
+    options: TrustRegionOptions
+
+    def __init__(self, strategy: GradientStrategy, info: StreamInfo, options: TrustRegionOptions) -> None:
+        super().__init__(strategy, info, options)
+        if not 0 <= options.eps1 <= 1:
+            raise UsageError(f"strategy.eps1={options.eps1} is a share of the gradient. Use 0 to 1.")
+        for name in ("trust_region", "correlation_samples"):
+            if getattr(options, name) < 0:
+                raise UsageError(f"strategy.{name}={getattr(options, name)} is too small. Use 0 or more.")
+        self.reuse = ScaledReuse(self.network, self.spaces, code_compat=options.code_compat)
+        self.log = RegimeLog()
+
+    def correlate(self, experience: Experience) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+        """Return, per layer, the new task's gradient G [out, d] at the old weights and rho_j for each old task j.
+
+        One batch, through the new task's untrained outputs.
+        """
+        G = self.correlation_gradients(experience)
+        return G, {name: projection_shares(G[name], space) for name, space in self.spaces.items()}
+
+    def correlation_gradients(self, experience: Experience, batch: Batch | None = None) -> dict[str, Tensor]:
+        """Return the gradient [out, d] per layer on `correlation_samples` samples; on `batch` if that is as many."""
+        count = self.options.correlation_samples
+        if batch is None or count not in (0, self.options.samples):
+            batch = self.sample(experience, count=count)
+        return self.gradients(batch)
+
+    def begin_reuse(self, experience: Experience, shares: dict[str, list[float]]) -> None:
+        """Scale the weights of each layer's trust region, and train the scaling beside the network."""
+        o = self.options
+        size = o.trust_region if o.scaling else 0
+        chosen = {name: trust_region(rho, eps1=o.eps1, size=size) for name, rho in shares.items()}
+        assert experience.task_id is not None
+        matrices = self.reuse.begin(experience.task_id, chosen)
+        if matrices:
+            self._strategy.optimizer.add_param_group({"params": matrices})
+
+    def remember_task(self, batch: Batch, *, task_id: int) -> None:
+        """Choose the task's own bases from what the layers read on `batch`, and keep its scaling matrices."""
+        o = self.options
+        self.remember(
+            batch,
+            lambda space, R, threshold: space.grow_by_task(
+                R, threshold, rule=o.first_task_rank, code_compat=o.code_compat
+            ),
+        )
+        self.reuse.end(task_id)
+
+    def predictor(self, plain: Predictor, task_id: int | None) -> Predictor:
+        """Return `plain` with the weights scaled as the task was learned."""
+        scalings = self.reuse.of(task_id)
+
+        def predict(inputs: Inputs) -> Tensor:
+            with self.network.scaled(scalings):
+                return plain(inputs)
+
+        return predict
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return bases, scaling matrices and regimes."""
+        return super().state_dict() | {"reuse": self.reuse.state_dict(), "log": self.log.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.reuse.load_state_dict(state["reuse"])
+        self.log.load_state_dict(state["log"])
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return what the bases hold, the bytes of the scaling matrices, and the regimes with their map."""
+        found = super().diagnostics() | self.log.diagnostics() | {"scaling_bytes": self.reuse.bytes_stored()}
+        if self.log.regimes:
+            found["figures"]["regimes"] = self.log.figure()
+        return found

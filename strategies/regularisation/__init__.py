@@ -1,0 +1,1 @@
+"""Regularisation: a penalty keeps the weights, or the answers, near the old ones."""

@@ -1,0 +1,1 @@
+"""Replay: samples kept in a buffer, and what is done with them."""

@@ -1,0 +1,1 @@
+"""TAME: experts found by jumps of the loss."""
