@@ -134,7 +134,7 @@ def _shape(sample: Tensor) -> str:
 
 def learned_in_words(loaded: Loaded | None) -> str:
     """Return what is made of the samples before a run, without what differs from one machine to another."""
-    made = loaded.made if loaded else {}
+    made = loaded.encoding if loaded else {}
     parts = []
     if text := made.get("text"):
         parts.append(

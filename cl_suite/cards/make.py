@@ -36,8 +36,9 @@ from cl_suite.records.provenance import without_machine
 from cl_suite.report.tables.labels import flatten
 from cl_suite.robots.kept_demonstrations import kept_alone
 from cl_suite.run.config import Composed, RunConfig, compose_config
-from cl_suite.run.load import as_learned, check_first_task
-from cl_suite.run.plan import choose_scenario, configuration, seeds_of
+from cl_suite.run.load import check_first_task, encode_stream
+from cl_suite.run.plan import configuration, seeds_of
+from cl_suite.run.refuse import choose_scenario
 
 CPU = torch.device("cpu")
 TOLD_APART = ("source", "licence", "version", "embedded")  # of a stream's facts, shown in their own places
@@ -140,7 +141,7 @@ def _look(instance: Stream, composed: Composed, root: DataRoot) -> LoadedStream:
     try:
         with kept_alone():
             read = instance.load(root, seeds)
-        return LoadedStream(read, as_learned(instance, read, run, root=root, seeds=seeds, device=CPU), (), "")
+        return LoadedStream(read, encode_stream(instance, read, run, root=root, seeds=seeds, device=CPU), (), "")
     except DataError as problem:
         return LoadedStream(None, None, instance.outline(root), str(problem))
 

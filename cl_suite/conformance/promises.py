@@ -26,8 +26,8 @@ from cl_suite.conformance.case import (
 )
 from cl_suite.core.checkpoint import save_state
 from cl_suite.core.errors import UnseenTask, UsageError
-from cl_suite.core.experience import Experience, Hooks
-from cl_suite.core.listener import Silent
+from cl_suite.core.experience import Experience
+from cl_suite.core.listener import Hooks, Silent
 from cl_suite.core.registry import Chosen
 from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import ScenarioStream

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError, UsageError, nearest
 from cl_suite.core.files import sha256_of
+from cl_suite.core.samples import Samples, hold_out
 from cl_suite.core.seeding import Seeds, generator_for, seed_for
-from cl_suite.core.stream import Samples, StreamData, hold_out
+from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs
 from cl_suite.data.prepare import PrepareImages
 from cl_suite.features.weights import fill, published_network
