@@ -17,12 +17,12 @@ class HouseDocstrings(Extension):
 
     def on_instance(self, *, obj: Any, **_: Any) -> None:
         """Rewrite the docstring of `obj`; take one from the comment for a field without."""
-        if obj.docstring is None and isinstance(obj, Attribute) and isinstance(obj.parent, Class):
-            field = COMMENT.search(obj.lines[-1]) if obj.lines else None
-            if field and not field["text"].startswith(("type:", "noqa")):
-                obj.docstring = Docstring(field["text"], parent=obj)
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+        elif isinstance(obj, Attribute) and isinstance(obj.parent, Class) and obj.lines:
+            field = COMMENT.search(obj.lines[-1])
+            if field and not field["text"].startswith(("type:", "noqa")):
+                obj.docstring = Docstring(_escaped(field["text"]), parent=obj)
 
 
 def as_markdown(text: str) -> str:

@@ -32,7 +32,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if not path or re.match(r"[a-z]+:", target):
             return match[0]
         inside = posixpath.normpath(posixpath.join(folder, path))
-        if not inside.startswith("../"):
+        if not inside.startswith(("../", "scripts/")):  # scripts are no pages
             missing = inside in EXPECTED and files.get_file_from_path(inside) is None
             return text if missing else match[0]
         outside = posixpath.normpath(posixpath.join("docs", inside))
