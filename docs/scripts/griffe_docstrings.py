@@ -45,6 +45,10 @@ def as_markdown(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text whose brackets are no links and whose asterisks and underscores are no emphasis, outside code."""
+    """Return text whose brackets are neither links nor tags and whose asterisks are no emphasis, outside code."""
     pieces = re.split(r"(`+[^`]*`+)", text)
-    return "".join(piece if index % 2 else re.sub(r"([\[\]*<>])", r"\\\1", piece) for index, piece in enumerate(pieces))
+    return "".join(piece if number % 2 else _plain(piece) for number, piece in enumerate(pieces))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([\[\]*])", r"\\\1", text.replace("<", "&lt;").replace(">", "&gt;"))

@@ -1,4 +1,4 @@
-"""What the built site needs beside the pages: links that leave docs/, and docstrings as Markdown.
+"""Links that leave docs/, in the built site.
 
 Pages are read in the repository too, where links to source files and to results work. In the site such a link becomes
 its text and the path as code; a picture from outside docs/ is copied.
@@ -23,11 +23,19 @@ LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*)\]
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Return the page with links that leave docs/ as text."""
+    """Return the page with links that leave docs/ as text; code is left alone."""
     folder = posixpath.dirname(page.file.src_uri)
+    code: list[str] = []
+
+    def put_aside(match: re.Match[str]) -> str:
+        code.append(match[0])
+        return f"\0{len(code) - 1}\0"
+
+    def put_back(text: str) -> str:
+        return re.sub(r"\0(\d+)\0", lambda match: code[int(match[1])], text)
 
     def rewrite(match: re.Match[str]) -> str:
-        target, text = match["target"], match["text"]
+        target, text = match["target"], put_back(match["text"])
         path = target.partition("#")[0]
         if not path or re.match(r"[a-z]+:", target):
             return match[0]
@@ -40,7 +48,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return f"![{text}]({posixpath.relpath(_copied(outside, config, files), folder or '.')})"
         return text if outside in text else f"{text} (`{outside}`)"
 
-    return _outside_code(markdown, lambda prose: LINK.sub(rewrite, prose))
+    return put_back(LINK.sub(rewrite, CODE.sub(put_aside, markdown)))
 
 
 def _copied(path: str, config: Any, files: Any) -> str:
@@ -52,15 +60,3 @@ def _copied(path: str, config: Any, files: Any) -> str:
         root = Path(config.config_file_path).parent
         files.append(File.generated(config, place, abs_src_path=str(root / path)))
     return place
-
-
-def _outside_code(markdown: str, change: Any) -> str:
-    """Apply `change` to what is neither a code block nor inline code, except inline code within a link's text."""
-    kept: list[str] = []
-
-    def put_aside(match: re.Match[str]) -> str:
-        kept.append(match[0])
-        return f"\0{len(kept) - 1}\0"
-
-    changed = change(CODE.sub(put_aside, markdown))
-    return re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], changed)

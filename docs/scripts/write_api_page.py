@@ -41,7 +41,8 @@ first use, so that importing a module is quick.
 How they are put to use: [add a strategy](../guides/add_a_strategy.md), [add a stream](../guides/add_a_stream.md).
 Shapes are written as `[B, C]`: B samples, C classes of the whole stream.
 
-This page is written by `docs/scripts/write_api_page.py` from the three modules themselves.
+In the repository this page is a list of names; `uv run --group docs mkdocs serve` shows each with its signature and
+docstring. It is written by `docs/scripts/write_api_page.py` from the three modules themselves.
 """
 
 

@@ -3,8 +3,10 @@
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +62,32 @@ def test_every_link_points_at_a_file_and_a_heading_that_are_there(page):
 def test_the_readme_is_read_in_a_minute():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
     assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_the_readme_and_the_page_of_strategies_name_what_is_installed():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    strategies, streams = (groups[f"cl_suite.{kind}"] for kind in ("strategies", "streams"))
+    assert f"{len(strategies)} strategies" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(streams)} streams" in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/strategies.md").read_text(encoding="utf-8")
+    assert [name for name in strategies if f"`{name}`" not in page] == []
+
+
+def test_in_the_site_links_that_leave_docs_are_text():
+    class Nothing:
+        def get_file_from_path(self, path):
+            return None
+
+    hook = script("mkdocs_hook")
+    hook.EXPECTED = frozenset({"reference/later.md"})
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="guides/a.md"))
+    text = (
+        "[the loop](../../cl_suite/x.py), [`cl_suite/y.py`](../../cl_suite/y.py), [b](b.md#c), "
+        "[to come](../reference/later.md)\n```\n[kept](../../x)\n```\n"
+    )
+    assert hook.on_page_markdown(text, page, None, Nothing()) == (
+        "the loop (`cl_suite/x.py`), `cl_suite/y.py`, [b](b.md#c), to come\n```\n[kept](../../x)\n```\n"
+    )
 
 
 def test_every_public_name_stands_on_the_api_page_and_no_other():
