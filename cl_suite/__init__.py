@@ -19,7 +19,7 @@ _HOME = {
     ],
     "core.scenario": ["Requirement", "Scenario"],
     "core.types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
-    "core.seeding": ["Seeds", "generator_for", "seed_for"],
+    "core.seeding": ["Seeds", "generator_for"],
     "core.data_root": ["DataRoot"],
     "core.stream": [
         "Samples",
@@ -48,7 +48,7 @@ _HOME = {
         "read_pickle",
     ],
     "data.prepare": ["PrepareImages", "PrepareVectors"],
-    "data.texts": ["PrepareTexts", "decode_texts", "encode_texts"],
+    "data.texts": ["PrepareTexts", "encode_texts"],
     "networks.network": ["HeadBank", "Network", "build_network", "statistics_held"],
     "networks.embeddings": ["VectorTable", "freeze_token_vectors"],
     "networks.layer_inputs": ["as_vectors", "layer_inputs"],
@@ -64,10 +64,10 @@ _HOME = {
         "stable_shares",
     ],
     "methods.gradient_strategy": ["GradientStrategy"],
-    "methods.gradient_vectors": ["flat_gradient", "flatten", "project", "project_gradient", "write_gradient"],
+    "methods.gradient_vectors": ["flat_gradient", "flatten", "project_gradient", "write_gradient"],
     "methods.module_changes": ["SCORES", "ModuleChanges", "select"],
-    "methods.replay_buffer": ["Buffer", "ClassBalanced", "Exemplars", "Reservoir", "Ring"],
-    "methods.replay_options": ["RehearsalOptions"],
+    "methods.replay_buffer": ["Buffer", "Exemplars", "Reservoir", "Ring"],
+    "methods.replay_options": ["ReplayOptions"],
     "evaluation.preferences.protocols": [
         "PreferenceConditioned",
         "PreferenceSampled",
@@ -79,11 +79,15 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
 _FURTHER_FACES = ("robots", "avalanche")  # what stood here before they came is still found here
+_RENAMED = {"RehearsalOptions": "ReplayOptions"}  # likewise what was called otherwise
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module(f"{__name__}.core.version").__version__
+    if name in _RENAMED:
+        import_module(f"{__name__}.core.version").warn(f"cl_suite.{name}", _RENAMED[name], level=3)
+        name = _RENAMED[name]
     if name in _MODULE_OF:
         return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     if not name.startswith("_"):
@@ -116,7 +120,7 @@ if TYPE_CHECKING:
     from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.core.registry import choose_strategy
     from cl_suite.core.scenario import Requirement, Scenario
-    from cl_suite.core.seeding import Seeds, generator_for, seed_for
+    from cl_suite.core.seeding import Seeds, generator_for
     from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
     from cl_suite.core.stream import (
         Samples,
@@ -140,7 +144,7 @@ if TYPE_CHECKING:
         read_pickle,
     )
     from cl_suite.data.prepare import PrepareImages, PrepareVectors
-    from cl_suite.data.texts import PrepareTexts, decode_texts, encode_texts
+    from cl_suite.data.texts import PrepareTexts, encode_texts
     from cl_suite.evaluation.preferences.protocols import (
         PreferenceConditioned,
         PreferenceSampled,
@@ -158,10 +162,10 @@ if TYPE_CHECKING:
         stable_shares,
     )
     from cl_suite.methods.gradient_strategy import GradientStrategy
-    from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project, project_gradient, write_gradient
+    from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient
     from cl_suite.methods.module_changes import SCORES, ModuleChanges, select
-    from cl_suite.methods.replay_buffer import Buffer, ClassBalanced, Exemplars, Reservoir, Ring
-    from cl_suite.methods.replay_options import RehearsalOptions
+    from cl_suite.methods.replay_buffer import Buffer, Exemplars, Reservoir, Ring
+    from cl_suite.methods.replay_options import ReplayOptions
     from cl_suite.networks.embeddings import VectorTable, freeze_token_vectors
     from cl_suite.networks.layer_inputs import as_vectors, layer_inputs
     from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, parse_modules, preset, snapshot

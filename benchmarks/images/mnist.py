@@ -271,5 +271,5 @@ def _transformed(
         TaskData(name, Samples(*train, transform=transform), Samples(*test, transform=transform), stream.names)
         for name, transform in zip(names, transforms, strict=True)
     )
-    one_head = outputs == "shared"
-    return StreamData(tasks, stream.prepare(), labels="shared", checksums=stream.files, one_head=one_head)
+    single_head = outputs == "shared"
+    return StreamData(tasks, stream.prepare(), labels="shared", checksums=stream.files, single_head=single_head)

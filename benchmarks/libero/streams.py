@@ -130,7 +130,7 @@ class _Offline(_Suite):
                 )
             )
         return StreamData(
-            tuple(tasks), SCALING, labels="shared", checksums=checksums, objective=objective, one_head=True
+            tuple(tasks), SCALING, labels="shared", checksums=checksums, objective=objective, single_head=True
         )
 
     def card(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class _Simulated(_Suite):
                     instruction=vector,
                     outputs=objective.outputs(ACTIONS),
                     history=c.history,
-                    measure=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
+                    scorer=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
                 )
             )
         return StreamData(
@@ -210,7 +210,7 @@ class _Simulated(_Suite):
             labels="shared",
             checksums=checksums,
             objective=objective,
-            one_head=True,
+            single_head=True,
             facts={"versions": facts.versions, "demonstrations": made},
         )
 

@@ -108,7 +108,7 @@ class _MetaWorld(Stream):
                 instruction=vector,
                 outputs=objective.outputs(ACTIONS),
                 history=c.history,
-                measure=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
+                scorer=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
             )
         return StreamData(
             tuple(tasks[name] for name in self.tasks),
@@ -116,7 +116,7 @@ class _MetaWorld(Stream):
             labels="shared",
             checksums=checksums,
             objective=objective,
-            one_head=True,
+            single_head=True,
             facts={"versions": facts.versions, "demonstrations": shown},
         )
 

@@ -64,7 +64,7 @@ class _Intents(Stream):
         texts = self.read(root)
         tasks = text_tasks(texts, self.groups(texts, seeds), what=self.what)
         outside = Samples(encode_texts(texts.outside), torch.zeros(len(texts.outside), dtype=torch.long))
-        return StreamData(tasks, PrepareTexts(), checksums=self.files, outside=outside if len(outside) else None)
+        return StreamData(tasks, PrepareTexts(), checksums=self.files, ood=outside if len(outside) else None)
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Download what is absent and verify everything."""
@@ -91,7 +91,7 @@ class CLINC150(_Intents):
     1,000 test texts out of scope are shown besides, which are of no intent.
     """
 
-    open_set = True
+    out_of_distribution = True
 
     what = "CLINC150"
     files = CLINC150_FILES

@@ -78,7 +78,7 @@ class ToyText(Stream):
     source = "synthetic, made by cl-suite"
     licence = "MIT"
     embedded = True
-    open_set = True  # texts with the words of one class more
+    out_of_distribution = True  # texts with the words of one class more
 
     @dataclass
     class Config:
@@ -125,7 +125,7 @@ class ToyText(Stream):
             names = tuple(f"words {k}" for k in classes)
             tasks.append(TaskData(f"words {task}", draw(classes, c.n_train), draw(classes, c.n_test), names))
         beyond = range(c.n_tasks * c.classes_per_task, c.n_tasks * c.classes_per_task + 1)
-        return StreamData(tuple(tasks), PrepareTexts(), outside=draw(beyond, c.n_test))
+        return StreamData(tuple(tasks), PrepareTexts(), ood=draw(beyond, c.n_test))
 
 
 class ToyReach(Stream):
@@ -168,11 +168,11 @@ class ToyReach(Stream):
                     instruction=vector,
                     outputs=objective.outputs(("x", "y")),
                     history=c.history,
-                    measure=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
+                    scorer=SuccessRate(robot, tuple(range(c.episodes)), pool, c.history),
                 )
             )
         prepare = PrepareStates((0.0, 0.0), (1.0, 1.0))
-        return StreamData(tuple(tasks), prepare, labels="shared", objective=objective, one_head=True)
+        return StreamData(tuple(tasks), prepare, labels="shared", objective=objective, single_head=True)
 
 
 def _word(number: int) -> str:

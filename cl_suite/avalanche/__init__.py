@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "adapter": ["AvalancheStrategy", "avalanche_strategy"],
+    "adapter": ["avalanche_strategy"],
     "export": ["matrix_from_avalanche", "to_avalanche"],
     "presence": ["has_avalanche", "need_avalanche"],
     "recipe": ["TOLD_BOUNDARIES", "AvalancheRecipe"],
     "source": ["AvalancheSource"],
-    "streams": ["AvalancheStream", "avalanche_stream"],
+    "streams": ["avalanche_stream"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -26,9 +26,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from cl_suite.avalanche.adapter import AvalancheStrategy, avalanche_strategy
+    from cl_suite.avalanche.adapter import avalanche_strategy
     from cl_suite.avalanche.export import matrix_from_avalanche, to_avalanche
     from cl_suite.avalanche.presence import has_avalanche, need_avalanche
     from cl_suite.avalanche.recipe import TOLD_BOUNDARIES, AvalancheRecipe
     from cl_suite.avalanche.source import AvalancheSource
-    from cl_suite.avalanche.streams import AvalancheStream, avalanche_stream
+    from cl_suite.avalanche.streams import avalanche_stream

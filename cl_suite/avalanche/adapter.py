@@ -57,10 +57,10 @@ class AvalancheStrategy(Strategy):
                 f"this strategy needs new classes in each task, but the tasks of {info.stream} share their outputs. "
                 "Use another strategy, e.g. avalanche/replay."
             )
-        from cl_suite.avalanche.datasets import Shown, Tally
+        from cl_suite.avalanche.datasets import SampleCount, Shown
 
         self.info, self._build_model = info, build_model
-        self._tally, self._shown = Tally(), Shown(info.n_outputs)
+        self._count, self._shown = SampleCount(), Shown(info.n_outputs)
         self._seen: dict[int, tuple[int, ...]] = {}  # experience -> classes
         self._learning = False
         self._added = 0.0  # to the loss of a batch, in the latest experience
@@ -71,11 +71,11 @@ class AvalancheStrategy(Strategy):
     def _make(self) -> None:
         from cl_suite.avalanche.builders import BUILDERS
         from cl_suite.avalanche.networks import View
-        from cl_suite.avalanche.workshop import Workshop
+        from cl_suite.avalanche.strategy_builder import StrategyBuilder
 
         self._view = View(self.info.prepare)
-        workshop = Workshop(self.target, self.info, self.network, self.config, self.own, self._view)
-        self.inner: Any = BUILDERS[self.recipe.build](workshop)
+        builder = StrategyBuilder(self.target, self.info, self.network, self.config, self.own, self._view)
+        self.inner: Any = BUILDERS[self.recipe.build](builder)
         # PackNet hands over a list that may hold None.
         self._plugins = [each for each in self.inner.plugins if each is not None and not isinstance(each, list)]
         self.model: nn.Module = self.inner.model
@@ -83,8 +83,8 @@ class AvalancheStrategy(Strategy):
     def learn(self, experience: Experience) -> None:
         """Let Avalanche train on the experience."""
         from cl_suite.avalanche.builders import ROWS
-        from cl_suite.avalanche.plugins import Closing, Opening
-        from cl_suite.avalanche.workshop import quiet
+        from cl_suite.avalanche.plugins import FirstPlugin, LastPlugin
+        from cl_suite.avalanche.strategy_builder import quiet
 
         if experience.index and self.recipe.anew:
             self.network = self._build_model()
@@ -95,13 +95,13 @@ class AvalancheStrategy(Strategy):
             self.network.heads.open(classes)
         if not experience.index:
             experience.note("a run of Avalanche's cannot be continued: interrupted, it starts anew")
-        self._tally.current = experience.index
+        self._count.current = experience.index
         shown = self._experience(experience)
         self._past = [*self._past, shown] if self.recipe.anew else [shown]
-        opening = Opening(
-            ForeignLoop(experience), self._tally, self._view, self._augmenting(experience), ROWS[self.recipe.rows]
+        first = FirstPlugin(
+            ForeignLoop(experience), self._count, self._view, self._augmenting(experience), ROWS[self.recipe.rows]
         )
-        self.inner.plugins = [opening, *self._plugins, Closing(opening)]
+        self.inner.plugins = [first, *self._plugins, LastPlugin(first)]
         self._learning = True
         try:
             with quiet():
@@ -109,12 +109,12 @@ class AvalancheStrategy(Strategy):
                     self.inner.train(
                         part, eval_streams=[], pin_memory=False, reset_optimizer_state=self.config.renew_optimizer
                     )
-                    opening.end()
+                    first.end()
         finally:
             self._learning = False
-            opening.abandon()
+            first.abandon()
             self.inner.plugins = list(self._plugins)
-        self._added = opening.mean_added()
+        self._added = first.mean_added()
         self.model = self.inner.model
         # What a strategy computes when it is first asked is part of learning.
         self._answer(self.info.prepare(experience.first(2).raw), self._label(experience.index))
@@ -129,7 +129,7 @@ class AvalancheStrategy(Strategy):
             prepared = self.info.prepare(raw)
             assert isinstance(prepared, Tensor)
             raw = prepared
-        samples = TensorSamples(raw, targets, experience=experience.index, tally=self._tally)
+        samples = TensorSamples(raw, targets, experience=experience.index, count=self._count)
         before = {c for index, block in self._seen.items() if index < experience.index for c in block}
         self._shown.show(experience.classes, self.info.n_outputs)
         task = self._label(experience.index)
@@ -200,7 +200,7 @@ class AvalancheStrategy(Strategy):
 
     def _answer(self, inputs: Any, task: int) -> Tensor:
         """Return what Avalanche's evaluation makes of prepared inputs [B, ...]; everything is as before afterwards."""
-        from cl_suite.avalanche.workshop import quiet
+        from cl_suite.avalanche.strategy_builder import quiet
 
         inner = self.inner
         modes = {module: module.training for module in inner.model.modules()}
@@ -232,13 +232,13 @@ class AvalancheStrategy(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return network and what the strategy holds beside it, for the record: a run cannot be continued from it."""
-        from cl_suite.avalanche.holdings import holdings
+        from cl_suite.avalanche.kept_tensors import kept_tensors
 
-        self._tally.paused = True
+        self._count.paused = True
         try:
-            held = holdings(self.inner)
+            held = kept_tensors(self.inner)
         finally:
-            self._tally.paused = False
+            self._count.paused = False
         return {"model": self.inner.model.state_dict(), **held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

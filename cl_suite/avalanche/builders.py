@@ -14,14 +14,14 @@ from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cl_suite.avalanche.workshop import Workshop
+    from cl_suite.avalanche.strategy_builder import StrategyBuilder
 
 NAIVE = "avalanche.training.supervised.strategy_wrappers:Naive"
 
 
-def plain(workshop: Workshop) -> Any:
+def plain(builder: StrategyBuilder) -> Any:
     """The constructor, with our network."""
-    return workshop.make(workshop.target, model=workshop.model())
+    return builder.make(builder.target, model=builder.model())
 
 
 def none(inner: Any) -> int:
@@ -29,115 +29,115 @@ def none(inner: Any) -> int:
     return 0
 
 
-def whole(workshop: Workshop) -> Any:
+def whole(builder: StrategyBuilder) -> Any:
     """DER keeps logits of outputs that open later, so all answer from the start (as in the Mammoth library)."""
-    return workshop.make(workshop.target, model=workshop.model(whole=True, told=False))
+    return builder.make(builder.target, model=builder.model(whole=True, told=False))
 
 
-def icarl(workshop: Workshop) -> Any:
+def icarl(builder: StrategyBuilder) -> Any:
     """Backbone and heads apart: iCaRL trains both and answers by the nearest mean of features."""
-    model = workshop.model(told=False)
-    return workshop.construct(
-        workshop.target,
+    model = builder.model(told=False)
+    return builder.construct(
+        builder.target,
         feature_extractor=model.extractor,
         classifier=model.classifier,
-        optimizer=workshop.optimizer(model),
+        optimizer=builder.optimizer(model),
         buffer_transform=None,
     )
 
 
-def scr(workshop: Workshop) -> Any:
+def scr(builder: StrategyBuilder) -> Any:
     """Backbone and a projection of its features to 128 numbers, as in the paper; the heads are not used."""
-    wide = workshop.feature_dimension()
+    wide = builder.feature_dimension()
     projection = nn.Sequential(nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, 128))
-    model = load_avalanche("avalanche.models:SCRModel")(workshop.extractor, projection).to(workshop.info.device)
-    return workshop.make(workshop.target, model=model, augmentations=lambda inputs: inputs)
+    model = load_avalanche("avalanche.models:SCRModel")(builder.extractor, projection).to(builder.info.device)
+    return builder.make(builder.target, model=model, augmentations=lambda inputs: inputs)
 
 
 def by_means(classifier: str) -> Any:
     """Return the builder of finetuning whose answers come from a classifier that a plugin keeps up to date."""
 
-    def build(workshop: Workshop) -> Any:
-        network = workshop.model(told=False)
+    def build(builder: StrategyBuilder) -> Any:
+        network = builder.model(told=False)
         model = load_avalanche("avalanche.models:TrainEvalModel")(
             network.extractor, network.classifier, load_avalanche(f"avalanche.models:{classifier}")()
-        ).to(workshop.info.device)
+        ).to(builder.info.device)
         naive = load_avalanche(NAIVE)
-        return workshop.make(naive, model=model, plugins=[workshop.target(**workshop.arguments())])
+        return builder.make(naive, model=model, plugins=[builder.target(**builder.arguments())])
 
     return build
 
 
-def with_plugin(workshop: Workshop) -> Any:
+def with_plugin(builder: StrategyBuilder) -> Any:
     """Finetuning with the plugin that the recipe names."""
     naive = load_avalanche(NAIVE)
-    return workshop.make(naive, model=workshop.model(), plugins=[workshop.target(**workshop.arguments())])
+    return builder.make(naive, model=builder.model(), plugins=[builder.target(**builder.arguments())])
 
 
-def si(workshop: Workshop) -> Any:
+def si(builder: StrategyBuilder) -> Any:
     """What it keeps must be copies; by itself it has none on a CPU, and a penalty of 0."""
-    return workshop.keep_copies(workshop.make(workshop.target, model=workshop.model()))
+    return builder.keep_copies(builder.make(builder.target, model=builder.model()))
 
 
-def streaming_lda(workshop: Workshop) -> Any:
+def streaming_lda(builder: StrategyBuilder) -> Any:
     """On the features of the network as it was drawn: StreamingLDA trains none."""
-    return workshop.construct(
-        workshop.target,
-        slda_model=workshop.extractor,
+    return builder.construct(
+        builder.target,
+        slda_model=builder.extractor,
         criterion=nn.CrossEntropyLoss(),
-        input_size=workshop.feature_dimension(),
-        num_classes=workshop.info.n_outputs,
+        input_size=builder.feature_dimension(),
+        num_classes=builder.info.n_outputs,
     )
 
 
-def cope(workshop: Workshop) -> Any:
+def cope(builder: StrategyBuilder) -> Any:
     """The heads' outputs are the embedding."""
-    size = workshop.info.n_outputs
-    model = workshop.model(whole=True, told=False)
-    return workshop.make(workshop.target, model=model, n_classes=size, p_size=size)
+    size = builder.info.n_outputs
+    model = builder.model(whole=True, told=False)
+    return builder.make(builder.target, model=model, n_classes=size, p_size=size)
 
 
-def gss(workshop: Workshop) -> Any:
+def gss(builder: StrategyBuilder) -> Any:
     """Its memory is one tensor of prepared samples."""
-    model = workshop.model(told=False)
-    return workshop.make(workshop.target, model=model, input_size=list(workshop.info.input_shape))
+    model = builder.model(told=False)
+    return builder.make(builder.target, model=model, input_size=list(builder.info.input_shape))
 
 
-def cwr_star(workshop: Workshop) -> Any:
+def cwr_star(builder: StrategyBuilder) -> Any:
     """The layer that it consolidates is that of the heads."""
-    model = workshop.model(told=False)
-    return workshop.make(workshop.target, model=model, cwr_layer_name="classifier.linear")
+    model = builder.model(told=False)
+    return builder.make(builder.target, model=model, cwr_layer_name="classifier.linear")
 
 
-def feature_replay(workshop: Workshop) -> Any:
+def feature_replay(builder: StrategyBuilder) -> Any:
     """The layer that is trained on stored features is that of the heads; new samples compete among new classes."""
     masked = load_avalanche("avalanche.training.losses:MaskedCrossEntropy")(mask="new")
-    model = workshop.model(told=False)
-    optimizer = workshop.optimizer(model)
-    return workshop.make(
-        workshop.target, model=model, optimizer=optimizer, criterion=masked, last_layer_name="classifier"
+    model = builder.model(told=False)
+    optimizer = builder.optimizer(model)
+    return builder.make(
+        builder.target, model=model, optimizer=optimizer, criterion=masked, last_layer_name="classifier"
     )
 
 
-def pnn(workshop: Workshop) -> Any:
+def pnn(builder: StrategyBuilder) -> Any:
     """Avalanche's own network, which grows a column per task: one hidden layer as wide as our features."""
     model = load_avalanche("avalanche.models.pnn:PNN")(
         num_layers=1,
-        in_features=prod(workshop.info.input_shape),
-        hidden_features_per_column=workshop.feature_dimension(),
-    ).to(workshop.info.device)
-    return workshop.make(workshop.target, model=model)
+        in_features=prod(builder.info.input_shape),
+        hidden_features_per_column=builder.feature_dimension(),
+    ).to(builder.info.device)
+    return builder.make(builder.target, model=model)
 
 
-def packnet(workshop: Workshop) -> Any:
+def packnet(builder: StrategyBuilder) -> Any:
     """Our network, its layers wrapped by Avalanche's PackNet, which is told the task."""
-    if workshop.options.post_prune_epochs >= workshop.info.train.epochs:
+    if builder.options.post_prune_epochs >= builder.info.train.epochs:
         raise UsageError(
-            f"strategy.post_prune_epochs={workshop.options.post_prune_epochs} leaves none of train.epochs="
-            f"{workshop.info.train.epochs} before the pruning. Use fewer."
+            f"strategy.post_prune_epochs={builder.options.post_prune_epochs} leaves none of train.epochs="
+            f"{builder.info.train.epochs} before the pruning. Use fewer."
         )
-    model = load_avalanche("avalanche.models.packnet:PackNetModel")(workshop.model(told=False))
-    return workshop.make(workshop.target, model=model.to(workshop.info.device))
+    model = load_avalanche("avalanche.models.packnet:PackNetModel")(builder.model(told=False))
+    return builder.make(builder.target, model=model.to(builder.info.device))
 
 
 def rows_of_gem(inner: Any) -> int:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 
 @dataclass
-class Tally:
+class SampleCount:
     """Counts the samples that are read, by whether they belong to the experience at hand."""
 
     current: int = 0  # number of that experience
@@ -31,21 +31,23 @@ class Tally:
 class TensorSamples(Dataset):  # type: ignore[type-arg]
     """Samples of one experience, made once: inputs [N, ...] on the CPU, targets as numbers. Reading them is counted."""
 
-    def __init__(self, inputs: Tensor, targets: Tensor, *, experience: int = 0, tally: Tally | None = None) -> None:
+    def __init__(
+        self, inputs: Tensor, targets: Tensor, *, experience: int = 0, count: SampleCount | None = None
+    ) -> None:
         self.inputs = inputs.cpu()
         self.targets: list[int] = targets.tolist()
-        self._experience, self._tally = experience, tally
+        self._experience, self._count = experience, count
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        tally = self._tally
-        if tally is not None and not tally.paused:
-            if self._experience == tally.current:
-                tally.fresh += 1
+        count = self._count
+        if count is not None and not count.paused:
+            if self._experience == count.current:
+                count.fresh += 1
             else:
-                tally.earlier += 1
+                count.earlier += 1
         return self.inputs[position], self.targets[position]
 
 

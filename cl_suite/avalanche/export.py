@@ -102,7 +102,7 @@ def _present(
     from cl_suite.core.data_root import DataRoot, default_data_root
     from cl_suite.core.registry import STREAM, choose
     from cl_suite.core.scenario import Requirement, Scenario
-    from cl_suite.core.scenario_stream import Presentation, check_scenario
+    from cl_suite.core.scenario_stream import ScenarioStream, check_scenario
     from cl_suite.core.seeding import Seeds
     from cl_suite.core.types import TrainSettings
 
@@ -121,7 +121,9 @@ def _present(
         raise UsageError(f"{wanted} has no experiences that are tasks. Use class_incremental or task_incremental.")
     seeds = Seeds(seed, seed, seed)
     data = made.load(root or DataRoot(default_data_root()), seeds)
-    return Presentation(name, data, wanted, train=TrainSettings(augment=False), seeds=seeds, device=torch.device("cpu"))
+    return ScenarioStream(
+        name, data, wanted, train=TrainSettings(augment=False), seeds=seeds, device=torch.device("cpu")
+    )
 
 
 def _config(kind: Any, options: Mapping[str, Any], *, name: str) -> Any:

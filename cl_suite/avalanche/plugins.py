@@ -10,13 +10,13 @@ import torch
 from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
-from cl_suite.avalanche.datasets import Tally
+from cl_suite.avalanche.datasets import SampleCount
 from cl_suite.avalanche.networks import View
 from cl_suite.core.foreign_loop import ForeignLoop, Step
 from cl_suite.core.types import Batch
 
 
-class Opening(SupervisedPlugin):
+class FirstPlugin(SupervisedPlugin):
     """First of all plugins: opens a step before anyone acts.
 
     view, generator: what augments the samples of a step; None = nothing is augmented
@@ -26,13 +26,13 @@ class Opening(SupervisedPlugin):
     def __init__(
         self,
         loop: ForeignLoop,
-        tally: Tally,
+        count: SampleCount,
         view: View,
         generator: torch.Generator | None,
         rows: Callable[[Any], int],
     ) -> None:
         super().__init__()
-        self._loop, self._tally, self._rows = loop, tally, rows
+        self._loop, self._count, self._rows = loop, count, rows
         self._view, self._generator = view, generator
         self._open = ExitStack()
         self._step: Step | None = None
@@ -48,7 +48,7 @@ class Opening(SupervisedPlugin):
         """Tell what was read since, and close the step."""
         if self._step is None:
             return
-        self._step.drew(*self._tally.take())
+        self._step.drew(*self._count.take())
         self._step = None
         self._open.close()
 
@@ -68,7 +68,7 @@ class Opening(SupervisedPlugin):
         self.begin()
         assert self._step is not None
         count = len(strategy.mbatch[0])
-        fresh, earlier = self._tally.take()
+        fresh, earlier = self._count.take()
         # What no data set of ours has read comes from a memory that the strategy keeps as tensors.
         beside = max(0, count - fresh - earlier) + self._rows(strategy)
         self._step.drew(fresh, earlier + beside)
@@ -106,21 +106,21 @@ class Opening(SupervisedPlugin):
         self._loop.end_epoch()
 
 
-class Closing(SupervisedPlugin):
+class LastPlugin(SupervisedPlugin):
     """Last of all plugins: closes what the first one opened."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, first: FirstPlugin) -> None:
         super().__init__()
-        self._opening = opening
+        self._first = first
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """See what others added to the loss."""
-        self._opening.close_loss(strategy)
+        self._first.close_loss(strategy)
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Close the step."""
-        self._opening.close_iteration(strategy)
+        self._first.close_iteration(strategy)
 
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Tell that a pass has ended."""
-        self._opening.end_epoch()
+        self._first.end_epoch()

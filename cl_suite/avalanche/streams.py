@@ -59,7 +59,7 @@ class AvalancheStream(Stream):
         return StreamData(tasks, self._prepare(first), labels=label_kind(tasks), checksums=checksums)
 
     def _benchmark(self, root: DataRoot, seeds: Seeds) -> Any:
-        from cl_suite.avalanche.workshop import quiet
+        from cl_suite.avalanche.strategy_builder import quiet
 
         takes = inspect.signature(self.target).parameters
         if root.offline and not self.table.files and "dataset_root" in takes:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cl_suite.cards.facts import Ceiling
-from cl_suite.records.record import NOT_HASHED, RunRecord, slug, with_added
+from cl_suite.core.files import slug
+from cl_suite.records.compatibility import with_values_before
+from cl_suite.records.record import NOT_HASHED, RunRecord
 from cl_suite.report.tables.labels import flatten
 from cl_suite.report.tables.load import load_results
 from cl_suite.report.tables.measures import CEILING, ROLES
@@ -52,7 +54,7 @@ def read_ceilings(
 
 def _tasks(config: Mapping[str, Any], stream: str) -> dict[str, str]:
     """Return what makes the tasks: options, and the digest of a plugin's file."""
-    filled = with_added(config)
+    filled = with_values_before(config)
     return flatten({group: filled.get(group) for group in OF_TASKS} | {"source": filled.get(f"{stream}_source")})
 
 
@@ -61,7 +63,7 @@ def _ranked(records: Sequence[RunRecord], task_names: Sequence[str]) -> tuple[Ce
     for record in records:
         by_configuration.setdefault((record.strategy, record.config_hash), []).append(record)
     groups = list(by_configuration.values())
-    options = [flatten({k: v for k, v in with_added(g[0].config).items() if k not in IGNORED}) for g in groups]
+    options = [flatten({k: v for k, v in with_values_before(g[0].config).items() if k not in IGNORED}) for g in groups]
     differing = [key for key in options[0] if len({flat.get(key) for flat in options}) > 1]
     ceilings = []
     for group, flat in zip(groups, options, strict=True):

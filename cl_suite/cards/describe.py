@@ -14,7 +14,7 @@ from torch import Tensor
 from cl_suite.cards.facts import FileRow, TaskRow
 from cl_suite.cards.typical_words import count_words, example_texts, typical_words
 from cl_suite.core.data_root import DataRoot
-from cl_suite.core.scenario_stream import Presentation, Task
+from cl_suite.core.scenario_stream import ScenarioStream, Task
 from cl_suite.core.stream import StreamData, TaskOutline
 from cl_suite.data.texts import PrepareTexts
 from cl_suite.robots.simulator import RobotTask
@@ -22,7 +22,7 @@ from cl_suite.run.load import Loaded
 
 
 @dataclass(frozen=True)
-class Seen:
+class LoadedStream:
     """A stream's data as it has it, and as a run learns it; what is known without it where it could not be read."""
 
     read: StreamData | None
@@ -31,33 +31,33 @@ class Seen:
     missing: str
 
 
-def chance_of(task: Task, presentation: Presentation) -> float | None:
+def chance_of(task: Task, scenario_stream: ScenarioStream) -> float | None:
     """Return what guessing gives after the last task, in [0, 1]; None where the objective does not say."""
     known = getattr(task.objective, "chance", None)
-    if known is None or task.measure is not None:
+    if known is None or task.scorer is not None:
         return None
-    seen = presentation.seen_after(len(presentation.tasks))
+    seen = scenario_stream.seen_after(len(scenario_stream.tasks))
     return float(known(len(task.classes if task.answer_within_task else seen)))
 
 
-def task_rows(seen: Seen, presentation: Presentation | None) -> list[TaskRow]:
+def task_rows(seen: LoadedStream, scenario_stream: ScenarioStream | None) -> list[TaskRow]:
     """Return the tasks under the card's scenario; what is known of them where the data could not be read."""
-    if seen.read is None or presentation is None:
+    if seen.read is None or scenario_stream is None:
         return [
             TaskRow(
                 each.name,
                 each.classes,
                 test=each.episodes,
                 trials="episodes" if each.episodes else "",
-                horizon=each.robot.horizon if each.robot else None,
+                horizon=each.robot.horizon if isinstance(each.robot, RobotTask) else None,
             )
             for each in seen.outline
         ]
     rows = []
-    for number, (task, data) in enumerate(zip(presentation.tasks, seen.read.tasks, strict=True)):
-        robot = _robot(task.measure)
-        train = presentation.training_samples(number)
-        chance = chance_of(task, presentation)
+    for number, (task, data) in enumerate(zip(scenario_stream.tasks, seen.read.tasks, strict=True)):
+        robot = _robot(task.scorer)
+        train = scenario_stream.training_samples(number)
+        chance = chance_of(task, scenario_stream)
         rows.append(
             TaskRow(
                 data.name,
@@ -65,7 +65,7 @@ def task_rows(seen: Seen, presentation: Presentation | None) -> list[TaskRow]:
                 train=train,
                 validation=len(data.train) - train,
                 test=task.count,
-                trials="" if task.measure is None else "episodes" if robot else "trials",
+                trials="" if task.scorer is None else "episodes" if robot else "trials",
                 horizon=robot.horizon if robot else None,
                 chance=chance,
                 most_frequent=None if chance is None else _most_frequent(data.test.targets),
@@ -89,15 +89,15 @@ def _most_frequent(targets: Tensor) -> float | None:
     return int(targets.bincount().max()) / len(targets)
 
 
-def _robot(measure: Any) -> RobotTask | None:
-    task = getattr(measure, "task", None)
+def _robot(scorer: Any) -> RobotTask | None:
+    task = getattr(scorer, "task", None)
     return task if isinstance(task, RobotTask) else None
 
 
-def robot_tasks(seen: Seen) -> list[RobotTask]:
+def robot_tasks(seen: LoadedStream) -> list[RobotTask]:
     """Return the robots' tasks, each once."""
-    found = [_robot(task.measure) for task in seen.read.tasks] if seen.read else [each.robot for each in seen.outline]
-    return list({robot.name: robot for robot in found if robot is not None}.values())
+    found = [_robot(task.scorer) for task in seen.read.tasks] if seen.read else [each.robot for each in seen.outline]
+    return list({robot.name: robot for robot in found if isinstance(robot, RobotTask)}.values())
 
 
 def file_rows(checksums: Mapping[str, str], root: DataRoot) -> tuple[FileRow, ...]:
@@ -147,13 +147,13 @@ def learned_in_words(loaded: Loaded | None) -> str:
     return "; ".join(parts)
 
 
-def score_in_words(presentation: Presentation | None, seen: Seen) -> str:
+def score_in_words(scenario_stream: ScenarioStream | None, seen: LoadedStream) -> str:
     """Return what a score means."""
     solved = "share of solved episodes"
-    if presentation is None:
+    if scenario_stream is None:
         return solved if any(each.episodes for each in seen.outline) else ""
-    task = presentation.tasks[0]
-    if _robot(task.measure):
+    task = scenario_stream.tasks[0]
+    if _robot(task.scorer):
         return solved
     return {"classification": "share of right answers"}.get(task.objective.name, task.objective.name.replace("_", " "))
 

@@ -13,7 +13,7 @@ import torch
 
 from cl_suite.cards.ceilings import read_ceilings
 from cl_suite.cards.describe import (
-    Seen,
+    LoadedStream,
     as_title,
     chance_of,
     file_rows,
@@ -30,7 +30,7 @@ from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError, UsageError
 from cl_suite.core.registry import Chosen
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.stream import Stream
 from cl_suite.records.provenance import without_machine
 from cl_suite.report.tables.labels import flatten
@@ -108,7 +108,7 @@ def make_card(
         samples=sample_in_words(seen.read),
         learned=learned_in_words(seen.loaded),
         score=score,
-        outside=len(seen.read.outside) if seen.read and seen.read.outside else 0,
+        outside=len(seen.read.ood) if seen.read and seen.read.ood else 0,
         facts=texts | short_facts(seen.read),
         pairs=_matrices(told, tasks),
         missing=seen.missing,
@@ -133,27 +133,29 @@ def _composed(stream: Chosen, scenario: Scenario, overrides: Sequence[str]) -> C
     )
 
 
-def _look(instance: Stream, composed: Composed, root: DataRoot) -> Seen:
+def _look(instance: Stream, composed: Composed, root: DataRoot) -> LoadedStream:
     """Load, as far as the data is there."""
     seeds, run = seeds_of(composed.run.seeds, 0), composed.run
     check_first_task(run)
     try:
         with kept_alone():
             read = instance.load(root, seeds)
-        return Seen(read, as_learned(instance, read, run, root=root, seeds=seeds, device=CPU), (), "")
+        return LoadedStream(read, as_learned(instance, read, run, root=root, seeds=seeds, device=CPU), (), "")
     except DataError as problem:
-        return Seen(None, None, instance.outline(root), str(problem))
+        return LoadedStream(None, None, instance.outline(root), str(problem))
 
 
-def _presentations(stream: Chosen, seen: Seen, composed: Composed, chosen: Scenario) -> dict[Scenario, Presentation]:
+def _presentations(
+    stream: Chosen, seen: LoadedStream, composed: Composed, chosen: Scenario
+) -> dict[Scenario, ScenarioStream]:
     """Return the stream under each of its scenarios that its options allow. Raise UsageError for the card's own."""
-    found: dict[Scenario, Presentation] = {}
+    found: dict[Scenario, ScenarioStream] = {}
     if seen.loaded is None:
         return found
     run = composed.run
     for scenario in stream.cls.scenarios:
         try:
-            found[scenario] = Presentation(
+            found[scenario] = ScenarioStream(
                 stream.name,
                 seen.loaded.data,
                 scenario,
@@ -168,7 +170,7 @@ def _presentations(stream: Chosen, seen: Seen, composed: Composed, chosen: Scena
     return found
 
 
-def _row(scenario: Scenario, found: Presentation | None, ceilings: tuple[Ceiling, ...]) -> ScenarioRow:
+def _row(scenario: Scenario, found: ScenarioStream | None, ceilings: tuple[Ceiling, ...]) -> ScenarioRow:
     chances = [chance_of(task, found) for task in found.tasks] if found else []
     known = [chance for chance in chances if chance is not None]
     return ScenarioRow(
@@ -180,7 +182,7 @@ def _row(scenario: Scenario, found: Presentation | None, ceilings: tuple[Ceiling
 
 
 def _tasks(
-    seen: Seen, presentation: Presentation | None, row: ScenarioRow, told: Mapping[str, Any]
+    seen: LoadedStream, scenario_stream: ScenarioStream | None, row: ScenarioRow, told: Mapping[str, Any]
 ) -> tuple[TaskRow, ...]:
     """Return the tasks, with what the highest ceiling reached in each and what the stream says of each."""
     best = row.ceilings[0].per_task if row.ceilings else ()
@@ -192,7 +194,7 @@ def _tasks(
             ceiling=best[number] if best else None,
             told={title: entry[task.name] for title, entry in columns.items() if task.name in entry},
         )
-        for number, task in enumerate(task_rows(seen, presentation))
+        for number, task in enumerate(task_rows(seen, scenario_stream))
     )
 
 

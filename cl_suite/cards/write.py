@@ -12,8 +12,8 @@ from cl_suite.cards.make import make_card
 from cl_suite.cards.markdown import card_text, index_text
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import CLSuiteError
+from cl_suite.core.files import slug, write_atomic
 from cl_suite.core.registry import STREAM, choose, installed, summary
-from cl_suite.records.record import slug, write_atomic
 
 INDEX = "README.md"
 

@@ -44,7 +44,7 @@ def execute(options: argparse.Namespace) -> int:
         )
     if not found.sound:
         raise UsageError(f"no record below {options.results} is valid, and nothing was written. Run them again.")
-    from cl_suite.records.record import write_atomic
+    from cl_suite.core.files import write_atomic
 
     content, fingerprint = bundle(options.results, found.sound, name=options.name, who=options.who)
     write_atomic(options.output, content, flag="--output")

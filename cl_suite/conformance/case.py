@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cl_suite.core.errors import UnseenTask
 from cl_suite.core.registry import Chosen
 from cl_suite.core.scenario import Requirement, Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import Seeds, generator_for
 from cl_suite.core.strategy import Strategy
 from cl_suite.core.stream import Samples, StreamData, TaskData
@@ -50,8 +50,8 @@ def present(
     seed: int = 0,
     train: TrainSettings = TRAIN,
     exchanged: bool = False,
-    kind: type[Presentation] = Presentation,
-) -> Presentation:
+    kind: type[ScenarioStream] = ScenarioStream,
+) -> ScenarioStream:
     """Return the stream as a scenario presents it."""
     return kind(
         "the conformance stream",
@@ -64,14 +64,14 @@ def present(
 
 
 def harness_for(
-    chosen: Chosen, config: Any, presentation: Presentation, *, kind: type[Harness] = Harness, **options: Any
+    chosen: Chosen, config: Any, scenario_stream: ScenarioStream, *, kind: type[Harness] = Harness, **options: Any
 ) -> Harness:
     """Return a harness for a fresh strategy with a small MLP."""
-    info = presentation.info
+    info = scenario_stream.info
     assert isinstance(info.input_shape, tuple)
     shape = info.input_shape
     strategy = chosen.cls(dataclasses.replace(config))
-    return kind(strategy, presentation, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)), **options)
+    return kind(strategy, scenario_stream, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)), **options)
 
 
 class Straight(NamedTuple):
@@ -88,13 +88,13 @@ class Case:
     def __init__(self, chosen: Chosen, config: Any, scenario: Scenario) -> None:
         self.chosen, self.config, self.scenario = chosen, config, scenario
 
-    def present(self, **options: Any) -> Presentation:
+    def present(self, **options: Any) -> ScenarioStream:
         """Return the stream as the scenario presents it; see `present`."""
         return present(self.scenario, **options)
 
-    def harness(self, presentation: Presentation | None = None, **options: Any) -> Harness:
+    def harness(self, scenario_stream: ScenarioStream | None = None, **options: Any) -> Harness:
         """Return a harness for a fresh strategy; see `harness_for`."""
-        return harness_for(self.chosen, self.config, presentation or self.present(), **options)
+        return harness_for(self.chosen, self.config, scenario_stream or self.present(), **options)
 
     def run(self, **options: Any) -> tuple[Results, Strategy]:
         """Run a fresh strategy to the end; return what was measured and the strategy."""
@@ -109,10 +109,10 @@ class Case:
         return Straight(R, copy_state(harness.strategy.state_dict()), harness)
 
 
-def predictors(strategy: Strategy, presentation: Presentation) -> Iterator[tuple[int, Callable[[Any], Tensor]]]:
+def predictors(strategy: Strategy, scenario_stream: ScenarioStream) -> Iterator[tuple[int, Callable[[Any], Tensor]]]:
     """Yield (task, predictor) for every task the strategy answers for."""
-    tells = Requirement.TASK_ID_AT_TEST in presentation.scenario.provides
-    for task in presentation.tasks:
+    tells = Requirement.TASK_ID_AT_TEST in scenario_stream.scenario.provides
+    for task in scenario_stream.tasks:
         try:
             yield task.index, strategy.predictor(task.index if tells else None)
         except UnseenTask:
@@ -162,8 +162,8 @@ def training_modes(value: Any) -> list[bool]:
     return []
 
 
-def inputs_of(presentation: Presentation, count: int) -> Tensor:
+def inputs_of(scenario_stream: ScenarioStream, count: int) -> Tensor:
     """Return the first test inputs of the first task, [count, D]."""
-    inputs = presentation.tasks[0].test.inputs
+    inputs = scenario_stream.tasks[0].test.inputs
     assert isinstance(inputs, Tensor)
     return inputs[:count]

@@ -15,7 +15,7 @@ from cl_suite.core.errors import UsageError, nearest
 from cl_suite.core.registry import STRATEGY, Chosen, choose
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.strategy import Strategy
-from cl_suite.run.config import compose_config
+from cl_suite.run.config import strategy_config
 
 
 @dataclass(frozen=True)
@@ -64,30 +64,6 @@ def _scenario(name: str) -> Scenario:
         return Scenario(name)
     except ValueError as problem:
         raise UsageError(f"scenario {name!r} is not known. {nearest(name, list(Scenario))}") from problem
-
-
-def strategy_config(chosen: Chosen, overrides: Sequence[str], *, of: str) -> Any:
-    """Return a strategy's Config with `overrides`, each `strategy.<field>=...`; `of` says what has no other options.
-
-    Raise UsageError for an override of anything else, an unknown field or a wrong type.
-    """
-    for text in overrides:
-        if not text.startswith("strategy."):
-            raise UsageError(f"{text!r} has no effect on {of}. Give options of the strategy, as strategy.<field>=...")
-    composed = compose_config(
-        strategy=chosen.name,
-        strategy_config=chosen.cls.config_for,
-        stream="the conformance stream",
-        stream_config=_NoOptions,
-        scenario=Scenario.TASK_INCREMENTAL.value,
-        overrides=overrides,
-    )
-    return composed.run.strategy
-
-
-@dataclass
-class _NoOptions:
-    """The conformance stream has none."""
 
 
 def _try(name: str, chosen: Chosen, check: Callable[..., str | None], *arguments: Any) -> Finding:

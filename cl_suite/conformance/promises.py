@@ -30,7 +30,7 @@ from cl_suite.core.experience import Experience, Hooks
 from cl_suite.core.listener import Silent
 from cl_suite.core.registry import Chosen
 from cl_suite.core.scenario import Requirement, Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
@@ -95,10 +95,10 @@ def _deterministic(case: Case) -> str | None:
 
 def _evaluation_is_harmless(case: Case) -> str | None:
     harness = case.straight.harness
-    strategy, presentation = harness.strategy, harness.presentation
+    strategy, scenario_stream = harness.strategy, harness.scenario_stream
     before, generators = copy_state(strategy.state_dict()), random_states()
-    inputs = inputs_of(presentation, 9)
-    for task, predictor in predictors(strategy, presentation):
+    inputs = inputs_of(scenario_stream, 9)
+    for task, predictor in predictors(strategy, scenario_stream):
         with torch.no_grad():
             first, second = predictor(inputs), predictor(inputs)
         if not torch.equal(first, second):
@@ -128,9 +128,9 @@ class _WatchModes(Harness):
 
 def _order_is_free(case: Case) -> str | None:
     """Where the task is hidden, it must not be guessed from the order in which predictors are asked for either."""
-    presentation = case.present()
-    presentation.tasks = presentation.tasks[::-1]
-    backward = case.harness(presentation).run()
+    scenario_stream = case.present()
+    scenario_stream.tasks = scenario_stream.tasks[::-1]
+    backward = case.harness(scenario_stream).run()
     if [row[::-1] for row in backward.R] != case.straight.R:
         raise Broken("scored in another order, the tasks have other scores")
     return None
@@ -182,8 +182,8 @@ def _state_can_be_saved(case: Case) -> str:
 def _closed_experiences(case: Case) -> str | None:
     """The harness closes each experience; a strategy that reads one later raises ClosedExperience, and fails here."""
     harness = case.straight.harness
-    inputs = inputs_of(harness.presentation, 3)
-    for _, predictor in predictors(harness.strategy, harness.presentation):
+    inputs = inputs_of(harness.scenario_stream, 3)
+    for _, predictor in predictors(harness.strategy, harness.scenario_stream):
         predictor(inputs)
     harness.strategy.state_dict()
     return None
@@ -198,7 +198,7 @@ def _ids_withheld(case: Case) -> str | None:
     return None
 
 
-class _WithoutIds(Presentation):
+class _WithoutIds(ScenarioStream):
     """Hands over the same experiences, without their task ids and classes."""
 
     def experiences(self, hooks: Hooks, *, start: int = 0) -> Iterator[Experience]:
@@ -237,11 +237,11 @@ def _constraints_act(case: Case) -> str:
 
 
 def _unseen(case: Case) -> str | None:
-    presentation = case.present()
-    harness = case.harness(presentation)
-    strategy, info = harness.strategy, presentation.info
+    scenario_stream = case.present()
+    harness = case.harness(scenario_stream)
+    strategy, info = harness.strategy, scenario_stream.info
     assert isinstance(info.input_shape, tuple)
-    shape, inputs = info.input_shape, inputs_of(presentation, 3)
+    shape, inputs = info.input_shape, inputs_of(scenario_stream, 3)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         strategy.setup(info, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)))
@@ -254,7 +254,7 @@ def _unseen(case: Case) -> str | None:
     begun = case.harness(listener=_StopAfter(1))
     with suppress(_Stop):
         begun.run()
-    unlearned = [task.index for task in presentation.tasks[1:] if _answers(begun.strategy, task.index, inputs)]
+    unlearned = [task.index for task in scenario_stream.tasks[1:] if _answers(begun.strategy, task.index, inputs)]
     if unlearned:
         raise Broken(f"predictor({unlearned[0]}) answers for a task that has not been learned; raise UnseenTask")
     return None
@@ -271,13 +271,13 @@ def _answers(strategy: Strategy, task_id: int | None, inputs: Tensor) -> bool:
 
 def _logits(case: Case) -> str | None:
     harness = case.straight.harness
-    presentation = harness.presentation
+    scenario_stream = harness.scenario_stream
     for size in (1, 5):
-        inputs = inputs_of(presentation, size)
-        for task, predictor in predictors(harness.strategy, presentation):
+        inputs = inputs_of(scenario_stream, size)
+        for task, predictor in predictors(harness.strategy, scenario_stream):
             with torch.no_grad():
                 logits = predictor(inputs)
-            expected = (size, presentation.info.n_outputs)
+            expected = (size, scenario_stream.info.n_outputs)
             if tuple(logits.shape) != expected:
                 raise Broken(f"logits have shape {tuple(logits.shape)} where {expected} = [B, n_outputs] is expected")
             if torch.isnan(logits).any() or not torch.isfinite(logits).any(dim=1).all():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -48,22 +47,6 @@ class Objective(Protocol):
 def restrict(logits: Tensor, visible: Tensor) -> Tensor:
     """Return `logits` [B, C] with -inf where `visible` ([C] or [B, C], bool) is False."""
     return logits.masked_fill(~visible, -torch.inf)
-
-
-class Measure(Protocol):
-    """A task's own way to be scored, in place of counting right answers on its test samples.
-
-    count: trials behind a score, e.g. episodes
-    """
-
-    @property
-    def count(self) -> int:
-        """How many there are in every evaluation."""
-        ...
-
-    def score(self, act: Callable[[Mapping[str, Any]], Any]) -> Score:
-        """Return the score of `act`: observations {name: [B, ...]} -> actions [B, A], NumPy arrays both."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cl_suite.core.errors import RunError, UsageError
 from cl_suite.core.experience import Experience, Hooks, Source
-from cl_suite.core.objective import Measure, Objective, Score
+from cl_suite.core.objective import Objective, Score
 from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.schedule import HiddenOrder, Schedule, hidden_order, plan_visits
 from cl_suite.core.seeding import Seeds, generator_for
-from cl_suite.core.stream import Samples, StreamData, TaskData, hold_out
+from cl_suite.core.stream import Samples, Scorer, StreamData, TaskData, hold_out
 from cl_suite.core.types import Inputs, Prepare, StreamInfo, TrainSettings
-from cl_suite.robots.objectives import BehaviourCloning
 
 SEGMENTS = 13  # of a stream without boundaries; the same for every stream, so that it tells nothing about tasks
 EVALUATION_BATCH = 250  # samples; a constant, so that batch-dependent predictors score alike everywhere
@@ -37,12 +35,12 @@ class Task:
     objective: Objective
     n_outputs: int
     answer_within_task: bool  # task-incremental: the argmax is restricted to `classes`
-    measure: Measure | None = None  # scores it in place of the test samples
+    scorer: Scorer | None = None  # scores it in place of the test samples
 
     @property
     def count(self) -> int:
-        """What a score is a mean of: test samples, or the trials of its measure."""
-        return len(self.test) if self.measure is None else self.measure.count
+        """What a score is a mean of: test samples, or the trials of its scorer."""
+        return len(self.test) if self.scorer is None else self.scorer.count
 
     def score(self, predictor: Callable[[Inputs], Tensor], seen: frozenset[int]) -> Score:
         """Score `predictor` (inputs -> logits [B, C]) in one pass over the test samples.
@@ -50,8 +48,8 @@ class Task:
         seen: classes that may compete where the answer is not restricted to the task
         Raise UnseenTask if the predictor does.
         """
-        if self.measure is not None:
-            return self.measure.score(self.policy(predictor))
+        if self.scorer is not None:
+            return self.scorer.score(self, predictor)
         own = self._visible(self.classes)
         allowed = own if self.answer_within_task else self._visible(seen)
         device = self.test.targets.device
@@ -71,33 +69,18 @@ class Task:
         rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
 
-    def policy(self, predictor: Callable[[Inputs], Tensor]) -> Callable[[Mapping[str, Any]], Any]:
-        """Return what acts on observations as a simulator gives them, through the task's transform."""
-        assert isinstance(self.objective, BehaviourCloning)
-        actions, device, transform = self.objective.actions, self.test.targets.device, self.test.transform
-
-        def act(observations: Mapping[str, Any]) -> Any:
-            raw: Inputs = {name: torch.from_numpy(value).to(device) for name, value in observations.items()}
-            with torch.no_grad():
-                outputs = predictor(self.prepare(raw if transform is None else transform(raw)))
-            if not bool(outputs.isfinite().all()):
-                raise RunError(f"the policy answered what is no number in task {self.name!r}. Try a lower rate.")
-            return actions(outputs).cpu().numpy()
-
-        return act
-
     def _visible(self, classes: tuple[int, ...] | frozenset[int]) -> Tensor:
         mask = torch.zeros(self.n_outputs, dtype=torch.bool)
         mask[list(classes)] = True
         return mask.to(self.test.targets.device)
 
 
-class Presentation:
+class ScenarioStream:
     """Everything the harness hands to a strategy and scores it by, for one stream, scenario and seed.
 
     info:  what a strategy is told at the start
     tasks: the columns of R
-    outside: samples that belong to no task; None where the stream has none
+    ood: samples that belong to no task; None where the stream has none
     """
 
     def __init__(
@@ -112,7 +95,7 @@ class Presentation:
         card: dict[str, object] | None = None,
         schedule: Schedule | None = None,
     ) -> None:
-        if data.one_head and scenario is Scenario.CLASS_INCREMENTAL:
+        if data.single_head and scenario is Scenario.CLASS_INCREMENTAL:
             raise UsageError(
                 f"{name} with one head for all tasks has no {scenario} form. "
                 f"Use --scenario {Scenario.DOMAIN_INCREMENTAL}, or give each task outputs of its own."
@@ -134,7 +117,7 @@ class Presentation:
             hold_out(_relabel(task.train, block), share, generator_for(seeds.data, "validation", number))
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         ]
-        self.outside = self._data.outside
+        self.ood = self._data.ood
         self._training = [kept for kept, _ in splits]
         self._validation = [held for _, held in splits]
         within = Requirement.TASK_ID_AT_TEST in scenario.provides
@@ -148,7 +131,7 @@ class Presentation:
                 objective=self._data.objective,
                 n_outputs=n_outputs,
                 answer_within_task=within,
-                measure=task.measure,
+                scorer=task.scorer,
             )
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         )
@@ -182,7 +165,7 @@ class Presentation:
         return sum(-(-(b - a) // size) for a, b in pairwise(self._cuts()))
 
     def _labels_shared(self, scenario: Scenario) -> bool:
-        if self._data.one_head:
+        if self._data.single_head:
             return True
         if scenario is Scenario.TASK_AGNOSTIC:
             return self._data.labels == "shared" or self._schedule.labels == "local"

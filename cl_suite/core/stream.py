@@ -6,20 +6,18 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
-from cl_suite.core.objective import Classification, Measure, Objective
+from cl_suite.core.objective import Classification, Objective, Score
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.seeding import Seeds
 from cl_suite.core.types import Inputs, Prepare, count_samples, map_inputs
-
-if TYPE_CHECKING:
-    from cl_suite.robots.simulator import RobotTask
+from cl_suite.core.version import renamed, renamed_class_variable
 
 
 class Transform(Protocol):
@@ -72,18 +70,59 @@ class Samples:
             yield self.take(positions)
 
 
+class ScoredTask(Protocol):
+    """What a scorer is handed of its task: how inputs are prepared, what outputs mean, and its held-out samples."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def objective(self) -> Objective:
+        """What outputs mean."""
+        ...
+
+    @property
+    def prepare(self) -> Prepare:
+        """Makes a network's inputs of stored samples."""
+        ...
+
+    @property
+    def test(self) -> Samples:
+        """Held-out samples, whose transform is that of all the task's samples."""
+        ...
+
+
+class Scorer(Protocol):
+    """A task's own way to be scored, in place of counting right answers on its test samples.
+
+    count: trials behind a score, e.g. episodes
+    """
+
+    @property
+    def count(self) -> int:
+        """How many there are in every evaluation."""
+        ...
+
+    def score(self, task: ScoredTask, predictor: Callable[[Inputs], Tensor]) -> Score:
+        """Return the score of `predictor`, inputs -> outputs [B, C], on a task."""
+        ...
+
+
+@renamed(measure="scorer")
 @dataclass(frozen=True)
 class TaskData:
     """One task as a stream defines it: its samples with targets 0..len(classes)-1, local to the task.
 
-    measure: how it is scored where that is not by its test samples, e.g. by success in a simulator
+    scorer: how it is scored where that is not by its test samples, e.g. by success in a simulator
     """
 
     name: str
     train: Samples
     test: Samples
     classes: tuple[str, ...]  # names of the local classes; of the actions where there are no classes
-    measure: Measure | None = None
+    scorer: Scorer | None = None
 
 
 @dataclass(frozen=True)
@@ -92,24 +131,25 @@ class TaskOutline:
 
     classes:  as of TaskData
     episodes: what a score is a mean of; None = test samples
-    robot:    what any process can build the task's simulator from; None = there is none, or it is not at hand
+    robot:    a `RobotTask`, which any process can build the simulator from; None = there is none, or it is not at hand
     """
 
     name: str
     classes: tuple[str, ...] = ()
     episodes: int | None = None
-    robot: RobotTask | None = None
+    robot: object | None = None
 
 
+@renamed(one_head="single_head", outside="ood")
 @dataclass(frozen=True)
 class StreamData:
     """All tasks of a stream, loaded.
 
     labels: "disjoint" (each task brings new classes: Split CIFAR-100) or "shared" (every task has the same
             classes: Permuted MNIST). Says what a label means where no task id is given.
-    one_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
+    single_head: the tasks share their outputs also where task ids are told (Permuted MNIST in GPM, TRGP and CUBER)
     vocabulary: number of token ids, padding (0) included; None where samples are not token ids
-    outside:    samples that belong to no task and are never learned, whose targets mean nothing; None = there are none
+    ood:        samples that belong to no task and are never learned, whose targets mean nothing; None = there are none
     facts:      how the data came to be where it was made, for the record: numbers, strings, lists, dictionaries
     """
 
@@ -118,9 +158,9 @@ class StreamData:
     labels: str = "disjoint"
     checksums: Mapping[str, str] = field(default_factory=dict)  # file -> "algorithm:hex", as verified
     objective: Objective = field(default_factory=Classification)
-    one_head: bool = False
+    single_head: bool = False
     vocabulary: int | None = None
-    outside: Samples | None = None
+    ood: Samples | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -155,7 +195,7 @@ class StreamData:
     def with_samples(self, change: Callable[[Samples], Samples]) -> StreamData:
         """Return the stream with `change` of all its samples: training, test and those of no task."""
         tasks = tuple(dataclasses.replace(t, train=change(t.train), test=change(t.test)) for t in self.tasks)
-        return dataclasses.replace(self, tasks=tasks, outside=None if self.outside is None else change(self.outside))
+        return dataclasses.replace(self, tasks=tasks, ood=None if self.ood is None else change(self.ood))
 
 
 class Stream(ABC):
@@ -169,7 +209,7 @@ class Stream(ABC):
     source: ClassVar[str] = ""  # where the data comes from, with a citation
     licence: ClassVar[str] = ""  # as the source states it
     embedded: ClassVar[bool] = False  # needs no files
-    open_set: ClassVar[bool] = False  # its data has samples of no task: `StreamData.outside`
+    out_of_distribution: ClassVar[bool] = False  # its data has samples of no task: `StreamData.ood`
 
     @dataclass
     class Config:
@@ -177,6 +217,10 @@ class Stream(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        renamed_class_variable(cls, "open_set", "out_of_distribution")
 
     @abstractmethod
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:

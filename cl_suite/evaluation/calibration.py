@@ -17,7 +17,7 @@ from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
 from cl_suite.core.objective import Classification, restrict
-from cl_suite.core.scenario_stream import EVALUATION_BATCH, Presentation, Task
+from cl_suite.core.scenario_stream import EVALUATION_BATCH, ScenarioStream, Task
 from cl_suite.core.strategy import Strategy
 from cl_suite.metrics.matrix import Matrix, Row
 
@@ -49,13 +49,13 @@ class CalibrationEvaluation:
     All are null where the strategy has no answer to one of the tasks.
     """
 
-    def __init__(self, settings: CalibrationSettings, strategy: Strategy, presentation: Presentation) -> None:
-        objective = presentation.info.objective
-        measured = any(task.measure is not None for task in presentation.tasks)
+    def __init__(self, settings: CalibrationSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
+        objective = scenario_stream.info.objective
+        measured = any(task.scorer is not None for task in scenario_stream.tasks)
         if measured or not isinstance(objective, Classification):
             what = "acts in a simulator" if measured else f"has no one class per sample ({objective.name})"
             raise UsageError(
-                f"--evaluate calibration needs probabilities of classes, and {presentation.info.stream} {what}. "
+                f"--evaluate calibration needs probabilities of classes, and {scenario_stream.info.stream} {what}. "
                 "Leave it out."
             )
         if not strategy.answers_logits():
@@ -63,7 +63,7 @@ class CalibrationEvaluation:
                 f"--evaluate calibration needs probabilities of classes, and {type(strategy).__name__} answers by "
                 "something else, such as distances. Leave it out, or use another strategy."
             )
-        self._bins, self._strategy, self._shown = settings.bins, strategy, presentation
+        self._bins, self._strategy, self._shown = settings.bins, strategy, scenario_stream
         self.entries: list[dict[str, Any]] = []
 
     def announce(self, experience: Experience, meter: Meter) -> None:

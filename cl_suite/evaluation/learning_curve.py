@@ -15,7 +15,7 @@ from torch import Tensor
 from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.core.types import Batch
 from cl_suite.methods.gradient_strategy import GradientStrategy
@@ -53,14 +53,14 @@ class LearningPoints:
     the last is R[k][k]. A point that a strategy does not come to (joint trains on its memory alone) is None.
     """
 
-    def __init__(self, settings: LearningSettings, strategy: Strategy, presentation: Presentation) -> None:
+    def __init__(self, settings: LearningSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
         if settings.keep_best and not _answers_by_weights(strategy):
             raise UsageError(
                 f"learning.keep_best=true puts weights back, and {type(strategy).__name__} answers by more than "
                 "weights, or trains in a loop of its own. Leave it out."
             )
-        self._settings, self._strategy, self._shown = settings, strategy, presentation
-        self._gpus = [torch.device(d) for d in [presentation.info.device] if d.type == "cuda"]
+        self._settings, self._strategy, self._shown = settings, strategy, scenario_stream
+        self._gpus = [torch.device(d) for d in [scenario_stream.info.device] if d.type == "cuda"]
         self.entries: list[dict[str, Any]] = []
         self._scores: list[float | None] = []
         self._best: dict[str, Tensor] = {}  # weights of the best point so far

@@ -16,7 +16,7 @@ from torch import Tensor
 from cl_suite.core.errors import RunError, UnseenTask
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
-from cl_suite.core.scenario_stream import EVALUATION_BATCH, Presentation
+from cl_suite.core.scenario_stream import EVALUATION_BATCH, ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.core.stream import Samples
 from cl_suite.core.types import Inputs
@@ -32,8 +32,8 @@ class OpenSetEvaluation:
     fpr95: share of the samples of no task that are as certain as the 95 % most certain samples of the tasks
     """
 
-    def __init__(self, strategy: Strategy, presentation: Presentation) -> None:
-        self._strategy, self._shown = strategy, presentation
+    def __init__(self, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
+        self._strategy, self._shown = strategy, scenario_stream
         self.entries: list[dict[str, Any]] = []
 
     def announce(self, experience: Experience, meter: Meter) -> None:
@@ -41,7 +41,7 @@ class OpenSetEvaluation:
 
     def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """Score test samples of all tasks begun so far, and those of no task."""
-        shown, outside = self._shown, self._shown.outside
+        shown, outside = self._shown, self._shown.ood
         assert outside is not None  # planning has refused the streams without
         tasks = [shown.tasks[number] for number in shown.begun(experience)]
         allowed = torch.zeros(shown.info.n_outputs, dtype=torch.bool)
@@ -74,7 +74,7 @@ class OpenSetEvaluation:
 
     def record(self) -> dict[str, Any]:
         """Return the entries, and how many samples belong to no task."""
-        return {"experiences": self.entries, "samples": len(self._shown.outside or ())}
+        return {"experiences": self.entries, "samples": len(self._shown.ood or ())}
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return the entries so far."""

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError, UsageError, nearest
+from cl_suite.core.files import sha256_of
 from cl_suite.core.seeding import Seeds, generator_for, seed_for
 from cl_suite.core.stream import Samples, StreamData, hold_out
 from cl_suite.core.types import Inputs
 from cl_suite.data.prepare import PrepareImages
-from cl_suite.features.weights import fill, published_network, sha256_of
+from cl_suite.features.weights import fill, published_network
 from cl_suite.networks.encoders import folder_digest
 from cl_suite.networks.images import BACKBONES
 from cl_suite.networks.network import Network, build_network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError
+from cl_suite.core.files import sha256_of
 
 CACHE = Path("torch/hub/checkpoints")  # below the data root, as torch.hub lays it out
 
@@ -95,9 +95,3 @@ def _fetched(address: str, root: DataRoot) -> Path:
     except (OSError, RuntimeError) as problem:
         raise DataError(f"{place}, and the download failed ({shorten(str(problem), 200)}). {instead}") from problem
     return file
-
-
-def sha256_of(file: Path) -> str:
-    """Return the hex digest of a file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -6,18 +6,15 @@ import dataclasses
 import queue
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from cl_suite.core.experience import Progress
 from cl_suite.core.listener import Listener, Row
 from cl_suite.core.metering import Meter
 from cl_suite.loggers.curve_logger import LoggedRun
 from cl_suite.loggers.log_process import LogProcess
-from cl_suite.loggers.series import Values, final_values, flat, point_values, row_values, told
+from cl_suite.loggers.series import Values, final_values, point_values, row_values, told
 from cl_suite.records.record import RunRecord
-
-if TYPE_CHECKING:
-    from cl_suite.run.plan import Plan
 
 WAIT_SECONDS = 30.0  # for the loggers to write the rest when a run has ended
 WAIT_INTERRUPTED = 10.0  # the same, where somebody waits for the prompt
@@ -28,7 +25,7 @@ class Followed(Protocol):
 
     meter: Meter
     results: Any
-    presentation: Any
+    scenario_stream: Any
 
 
 class CurveFollower:
@@ -75,7 +72,7 @@ class CurveFollower:
     def point(self, point: Mapping[str, Any]) -> None:
         """Send the scores at an evaluation point inside an experience."""
         if self._harness is not None:
-            begun = self._harness.presentation.begun(point["experience"])
+            begun = self._harness.scenario_stream.begun(point["experience"])
             self._send(point["samples"], point_values(point["scores"], begun))
 
     def note(self, text: str) -> None:
@@ -84,7 +81,7 @@ class CurveFollower:
     def row(self, experience: int, scores: Row) -> None:
         """Send what is known after an experience."""
         if self._harness is not None:
-            shown, R = self._harness.presentation, self._harness.results.R
+            shown, R = self._harness.scenario_stream, self._harness.results.R
             values = row_values(R, shown.begun(experience), rows_are_tasks=shown.has_boundaries)
             self._send(self._harness.meter.samples_drawn, values)
 
@@ -115,22 +112,6 @@ class CurveFollower:
     def _warn(self) -> None:
         while not self._problems.empty():
             self._console.print(f"Warning: {self._problems.get()}. The run is not affected.", markup=False)
-
-
-def logged_run(plan: Plan, *, tasks: Sequence[str]) -> LoggedRun:
-    """Return a plan as loggers see it. tasks: the names of the columns of R."""
-    place = plan.record_path.relative_to(plan.request.results).with_suffix("")
-    facts = {"strategy": plan.strategy.name, "stream": plan.stream.name, "scenario": plan.scenario.value}
-    return LoggedRun(
-        root=plan.request.log_dir,
-        place=place.as_posix(),
-        title=f"{plan.strategy.name} on {plan.stream.name}, {plan.scenario}, seed {plan.request.seed}",
-        row=place.parent.as_posix(),
-        config=flat(plan.config),
-        facts=flat({**facts, "seed": plan.request.seed, "device": str(plan.device)}),
-        tasks=tuple(tasks),
-        offline=plan.request.data_root.offline,
-    )
 
 
 class Both:

@@ -15,10 +15,11 @@ from cl_suite.core.objective import restrict
 from cl_suite.core.scenario import Requirement
 from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
 from cl_suite.core.types import Batch, Inputs, StreamInfo
+from cl_suite.core.version import renamed_class_variable
 from cl_suite.networks.network import Network
 
 
-class Part(Protocol):
+class Stateful(Protocol):
     """What a gradient strategy keeps beside its network: a buffer, bases. It is saved and restored with the network."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -35,10 +36,14 @@ class GradientStrategy(Strategy):
 
     learn: start -> for each batch: loss -> backward -> adjust_gradients -> step -> after_step -> finish
     parts: {name: what is saved and restored beside the network}; a subclass adds its own in `setup`
-    kept_beside_samples: names of what it keeps beside each sample in its buffer, e.g. "logits"
+    buffer_extras: names of what it keeps beside each sample in its buffer, e.g. "logits"
     """
 
-    kept_beside_samples: ClassVar[frozenset[str]] = frozenset()
+    buffer_extras: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        renamed_class_variable(cls, "kept_beside_samples", "buffer_extras")
 
     @dataclass
     class Config:
@@ -54,7 +59,7 @@ class GradientStrategy(Strategy):
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and keep what is known of the stream."""
         self.info = info
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, Stateful] = {}
         self.model: Network = build_model()  # type: ignore[assignment]
         self.experiences_learned = 0
         self.tasks_learned: list[int] = []

@@ -11,7 +11,7 @@ from cl_suite.methods.replay_buffer import Buffer
 
 
 @dataclass
-class RehearsalOptions:
+class ReplayOptions:
     """How much is kept, how it is chosen, and how much of it is replayed in a step."""
 
     buffer_size: int = 500  # samples, whole stream

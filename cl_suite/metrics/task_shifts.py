@@ -26,7 +26,7 @@ class Stretch(Protocol):
 
 
 @dataclass
-class Observations:
+class ShiftLog:
     """What a strategy told of its batches, one entry each: `experience.observe`.
 
     samples:   samples of the stream handed over up to the end of the batch
@@ -43,7 +43,7 @@ class Observations:
     shift: list[int]
 
     @classmethod
-    def none(cls) -> Observations:
+    def none(cls) -> ShiftLog:
         """Return no observations."""
         return cls([], [], [], [], [])
 
@@ -62,7 +62,7 @@ def changes(visits: Sequence[Stretch]) -> list[int]:
     return [after.start for before, after in pairwise(visits) if before.task != after.task]
 
 
-def shift_quality(visits: Sequence[Stretch], seen: Observations, *, blur: int = 0) -> dict[str, Any]:
+def shift_quality(visits: Sequence[Stretch], seen: ShiftLog, *, blur: int = 0) -> dict[str, Any]:
     """Compare detected shifts with true ones.
 
     A detection belongs to the last true shift that began before it (a blurred one begins blur / 2 earlier); the first
@@ -89,7 +89,7 @@ def shift_quality(visits: Sequence[Stretch], seen: Observations, *, blur: int = 
     }
 
 
-def expert_use(visits: Sequence[Stretch], seen: Observations) -> dict[str, Any]:
+def expert_use(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, Any]:
     """Say which expert served which task: counts in samples, the task of each expert, and re-use when a task returns.
 
     A returning task re-uses its expert if the one that served most of this visit served most of an earlier one.
@@ -137,7 +137,7 @@ def in_words(facts: Mapping[str, Any]) -> str:
     )
 
 
-def detection_figures(visits: Sequence[Stretch], seen: Observations) -> dict[str, Any]:
+def detection_figures(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, Any]:
     """Return two figures: the loss with true and detected shifts, and expert and task over time."""
     # Detections are always kept; of the other batches as many as a figure can show.
     every = max(1, len(seen.samples) // MOST_POINTS)

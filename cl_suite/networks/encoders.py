@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from cl_suite.core.errors import DataError, UsageError
+from cl_suite.core.files import sha256_of
 from cl_suite.core.types import Inputs
 from cl_suite.data.tokenizers import TOKENIZER_FILES
-from cl_suite.features.weights import sha256_of
 from cl_suite.networks.embeddings import masked_mean, tokens_and_mask
 
 INSTALL = "pip install 'cl-suite[text]' (or: uv pip install 'cl-suite[text]')"

@@ -6,16 +6,15 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
-import re
 import reprlib
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cl_suite.core.errors import RunError, UsageError
+from cl_suite.core.files import slug, write_atomic
+from cl_suite.records.compatibility import without_unchanged
 from cl_suite.records.fields import CHECKS, PER_TASK
 from cl_suite.records.provenance import provenance, without_home, without_machine
 
@@ -28,37 +27,9 @@ __all__ = [
     "provenance",
     "record_path",
     "save_record",
-    "slug",
-    "write_atomic",
 ]
 
 SCHEMA_VERSION = 1
-LONGEST_SLUG = 100  # characters of a folder; longer names are cut and keep 6 digits of their hash
-# Options added since records were first written, at the value that is what was done before: there they do not count.
-ADDED: dict[tuple[str, str], Any] = {
-    ("model", "future"): False,
-    ("model", "dimensions"): None,
-    ("model", "frozen_embeddings"): False,
-    ("model", "encoder"): None,
-    ("model", "vision"): None,
-    ("features", "pooling"): "mean",
-    ("features", "max_length"): 256,
-    ("stream", "first_classes"): None,
-    ("strategy", "lr_drops"): [],
-    ("strategy", "lr_drop"): 0.1,
-    ("strategy", "judge"): "smoothed",
-    ("strategy", "callable_after"): 0,
-}
-# A group of options added since, at the values that are what was done before.
-ADDED_GROUPS: dict[str, Any] = {
-    "schedule": {"order": None, "blur": 0, "labels": "global"},
-    "text": {"tokenizer": "hashed", "vocabulary": 16384, "max_length": 64},
-    "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
-    "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
-    "open_set": {"evaluate": False},
-    "learning": {"evaluate": False, "points": 11, "keep_best": False},
-    "calibration": {"evaluate": False, "bins": 15},
-}
 Matrix = list[list[float | None]]
 
 # Where and how a run is carried out, not what it computes; the seed is in the file's name.
@@ -144,75 +115,18 @@ def config_hash(config: Mapping[str, Any], *, stream_version: str = "1") -> str:
 
     Left out, at the top level only: the keys NOT_HASHED (seed, device, places, how to resume). `seeds` counts as it
     was asked for (null = follow the run's seed), so pass it so, not resolved: then all seeds of a run share a hash.
-    An option of ADDED does not count while it is what was done before it came.
+    An option of VALUE_BEFORE does not count while it is what was done before it came.
     The stream's version counts: the same options on other tasks are another configuration.
     """
-    counted = {str(key): value for key, value in without_added(config).items() if key not in NOT_HASHED}
+    counted = {str(key): value for key, value in without_unchanged(config).items() if key not in NOT_HASHED}
     content = {"config": _plain(counted, "config", words=True), "stream_version": str(stream_version)}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def without_added(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the options of ADDED that are at the value they had before they came."""
-    kept = dict(config)
-    for (group, option), before in ADDED.items():
-        chosen = kept.get(group)
-        if isinstance(chosen, Mapping) and option in chosen and chosen[option] == before:
-            kept[group] = {key: value for key, value in chosen.items() if key != option}
-    return {key: value for key, value in kept.items() if key not in ADDED_GROUPS or value != ADDED_GROUPS[key]}
-
-
-def with_added(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in which the options of ADDED that it lacks have the value of before they came."""
-    filled = {**ADDED_GROUPS, **config} if config else {}
-    for (group, option), before in ADDED.items():
-        if isinstance(filled.get(group), Mapping):
-            filled[group] = {option: before, **filled[group]}
-    return filled
-
-
-def slug(name: str) -> str:
-    """Return a name that is safe as a folder: `avalanche/ewc` -> `avalanche-ewc`.
-
-    A plugin's file, `path/to/file.py:Class`, becomes `file-Class-` and 6 hex digits of the whole spec: two files of
-    one name stay apart, and no folder of this machine is shown.
-    """
-    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-    file, in_file, class_name = name.rpartition(".py")
-    if in_file and class_name[:1] in ("", ":"):
-        stem = re.split(r"[/\\]", file)[-1]
-        return f"{slug(stem + class_name)}-{digest}"
-    plain = re.sub(r"[^A-Za-z0-9._+]+", "-", name).strip("-.") or digest
-    return plain if len(plain) <= LONGEST_SLUG else f"{plain[: LONGEST_SLUG - 20]}-{digest}"
-
-
 def record_path(results: Path, *, stream: str, scenario: str, strategy: str, config_hash: str, seed: int) -> Path:
     """Return `<results>/<stream>/<scenario>/<strategy>/<config hash>/seed_<n>.json`."""
     return Path(results) / slug(stream) / slug(scenario) / slug(strategy) / config_hash / f"seed_{seed}.json"
-
-
-def write_atomic(path: Path, content: str | bytes, *, flag: str = "--results") -> None:
-    """Write a file whole or not at all: into the same folder, to the disk, then renamed.
-
-    Raise UsageError, naming the folder and the `flag` that chose it, if it cannot be made or written.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as problem:
-        raise UsageError(
-            f"cannot write to {path.parent} ({problem.strerror or problem}). Name another folder with {flag}."
-        ) from problem
 
 
 def save_record(record: RunRecord, path: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cl_suite.core.errors import UsageError, nearest
+from cl_suite.core.files import slug, write_atomic
 from cl_suite.records.archive import (
     FOLDER,
     MAX_FILES,
@@ -21,7 +22,7 @@ from cl_suite.records.archive import (
     manifest_of,
     pack,
 )
-from cl_suite.records.record import RunRecord, parse_record, slug, write_atomic
+from cl_suite.records.record import RunRecord, parse_record
 from cl_suite.records.strict_json import MAX_BYTES, read_record
 from cl_suite.records.validation import aside, mixed_versions
 

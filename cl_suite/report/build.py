@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_suite.core.errors import UsageError, nearest
-from cl_suite.records.record import load_record, slug, write_atomic
+from cl_suite.core.files import slug, write_atomic
+from cl_suite.records.record import load_record
 from cl_suite.report.charts.figures import FOLDER, Figure, draw_figure, draw_figures, render_figures
 from cl_suite.report.charts.style import as_svg, to_png
 from cl_suite.report.charts.which import Chart, across_charts, run_charts, table_charts

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cl_suite.core.errors import UsageError
-from cl_suite.core.scenario import Scenario
-from cl_suite.metrics.definitions.catalogue import chosen, compute, measured
+from cl_suite.core.scenario import Scenario, rows_are_tasks
+from cl_suite.metrics.definitions.catalogue import chosen, compute
 from cl_suite.metrics.definitions.definition import Definition, Value
 from cl_suite.metrics.definitions.explain import differences
-from cl_suite.records.record import RunRecord, with_added
+from cl_suite.metrics.definitions.measured import Measured
+from cl_suite.metrics.matrix import Matrix
+from cl_suite.records.compatibility import with_values_before
+from cl_suite.records.record import RunRecord
 
 MISSING = "-"
 WIDTH = 110
@@ -51,7 +54,7 @@ def report(record: RunRecord, reference: RunRecord | None, names: str) -> dict[s
 
 def check_reference(record: RunRecord, reference: RunRecord) -> None:
     """Raise UsageError, naming what differs, where two runs did not have the same tasks under the same rules."""
-    mine, theirs = with_added(record.config), with_added(reference.config)
+    mine, theirs = with_values_before(record.config), with_values_before(reference.config)
     facts: list[tuple[str, Any, Any]] = [
         ("stream", record.stream, reference.stream),
         ("stream version", record.stream_version, reference.stream_version),
@@ -92,6 +95,23 @@ def text(told: dict[str, Any]) -> str:
                     sentence, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
                 )
     return "\n".join(lines)
+
+
+def measured(record: RunRecord, reference: RunRecord | None = None) -> Measured:
+    """Return what a record holds. Parts that a foreign record does not have in our form count as not measured."""
+    width = len(record.R[0]) if record.R else 0
+    told = record.diagnostics.get("learning")
+    return Measured(
+        R=record.R,
+        baseline=record.baseline if len(record.baseline) == width else [],
+        counts=record.test_samples if all(record.test_samples) and len(record.test_samples) == width else [],
+        curve=record.curve if all(_is_point(point, width) for point in record.curve) else [],
+        R_task_aware=record.R_task_aware if _alike(record.R_task_aware, record.R) else None,
+        points=_points(told.get("points"), width) if isinstance(told, Mapping) else [],
+        rows_are_tasks=rows_are_tasks(record.scenario),
+        own=record.metrics,
+        reference=None if reference is None else measured(reference),
+    )
 
 
 def _lines(entry: dict[str, Any]) -> list[str]:
@@ -143,6 +163,29 @@ def _check_run(record: RunRecord, what: str) -> None:
 def _short(value: Any) -> str:
     shown = value if isinstance(value, str) else repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _is_row(value: Any, width: int) -> bool:
+    return isinstance(value, list) and len(value) == width and all(_is_score(entry) for entry in value)
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _is_point(point: Mapping[str, Any], width: int) -> bool:
+    return type(point.get("experience")) is int and len(point["scores"]) == width
+
+
+def _points(value: Any, width: int) -> Matrix:
+    """Return [T][P] scores, or [] if it is anything else."""
+    if not isinstance(value, list) or not value or len(value) != width or not isinstance(value[0], list):
+        return []
+    return value if value[0] and all(_is_row(row, len(value[0])) for row in value) else []
+
+
+def _alike(one: Matrix | None, other: Matrix) -> bool:
+    return one is not None and [len(row) for row in one] == [len(row) for row in other]
 
 
 __all__: Sequence[str] = ["check_reference", "report", "text"]

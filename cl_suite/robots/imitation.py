@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_suite.core.objective import Measure
-from cl_suite.core.stream import Samples, TaskData
+from cl_suite.core.stream import Samples, Scorer, TaskData
 from cl_suite.core.types import Inputs
+from cl_suite.core.version import renamed
 from cl_suite.robots.kept_demonstrations import Demonstrations
 
 INSTRUCTION = "instruction"  # its place among the inputs of a policy
@@ -86,6 +86,7 @@ def windows(lengths: Tensor, history: int) -> Tensor:
     return (steps[:, None] - back).maximum(first[:, None])
 
 
+@renamed(measure="scorer")
 def imitation_task(
     name: str,
     shown: Demonstrations,
@@ -94,16 +95,16 @@ def imitation_task(
     instruction: Tensor,
     outputs: tuple[str, ...],
     history: int = 1,
-    measure: Measure | None = None,
+    scorer: Scorer | None = None,
 ) -> TaskData:
     """Return a task of demonstrations: the last `held_out` ones are test samples, the others are learned from.
 
     instruction: [E], part of every input
     outputs:     names of the network's outputs (an objective's `outputs`)
-    measure:     the score; None = that of the test samples
+    scorer:      the score; None = that of the test samples
     """
     learned = shown.first(len(shown.lengths) - held_out)
     rows, told = windows(shown.lengths, history), WithInstruction(instruction)
     train = Samples(shown.observations, shown.actions[:learned], rows[:learned], told)
     test = Samples(shown.observations, shown.actions[learned:], rows[learned:], told)
-    return TaskData(name, train, test, outputs, measure)
+    return TaskData(name, train, test, outputs, scorer)

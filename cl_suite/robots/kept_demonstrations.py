@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cl_suite.core.errors import DataError, RunError, UsageError
-from cl_suite.records.record import write_atomic
+from cl_suite.core.files import write_atomic
 from cl_suite.robots.pool import RobotPool
 from cl_suite.robots.simulator import RobotTask
 

@@ -20,7 +20,7 @@ LEAST_DEVIATION = 1e-4  # of a mixture's parts, likewise
 class BehaviourCloning:
     """Imitate actions: targets [B, A], outputs [B, A]. Loss: mean absolute error (L1).
 
-    The score, where a task has no measure of its own: the share of samples whose action is within `tolerance`.
+    The score, where a task has no scorer of its own: the share of samples whose action is within `tolerance`.
     """
 
     tolerance: float = 0.1  # in units of the action, for every one of its dimensions

@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cl_suite.core.errors import RunError
 from cl_suite.core.objective import Score
+from cl_suite.core.stream import ScoredTask
+from cl_suite.core.types import Inputs
+from cl_suite.robots.objectives import BehaviourCloning
 from cl_suite.robots.pool import RobotPool, SimulatorLost, Worker
 from cl_suite.robots.simulator import Array, Observation, RobotTask
 
@@ -47,7 +52,11 @@ class SuccessRate:
         """Episodes of an evaluation."""
         return len(self.seeds)
 
-    def score(self, policy: Policy) -> Score:
+    def score(self, task: ScoredTask, predictor: Callable[[Inputs], Tensor]) -> Score:
+        """Return the share of episodes that a predictor solves as the policy of a task."""
+        return self.rollout(policy_of(task, predictor))
+
+    def rollout(self, policy: Policy) -> Score:
         """Roll out and count. A simulator that is lost is started anew, once; then RunError: never a failed episode."""
         solved: list[bool] = []
         per_round = LANES * len(self.pool.workers)
@@ -102,6 +111,22 @@ class SuccessRate:
                     share.solved[lane] = done
                 share.alive = [lane for lane in share.alive if not share.solved[lane]]
         return [done for share in shares for done in share.solved]
+
+
+def policy_of(task: ScoredTask, predictor: Callable[[Inputs], Tensor]) -> Policy:
+    """Return what acts on observations as a simulator gives them, through the task's transform and preparation."""
+    assert isinstance(task.objective, BehaviourCloning)
+    actions, device, transform = task.objective.actions, task.test.targets.device, task.test.transform
+
+    def act(observations: Observation) -> Array:
+        raw: Inputs = {name: torch.from_numpy(value).to(device) for name, value in observations.items()}
+        with torch.no_grad():
+            outputs = predictor(task.prepare(raw if transform is None else transform(raw)))
+        if not bool(outputs.isfinite().all()):
+            raise RunError(f"the policy answered what is no number in task {task.name!r}. Try a lower rate.")
+        return actions(outputs).cpu().numpy()
+
+    return act
 
 
 def first_moments(observations: Observation, history: int) -> Observation:

@@ -20,6 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cl_suite.core.errors import UsageError, nearest
+from cl_suite.core.registry import Chosen
+from cl_suite.core.scenario import Scenario
 from cl_suite.core.schedule import Schedule
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.tokenizers import TextOptions
@@ -254,3 +256,27 @@ def _published(strategy: str, stream: str) -> tuple[dict[str, Any], dict[str, An
     settings: Any = OmegaConf.to_container(OmegaConf.create(file.read_text()))
     target = settings.pop("target", {})
     return settings, target
+
+
+def strategy_config(chosen: Chosen, overrides: Sequence[str], *, of: str) -> Any:
+    """Return a strategy's Config with `overrides`, each `strategy.<field>=...`; `of` says what has no other options.
+
+    Raise UsageError for an override of anything else, an unknown field or a wrong type.
+    """
+    for text in overrides:
+        if not text.startswith("strategy."):
+            raise UsageError(f"{text!r} has no effect on {of}. Give options of the strategy, as strategy.<field>=...")
+    composed = compose_config(
+        strategy=chosen.name,
+        strategy_config=chosen.cls.config_for,
+        stream="the conformance stream",
+        stream_config=_NoOptions,
+        scenario=Scenario.TASK_INCREMENTAL.value,
+        overrides=overrides,
+    )
+    return composed.run.strategy
+
+
+@dataclass
+class _NoOptions:
+    """The conformance stream has none."""

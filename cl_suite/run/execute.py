@@ -13,7 +13,7 @@ import torch
 
 from cl_suite.core.devices import set_threads
 from cl_suite.core.errors import CLSuiteError, PluginError, RunError, UsageError
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.core.version import __version__
 from cl_suite.evaluation.calibration import CalibrationEvaluation
@@ -22,17 +22,18 @@ from cl_suite.evaluation.module_report import MODULES, ModuleReport
 from cl_suite.evaluation.open_set import OpenSetEvaluation
 from cl_suite.evaluation.preferences.evaluation import PreferenceEvaluation
 from cl_suite.evaluation.protocol import Evaluation
-from cl_suite.loggers.following import Both, CurveFollower, logged_run
+from cl_suite.loggers.following import Both, CurveFollower
 from cl_suite.metrics.matrix import summarise
 from cl_suite.metrics.task_shifts import detection_figures
 from cl_suite.networks.encoders import check_encoder
 from cl_suite.networks.network import build_network
 from cl_suite.records.provenance import code_state
 from cl_suite.records.record import RunRecord, load_record, parse_record, provenance, save_record
-from cl_suite.robots.films_of_tasks import VIDEO, check_films, film_tasks
+from cl_suite.robots.film import VIDEO, check_films, film_tasks
 from cl_suite.run.display import RunDisplay, console_for
 from cl_suite.run.harness import Harness
 from cl_suite.run.load import Loaded, load_stream
+from cl_suite.run.logged_run import logged_run
 from cl_suite.run.plan import Plan
 
 DETECTION = (
@@ -82,7 +83,7 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     loaded = load_stream(stream, each.composed.run, root=each.request.data_root, seeds=each.seeds, device=each.device)
     for remark in loaded.remarks:
         console.print(remark)
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         each.stream.name,
         loaded.data,
         each.scenario,
@@ -93,30 +94,30 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
         schedule=each.composed.run.schedule,
     )
     if VIDEO in each.request.diagnostics:
-        check_films(presentation)
+        check_films(scenario_stream.tasks, each.stream.name)
     # The first optimiser of a process makes torch load its compiler, for seconds that are not the strategy's.
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    strategy, expected = _constructed(each, presentation)
+    strategy, expected = _constructed(each, scenario_stream)
     display = RunDisplay(
         console,
-        n_experiences=presentation.n_experiences,
+        n_experiences=scenario_stream.n_experiences,
         expected_samples=expected,
     )
     logs = CurveFollower(
         each.request.log,
-        logged_run(each, tasks=[task.name for task in presentation.tasks]),
+        logged_run(each, tasks=[task.name for task in scenario_stream.tasks]),
         console=console,
         show=debug,
     )
     harness = Harness(
         strategy,
-        presentation,
-        _model_builder(each, presentation),
+        scenario_stream,
+        _model_builder(each, scenario_stream),
         listener=Both(display, logs) if each.request.log else display,
         checkpoint=each.checkpoint,
         fingerprint=_fingerprint(each),
         report=ModuleReport() if MODULES in each.request.diagnostics else None,
-        evaluations=_evaluations(each, strategy, presentation),
+        evaluations=_evaluations(each, strategy, scenario_stream),
     )
     logs.follow(harness)
     error = None
@@ -143,33 +144,33 @@ def run_one(each: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     return Outcome(record, path)
 
 
-def _constructed(each: Plan, presentation: Presentation) -> tuple[Strategy, int]:
+def _constructed(each: Plan, scenario_stream: ScenarioStream) -> tuple[Strategy, int]:
     """Return the strategy and the samples it expects to draw. Raise PluginError if it cannot even be made."""
     try:
         strategy: Strategy = each.strategy.cls(each.composed.run.strategy)
-        return strategy, int(strategy.expected_samples(presentation.info))
+        return strategy, int(strategy.expected_samples(scenario_stream.info))
     except CLSuiteError:
         raise
     except Exception as problem:  # a stranger's constructor may raise anything
         raise PluginError(f"{each.strategy.name} could not be made: {_one_line(problem)}. Mend it.") from problem
 
 
-def _evaluations(each: Plan, strategy: Strategy, presentation: Presentation) -> dict[str, Evaluation]:
+def _evaluations(each: Plan, strategy: Strategy, scenario_stream: ScenarioStream) -> dict[str, Evaluation]:
     """Return what else is asked after each experience, by the name of its group of options."""
     asked, found = each.composed.run, dict[str, Evaluation]()
     if asked.preferences.evaluate:
-        found["preferences"] = PreferenceEvaluation(asked.preferences, strategy, presentation)
+        found["preferences"] = PreferenceEvaluation(asked.preferences, strategy, scenario_stream)
     if asked.open_set.evaluate:
-        found["open_set"] = OpenSetEvaluation(strategy, presentation)
+        found["open_set"] = OpenSetEvaluation(strategy, scenario_stream)
     if asked.learning.evaluate:
-        found["learning"] = LearningPoints(asked.learning, strategy, presentation)
+        found["learning"] = LearningPoints(asked.learning, strategy, scenario_stream)
     if asked.calibration.evaluate:
-        found["calibration"] = CalibrationEvaluation(asked.calibration, strategy, presentation)
+        found["calibration"] = CalibrationEvaluation(asked.calibration, strategy, scenario_stream)
     return found
 
 
-def _model_builder(each: Plan, presentation: Presentation) -> Callable[[], torch.nn.Module]:
-    model, info = each.composed.run.model, presentation.info
+def _model_builder(each: Plan, scenario_stream: ScenarioStream) -> Callable[[], torch.nn.Module]:
+    model, info = each.composed.run.model, scenario_stream.info
     shape: Any = info.input_shape
     options: dict[str, Any] = {
         "future": model.future,
@@ -236,7 +237,7 @@ def _record(
     started: datetime,
     threads: int,
 ) -> RunRecord:
-    results, presentation = harness.results, harness.presentation
+    results, scenario_stream = harness.results, harness.scenario_stream
     counts = harness.test_samples()
     metrics = (
         summarise(
@@ -245,8 +246,10 @@ def _record(
             counts,
             results.curve,
             R_task_aware=results.R_task_aware,
-            rows_are_tasks=presentation.has_boundaries,
-            begun=None if presentation.has_boundaries else [presentation.begun(row) for row in range(len(results.R))],
+            rows_are_tasks=scenario_stream.has_boundaries,
+            begun=None
+            if scenario_stream.has_boundaries
+            else [scenario_stream.begun(row) for row in range(len(results.R))],
         )
         | _found(harness)
         | {name: value for more in harness.evaluations.values() for name, value in more.metrics(results.R).items()}
@@ -267,7 +270,7 @@ def _record(
         R_task_aware=results.R_task_aware,
         baseline=results.baseline,
         test_samples=counts,
-        task_names=[task.name for task in presentation.tasks],
+        task_names=[task.name for task in scenario_stream.tasks],
         curve=results.curve,
         metrics=metrics,
         costs=harness.costs() if error is None else harness.counted(),
@@ -303,13 +306,13 @@ def _diagnostics(each: Plan, harness: Harness, made: Mapping[str, dict[str, Any]
     """Return the strategy's own facts, its state in parts, what the samples were made into, and --diagnostics."""
     facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics(), **made}
     if harness.results.detection:
-        figures = detection_figures(harness.presentation.visits, harness.results.seen)
+        figures = detection_figures(harness.scenario_stream.visits, harness.results.seen)
         facts |= {"detection": harness.results.detection, "figures": {**facts.get("figures", {}), **figures}}
     facts |= {name: more.record() for name, more in harness.evaluations.items()}
     if VIDEO in each.request.diagnostics:
-        facts[VIDEO] = film_tasks(harness, each.record_path)
+        facts[VIDEO] = film_tasks(harness.scenario_stream.tasks, harness.predictor_of, each.record_path)
     if harness.report is not None:
-        told = harness.report.record([task.name for task in harness.presentation.tasks])
+        told = harness.report.record([task.name for task in harness.scenario_stream.tasks])
         facts |= {MODULES: told["facts"], "figures": {**facts.get("figures", {}), **told["figures"]}}
     return facts
 

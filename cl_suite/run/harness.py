@@ -20,13 +20,13 @@ from cl_suite.core.experience import Hooks, Progress
 from cl_suite.core.listener import Listener, Row, Silent
 from cl_suite.core.metering import Meter
 from cl_suite.core.scenario import Requirement
-from cl_suite.core.scenario_stream import Presentation, Task
+from cl_suite.core.scenario_stream import ScenarioStream, Task
 from cl_suite.core.seeding import seed_for
 from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy
 from cl_suite.evaluation.expert_routing import Routing, score_routing
 from cl_suite.evaluation.module_report import ModuleReport
 from cl_suite.evaluation.protocol import Evaluation
-from cl_suite.metrics.task_shifts import Observations, expert_use, in_words, shift_quality
+from cl_suite.metrics.task_shifts import ShiftLog, expert_use, in_words, shift_quality
 from cl_suite.networks.network import Network
 
 
@@ -44,7 +44,7 @@ class Results:
     R_task_aware: list[Row] | None = None
     baseline: Row = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
-    seen: Observations = field(default_factory=Observations.none)
+    seen: ShiftLog = field(default_factory=ShiftLog.none)
     detection: dict[str, Any] = field(default_factory=dict)
     routing: dict[str, float] = field(default_factory=dict)
 
@@ -81,7 +81,7 @@ class Harness:
     def __init__(
         self,
         strategy: Strategy,
-        presentation: Presentation,
+        scenario_stream: ScenarioStream,
         build_model: Callable[[], nn.Module],
         *,
         listener: Listener | None = None,
@@ -91,19 +91,19 @@ class Harness:
         evaluations: Mapping[str, Evaluation] | None = None,
     ) -> None:
         self.strategy = strategy
-        self.presentation = presentation
+        self.scenario_stream = scenario_stream
         self.listener = listener or Silent()
-        self.meter = Meter(max_samples=presentation.info.train.max_samples)
+        self.meter = Meter(max_samples=scenario_stream.info.train.max_samples)
         self.results = Results()
         self.report, self.evaluations = report, dict(evaluations or {})
         self._checkpoint, self._fingerprint = checkpoint, fingerprint
-        device = presentation.info.device
-        self._factory = ModelFactory(build_model, presentation.info.seeds.model, device)
+        device = scenario_stream.info.device
+        self._factory = ModelFactory(build_model, scenario_stream.info.seeds.model, device)
         self._gpus = [device] if device.type == "cuda" else []  # whose generators are forked beside the CPU's
 
     def run(self, *, resume: bool = True) -> Results:
         """Run to the end of the stream, from the checkpoint if there is one, and return what was measured."""
-        info = self.presentation.info
+        info = self.scenario_stream.info
         if self._gpus:
             torch.cuda.reset_peak_memory_stats(info.device)
         with torch.random.fork_rng(devices=self._gpus), self.meter.metering():
@@ -126,7 +126,7 @@ class Harness:
                 on_observation=self._on_observation,
             )
             before = self.meter.wall_seconds
-            for experience in self.presentation.experiences(hooks, start=done):
+            for experience in self.scenario_stream.experiences(hooks, start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
                 for each in self.evaluations.values():
                     each.announce(experience, self.meter)
@@ -154,23 +154,23 @@ class Harness:
     def _swap_test(self, report: ModuleReport) -> None:
         """Put modules back and score the tasks again; where rows of R are tasks."""
         network = self.strategy.trained_network()
-        if network is None or not self.presentation.has_boundaries:
+        if network is None or not self.scenario_stream.has_boundaries:
             return
-        seen = self.presentation.seen_after(self.presentation.n_experiences)
+        seen = self.scenario_stream.seen_after(self.scenario_stream.n_experiences)
 
         def score(number: int) -> float | None:
-            task = self.presentation.tasks[number]
+            task = self.scenario_stream.tasks[number]
             try:
                 return task.score(self.predictor_of(task), seen).value
             except UnseenTask:
                 return None
 
         with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-            report.swap_test(network, score, len(self.presentation.tasks))
+            report.swap_test(network, score, len(self.scenario_stream.tasks))
 
     def _judge_detection(self) -> None:
         """Hold what a strategy told of tasks it found against the hidden truth, and score its choice of experts."""
-        shown, seen = self.presentation, self.results.seen
+        shown, seen = self.scenario_stream, self.results.seen
         if shown.has_boundaries or not seen.samples:
             return
         facts = shift_quality(shown.visits, seen, blur=shown.blur) | expert_use(shown.visits, seen)
@@ -185,7 +185,7 @@ class Harness:
     def costs(self) -> dict[str, float]:
         """Return what a finished run cost, in the record's words."""
         costs = self.counted()
-        costs["peak_memory_bytes"] = _peak_memory(self.presentation.info.device)
+        costs["peak_memory_bytes"] = _peak_memory(self.scenario_stream.info.device)
         costs["model_parameters"] = self.strategy.model_parameters()
         state, network = self.strategy.state_dict(), self.strategy.trained_network()
         costs["state_bytes"] = tensor_bytes(state)
@@ -203,7 +203,7 @@ class Harness:
 
     def test_samples(self) -> list[int]:
         """Return the number of test samples, or episodes, of each task."""
-        return [task.count for task in self.presentation.tasks]
+        return [task.count for task in self.scenario_stream.tasks]
 
     def _learn(self, experience: Any) -> None:
         evaluated = self.meter.eval_seconds
@@ -215,18 +215,18 @@ class Harness:
         self.meter.train_seconds -= self.meter.eval_seconds - evaluated
 
     def _two_rules(self) -> bool:
-        within = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
-        return not within and any(len(task.classes) < task.n_outputs for task in self.presentation.tasks)
+        within = Requirement.TASK_ID_AT_TEST in self.scenario_stream.scenario.provides
+        return not within and any(len(task.classes) < task.n_outputs for task in self.scenario_stream.tasks)
 
     def _evaluate(self, n_experiences: int) -> tuple[Row, Row]:
         """Score every task that can be answered; None where there is no head or the strategy has no answer."""
         scores: Row = []
         task_aware: Row = []
-        seen = self.presentation.seen_after(n_experiences)
+        seen = self.scenario_stream.seen_after(n_experiences)
         with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-            for task in self.presentation.tasks:
+            for task in self.scenario_stream.tasks:
                 score = None
-                if self.presentation.answerable(task, n_experiences):
+                if self.scenario_stream.answerable(task, n_experiences):
                     try:
                         score = task.score(self.predictor_of(task), seen)
                     except UnseenTask:
@@ -237,7 +237,7 @@ class Harness:
 
     def predictor_of(self, task: Task) -> Predictor:
         """Return the strategy's predictor for a task; its id is given where the scenario tells it."""
-        tells = Requirement.TASK_ID_AT_TEST in self.presentation.scenario.provides
+        tells = Requirement.TASK_ID_AT_TEST in self.scenario_stream.scenario.provides
         return self.strategy.predictor(task.index if tells else None)
 
     def _baseline(self) -> Row:
@@ -245,9 +245,9 @@ class Harness:
         model = self._factory.make(0)
         assert isinstance(model, Network)
         model.heads.open()
-        everything = self.presentation.seen_after(self.presentation.n_experiences)
+        everything = self.scenario_stream.seen_after(self.scenario_stream.n_experiences)
         with self.meter.timing("eval_seconds"):
-            return [task.score(ModelPredictor(model), everything).value for task in self.presentation.tasks]
+            return [task.score(ModelPredictor(model), everything).value for task in self.scenario_stream.tasks]
 
     def _on_progress(self, progress: Progress) -> None:
         self.listener.progress(progress, self.meter)
@@ -302,10 +302,10 @@ class Harness:
             return 0
         self.strategy.load_state_dict(state["strategy"])  # may build networks, which are not counted
         self._factory.built = state["models_built"]
-        seen = Observations(**state["seen"])
+        seen = ShiftLog(**state["seen"])
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], seen)
         if self.report is not None:
-            self.report.load_state_dict(state["report"], self.presentation.info.device)
+            self.report.load_state_dict(state["report"], self.scenario_stream.info.device)
         for name, each in self.evaluations.items():
             each.load_state_dict(state["evaluations"][name])
         for name, value in state["meter"].items():

@@ -149,7 +149,7 @@ def check_open_set(stream: Chosen, settings: OpenSetSettings, scenario: Scenario
     """Raise UsageError where the stream has no such samples, or the scenario tells a task that they do not have."""
     if not settings.evaluate:
         return
-    if not stream.cls.open_set:
+    if not stream.cls.out_of_distribution:
         raise UsageError(
             f"--evaluate open_set shows samples of no task, and {stream.name} has none. "
             "Use a stream that has, e.g. clinc150."

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from cl_suite.conformance.check import strategy_config
 from cl_suite.core.checkpoint import load_state, save_state
 from cl_suite.core.devices import choose_device, set_threads
 from cl_suite.core.errors import RunError, UsageError
@@ -23,13 +22,14 @@ from cl_suite.core.experience import Hooks
 from cl_suite.core.metering import Meter
 from cl_suite.core.registry import STRATEGY, Chosen, choose
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import Seeds, generator_for, seed_for
 from cl_suite.core.strategy import Strategy
 from cl_suite.core.stream import Samples, StreamData, TaskData
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.prepare import PrepareImages
 from cl_suite.networks.network import build_network
+from cl_suite.run.config import strategy_config
 from cl_suite.run.harness import ModelFactory
 from cl_suite.run.plan import check_requirements
 from cl_suite.speed.harness import device_name, now
@@ -80,11 +80,11 @@ def measure_strategies(
     configs = {name: strategy_config(chosen[name], overrides if name in names else (), of="speed") for name in chosen}
     for name, strategy in chosen.items():
         check_requirements(strategy, configs[name], Scenario.TASK_INCREMENTAL)
-    presentation = _presentation(place, steps, batch_size, tasks)
+    scenario_stream = _presentation(place, steps, batch_size, tasks)
     timings: dict[str, list[Timing]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=_gpus(place)):
         runs = {
-            name: _Run(strategy, configs[name], presentation, model, Path(folder) / f"{number}.safetensors")
+            name: _Run(strategy, configs[name], scenario_stream, model, Path(folder) / f"{number}.safetensors")
             for number, (name, strategy) in enumerate(chosen.items())
         }
         for _ in range(repeats):
@@ -133,14 +133,14 @@ def render_strategies(measured: dict[str, Any]) -> str:
 class _Run:
     """One strategy that has learned all but the last experience, and can learn that again and again."""
 
-    def __init__(self, chosen: Chosen, config: Any, presentation: Presentation, model: str, saved: Path) -> None:
-        self._chosen, self._config, self._presentation = chosen, config, presentation
+    def __init__(self, chosen: Chosen, config: Any, scenario_stream: ScenarioStream, model: str, saved: Path) -> None:
+        self._chosen, self._config, self._presentation = chosen, config, scenario_stream
         self._model, self._saved = model, saved
         strategy, factory = self._fresh()
         self._meter = Meter()
         with self._meter.metering():
-            for experience in presentation.experiences(Hooks(self._meter)):
-                if experience.index == presentation.n_experiences - 1:
+            for experience in scenario_stream.experiences(Hooks(self._meter)):
+                if experience.index == scenario_stream.n_experiences - 1:
                     break
                 _seed(experience.index)
                 strategy.learn(experience)
@@ -208,7 +208,7 @@ def _seed(*purpose: object) -> None:
     torch.manual_seed(seed_for(0, "speed", *purpose))
 
 
-def _presentation(device: torch.device, steps: int, batch_size: int, tasks: int) -> Presentation:
+def _presentation(device: torch.device, steps: int, batch_size: int, tasks: int) -> ScenarioStream:
     """Return the stream: random images and labels, brief tasks and a last one of `steps` batches in all epochs."""
     generator = generator_for(0, "speed")
     images = torch.randint(0, 256, (STORED, *SHAPE), dtype=torch.uint8, generator=generator)
@@ -222,7 +222,7 @@ def _presentation(device: torch.device, steps: int, batch_size: int, tasks: int)
         for t in range(tasks)
     ]
     prepare = PrepareImages(mean=(0.5,) * SHAPE[0], std=(0.25,) * SHAPE[0])
-    return Presentation(
+    return ScenarioStream(
         "the speed stream",
         StreamData(tuple(data), prepare),
         Scenario.TASK_INCREMENTAL,

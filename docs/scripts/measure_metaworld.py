@@ -62,7 +62,7 @@ def main():
                 with torch.no_grad():
                     return network(data.prepare(raw)).numpy()
 
-            row[other.name] = SuccessRate(facts.task(other.name), tuple(range(EPISODES)), pool).score(act).value
+            row[other.name] = SuccessRate(facts.task(other.name), tuple(range(EPISODES)), pool).rollout(act).value
         crossed[task.name] = row
         print(task.name, row, file=sys.stderr)
     print(json.dumps({"versions": facts.versions, "episodes": EPISODES, "experts": experts, "zero_shot": crossed}))

@@ -77,7 +77,7 @@ class FPF(Strategy):
         if not isinstance(self.base, GradientStrategy):
             raise UsageError(f"fpf finetunes one network, which {c.base} does not have. Use strategy.base=er.")
         self.buffer = self.memory()
-        if c.kd_alpha and (c.own_buffer or "logits" not in self.base.kept_beside_samples):
+        if c.kd_alpha and (c.own_buffer or "logits" not in self.base.buffer_extras):
             raise UsageError("strategy.kd_alpha needs logits in the base's memory. Use strategy.base=der or der++.")
         self.finetuning = Finetuning(c, info, lambda: self.base.model, self.base.both_outputs)
         self.before: dict[str, Tensor] = {}  # the network before a finetuning that learning is to forget

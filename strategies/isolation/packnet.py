@@ -32,7 +32,7 @@ from cl_suite import (
     freeze_token_vectors,
     restrict,
 )
-from strategies.isolation.task_parameters import TaskTensors
+from strategies.isolation.task_parameters import TaskParameters
 
 PER_TASK, FROZEN = "per_task", "frozen_after_first"
 MOST_TASKS = 255  # an owner is kept in 8 bits
@@ -144,7 +144,7 @@ class PackNet(GradientStrategy):
                 )
         assert info.task_classes is not None  # the id is given at test
         self.owners = {name: torch.zeros_like(weight, dtype=torch.uint8) for name, weight in self.weights.items()}
-        self.own = self.parts["task_tensors"] = TaskTensors(self.model, own, info.task_classes)
+        self.own = self.parts["task_tensors"] = TaskParameters(self.model, own, info.task_classes)
         self.current: int | None = None  # the task in training; `number` is its place, from 1
         self.blocked: dict[str, Tensor] = {}  # what it may not write
         self.norms_seen = torch.zeros(2, device=info.device)  # squared norms: gradients blocked, and all

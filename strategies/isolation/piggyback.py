@@ -30,7 +30,7 @@ from cl_suite import (
     restrict,
 )
 from strategies.isolation.masks.subnetworks import pack_bits, unpack_bits
-from strategies.isolation.task_parameters import TaskTensors
+from strategies.isolation.task_parameters import TaskParameters
 
 PER_TASK, FROZEN = "per_task", "frozen_after_first"
 
@@ -102,7 +102,7 @@ class Piggyback(GradientStrategy):
         ]
         assert info.task_classes is not None  # the id is given at test
         own = statistics if c.norm == PER_TASK else []
-        self.own = self.parts["task_tensors"] = TaskTensors(self.model, own, info.task_classes)
+        self.own = self.parts["task_tensors"] = TaskParameters(self.model, own, info.task_classes)
         self.bits: dict[int, dict[str, list[Tensor]]] = {}  # {task: {weight: its mask; where it is -1}}, packed
         self.current: int | None = None  # the task in training
         self.steps_left = 0  # before the rates drop

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class TaskTensors:
+class TaskParameters:
     """What each task has to itself: its rows of the heads, and the network's tensors called `names`.
 
     classes: per task, its rows of the heads

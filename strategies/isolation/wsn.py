@@ -32,7 +32,7 @@ from cl_suite import (
 from strategies.isolation.masks.initialisation import initialise_scores
 from strategies.isolation.masks.layers import MaskRule, to_masked
 from strategies.isolation.masks.subnetworks import MaskedNetwork, Subnetwork
-from strategies.isolation.task_parameters import TaskTensors
+from strategies.isolation.task_parameters import TaskParameters
 
 HUFFMAN_SAVING = 0.78  # share of the masks' bits that a 7-bit Huffman code saves, as the paper reports
 
@@ -97,7 +97,7 @@ class WSN(GradientStrategy):
         self.draw_scores(0)
         assert info.task_classes is not None  # the id is given at test
         self.subnetworks: list[Subnetwork] = []
-        self.heads = self.parts["heads"] = TaskTensors(self.model, [], info.task_classes)
+        self.heads = self.parts["heads"] = TaskParameters(self.model, [], info.task_classes)
         self.current: int | None = None  # the task in training
         self.used = self.masked.union([])  # per layer, which weights any finished task selects
         self.norms_seen = torch.zeros(2, device=info.device)  # squared norms: gradients blocked, and all

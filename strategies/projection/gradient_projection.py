@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cl_suite import Batch, Experience, GradientStrategy, RunError, StreamInfo, UsageError
 from strategies.projection.options import ProjectionOptions
-from strategies.projection.plateau_schedule import Plateau
+from strategies.projection.plateau_schedule import PlateauSchedule
 from strategies.projection.projected_network import ProjectedNetwork
 from strategies.projection.subspaces import InputSpace, Projector
 
@@ -118,7 +118,7 @@ class GradientProjection:
         o = self.options
         statistics = self._strategy.model.buffers()
         assert isinstance(batches, Iterator)
-        Plateau(o.patience, o.lr_factor, o.lr_min, follow=o.plateau).run(
+        PlateauSchedule(o.patience, o.lr_factor, o.lr_min, follow=o.plateau).run(
             experience,
             batches,
             self._strategy.optimizer,

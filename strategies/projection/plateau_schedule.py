@@ -13,7 +13,7 @@ from cl_suite import Batch, BestState, Experience
 
 
 @dataclass
-class Plateau:
+class PlateauSchedule:
     """After `patience` epochs without a lower validation loss the rate is divided by `factor`; below `lr_min` it ends.
 
     The patience is full again after each lower loss and each division.

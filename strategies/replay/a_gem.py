@@ -18,7 +18,7 @@ from cl_suite import (
     Batch,
     Experience,
     GradientStrategy,
-    RehearsalOptions,
+    ReplayOptions,
     Requirement,
     StreamInfo,
     UsageError,
@@ -34,7 +34,7 @@ class AGEM(GradientStrategy):
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of A-GEM, which trains by plain SGD.
 
         What is projected is the gradient of one step. With momentum the step would also carry older gradients, and with

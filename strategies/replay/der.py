@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_suite import Batch, Experience, GradientStrategy, RehearsalOptions, StreamInfo, UsageError
+from cl_suite import Batch, Experience, GradientStrategy, ReplayOptions, StreamInfo, UsageError
 
 
 class DarkExperience:
@@ -88,10 +88,10 @@ class DER(GradientStrategy):
     """Dark experience replay (Buzzega et al. 2020): stay near the logits that remembered samples once had."""
 
     source = "Buzzega et al. 2020, arXiv 2004.07211"
-    kept_beside_samples = frozenset({"logits"})
+    buffer_extras = frozenset({"logits"})
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of dark experience replay."""
 
         alpha: float = 1.0  # weight of the distillation; 0.1 to 1 in the paper, 0.3 on Seq-CIFAR-10
@@ -137,10 +137,10 @@ class DERPlusPlus(GradientStrategy):
     """Dark experience replay with labels (DER++, Buzzega et al. 2020): replay stored logits, and labels beside them."""
 
     source = "Buzzega et al. 2020, arXiv 2004.07211"
-    kept_beside_samples = frozenset({"logits"})
+    buffer_extras = frozenset({"logits"})
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of dark experience replay with labels."""
 
         alpha: float = 0.5  # weight of the distillation; 0.1 to 1 in the paper, 0.2 on Seq-CIFAR-10 with 500 samples

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, Experience, GradientStrategy, RehearsalOptions, StreamInfo, join_inputs
+from cl_suite import Batch, Experience, GradientStrategy, ReplayOptions, StreamInfo, join_inputs
 
 
 class ER(GradientStrategy):
@@ -20,7 +20,7 @@ class ER(GradientStrategy):
     source = "Chaudhry et al. 2019, arXiv 1902.10486"
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of experience replay."""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:

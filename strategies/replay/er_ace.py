@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, Classification, GradientStrategy, RehearsalOptions, StreamInfo, UsageError, restrict
+from cl_suite import Batch, Classification, GradientStrategy, ReplayOptions, StreamInfo, UsageError, restrict
 
 
 def classes_in(targets: Tensor, n_outputs: int) -> Tensor:
@@ -31,7 +31,7 @@ class ERACE(GradientStrategy):
     source = "Caccia et al. 2022, arXiv 2104.05025"
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of ER-ACE."""
 
         unmet_compete: bool = False  # whether classes not met yet compete as well, as in the code of the authors

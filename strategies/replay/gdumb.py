@@ -22,7 +22,7 @@ from cl_suite import (
     Experience,
     GradientStrategy,
     Predictor,
-    RehearsalOptions,
+    ReplayOptions,
     Requirement,
     StreamInfo,
     UnseenTask,
@@ -73,7 +73,7 @@ class GDumb(GradientStrategy):
     source = "Prabhu, Torr & Dokania 2020, ECCV"
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of the memory, and of the training on it."""
 
         buffer: str = "balanced"  # balanced (the paper's greedy sampler), reservoir (the Mammoth library), ring

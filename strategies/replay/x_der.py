@@ -38,7 +38,7 @@ from cl_suite import (
     Experience,
     GradientStrategy,
     Inputs,
-    RehearsalOptions,
+    ReplayOptions,
     Requirement,
     StreamInfo,
     UsageError,
@@ -112,10 +112,10 @@ class XDER(GradientStrategy):
 
     source = "Boschini et al. 2022, arXiv 2201.00766"
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN})
-    kept_beside_samples = frozenset({"logits"})
+    buffer_extras = frozenset({"logits"})
 
     @dataclass
-    class Config(RehearsalOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, GradientStrategy.Config):
         """Options of X-DER; the defaults are those of the authors' library for CIFAR-100 and 500 samples."""
 
         buffer: ClassVar[str] = "as many of each class"

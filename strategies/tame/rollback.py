@@ -13,7 +13,7 @@ from cl_suite import Batch
 from strategies.tame.expert import Expert
 
 
-class Trail:
+class Rollback:
     """A change is noticed some batches late. Until a batch is `length` batches old it belongs to no expert's memory.
 
     Holds `length` batches and as many copies of an expert (network, optimiser, losses); length 0 holds nothing. Beside

@@ -29,7 +29,7 @@ from cl_suite import (
 )
 from strategies.tame.expert import Expert, entropy, routed_answers
 from strategies.tame.expert_memory import ExpertMemory
-from strategies.tame.rollback import Trail
+from strategies.tame.rollback import Rollback
 from strategies.tame.selector import Selector, SelectorOptions
 from strategies.tame.sparse import expand, is_compact, stored_parameters
 
@@ -81,7 +81,7 @@ class TAME(Strategy):
         self.switches = self.refused = 0
         self.selector: Selector | None = None
         self.memory = ExpertMemory(c.selector_memory, info, kind=c.buffer, max_experts=c.max_experts)
-        self.recent, self.trail = self._empty_recent(), Trail(c.rollback)
+        self.recent, self.trail = self._empty_recent(), Rollback(c.rollback)
         self.begins = False  # whether the next batch is the first after a boundary that was told
         # {task: {expert: batches}}, where the scenario tells the task: for the oracle, and to know what was learned.
         self.served: dict[int, dict[int, int]] = {}

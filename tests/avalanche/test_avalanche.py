@@ -48,7 +48,7 @@ def test_every_strategy_of_the_table_learns_where_tasks_are_told(name):
     if name not in ("gdumb", "cumulative", "joint_training"):  # these draw the present samples less or more often
         assert meter.samples_drawn - meter.samples_replayed >= whole
     assert meter.training_flops > 0
-    if penalty := RECIPES[name].penalty:  # Avalanche's own synaptic intelligence has none on a CPU: see `repairs`
+    if penalty := RECIPES[name].penalty:  # Avalanche's own synaptic intelligence has none on a CPU: see `si_fix`
         assert run.straight.harness.strategy.constraints()[penalty] != 0
 
 

@@ -342,9 +342,9 @@ class Kept(Stream):
         objective, robot, pool = imitation_objective("l1"), point_mass_task("up"), robot_pool()
         made = demonstrations(robot, count=3, noise=0.0, made_by={}, root=root.path, pool=pool)
         task = imitation_task("up", made, held_out=1, instruction=embed_instructions(["up"], "onehot")[0],
-                              outputs=objective.outputs(("x", "y")), measure=SuccessRate(robot, (0, 1, 2, 3), pool))
+                              outputs=objective.outputs(("x", "y")), scorer=SuccessRate(robot, (0, 1, 2, 3), pool))
         return StreamData((task,), PrepareStates((0.0, 0.0), (1.0, 1.0)), labels="shared", objective=objective,
-                          one_head=True)
+                          single_head=True)
 
     def outline(self, root):
         return (TaskOutline("up", ("x", "y"), self.config.episodes, point_mass_task("up")),)

@@ -90,8 +90,8 @@ def test_convolutions_are_counted_forward_and_backward():
 
 
 def test_a_loop_left_in_the_middle_disturbs_no_other():
-    presentation = harness_of(Finetune).presentation
-    first = next(iter(presentation.experiences(experience.Hooks(meter := Meter()))))
+    scenario_stream = harness_of(Finetune).scenario_stream
+    first = next(iter(scenario_stream.experiences(experience.Hooks(meter := Meter()))))
     layer = torch.nn.Linear(3 * 8 * 8, 5, bias=False)
     cost = 2 * 3 * 8 * 8 * 5
 
@@ -153,7 +153,7 @@ def test_samples_of_another_source_are_shuffled_among_ones_own_and_counted_apart
     harness.run()
     meter = Meter()
     buffer = harness.strategy.buffer
-    (last,) = harness.presentation.experiences(experience.Hooks(meter), start=2)
+    (last,) = harness.scenario_stream.experiences(experience.Hooks(meter), start=2)
     batches = list(last.batches(epochs=1, batch_size=10, beside=buffer))
     targets = torch.cat([batch.targets for batch in batches])
     expected = torch.cat([torch.tensor([4, 5] * 24), buffer.targets[:20]])
@@ -167,8 +167,8 @@ def test_samples_of_another_source_are_shuffled_among_ones_own_and_counted_apart
 
 
 def test_a_watcher_sees_each_batch_after_its_step_and_each_pass():
-    presentation = harness_of(ER).presentation
-    first = next(iter(presentation.experiences(experience.Hooks())))
+    scenario_stream = harness_of(ER).scenario_stream
+    first = next(iter(scenario_stream.experiences(experience.Hooks())))
     seen = []
     first.watch(batch=lambda batch: seen.append(len(batch)), epoch=lambda: seen.append("pass"))
     taken = []

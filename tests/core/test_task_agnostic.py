@@ -11,10 +11,10 @@ from cl_suite.conformance.case import present
 from cl_suite.core.experience import Hooks
 from cl_suite.core.registry import STRATEGY, choose
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import SEGMENTS, Presentation
+from cl_suite.core.scenario_stream import SEGMENTS, ScenarioStream
 from cl_suite.core.schedule import HiddenOrder, Schedule, Visit, hidden_order, plan_visits
 from cl_suite.metrics.matrix import accuracy_over_time, summarise
-from cl_suite.metrics.task_shifts import Observations, changes, detection_figures, expert_use, shift_quality
+from cl_suite.metrics.task_shifts import ShiftLog, changes, detection_figures, expert_use, shift_quality
 from cl_suite.records.record import config_hash
 from cl_suite.run.plan import check_requirements
 from strategies.bounds.finetune import Finetune
@@ -24,30 +24,30 @@ from tests.helpers.hidden_streams import TRAIN, harness_of, permuted_clusters, p
 ONE_PASS = TrainSettings(epochs=1, batch_size=16, segments=4)
 
 
-def owners(presentation, **options):
-    order = hidden_order(presentation._training, presentation.visits, seeds=presentation._seeds, **options)
+def owners(scenario_stream, **options):
+    order = hidden_order(scenario_stream._training, scenario_stream.visits, seeds=scenario_stream._seeds, **options)
     return order._owner
 
 
 def test_every_stream_is_cut_into_the_same_number_of_segments():
     for n_tasks in (2, 3, 5):
-        presentation = presented(permuted_clusters(n_tasks=n_tasks), train=TrainSettings(epochs=1))
-        assert presentation.n_experiences == presentation.info.n_experiences == SEGMENTS
+        scenario_stream = presented(permuted_clusters(n_tasks=n_tasks), train=TrainSettings(epochs=1))
+        assert scenario_stream.n_experiences == scenario_stream.info.n_experiences == SEGMENTS
 
 
 def test_a_task_that_comes_back_is_offered_again_in_a_new_order():
-    presentation = presented(schedule={"order": [0, 1, 2, 1, 3]}, train=ONE_PASS)
-    assert [visit.task for visit in presentation.visits] == [0, 1, 2, 1, 3]
-    assert presentation.info.planned_samples == 5 * 400
-    order = hidden_order(presentation._training, presentation.visits, blur=0, seeds=presentation._seeds)
+    scenario_stream = presented(schedule={"order": [0, 1, 2, 1, 3]}, train=ONE_PASS)
+    assert [visit.task for visit in scenario_stream.visits] == [0, 1, 2, 1, 3]
+    assert scenario_stream.info.planned_samples == 5 * 400
+    order = hidden_order(scenario_stream._training, scenario_stream.visits, blur=0, seeds=scenario_stream._seeds)
     assert order._owner.tolist() == [task for task in (0, 1, 2, 1, 3) for _ in range(400)]
     first, again = order._position[400:800], order._position[1200:1600]
     assert first.sort().values.equal(again.sort().values) and not first.equal(again)
 
 
 def test_a_blurred_change_mixes_two_tasks_over_its_width_and_loses_no_sample():
-    presentation = presented(train=ONE_PASS)
-    abrupt, blurred = owners(presentation, blur=0), owners(presentation, blur=200)
+    scenario_stream = presented(train=ONE_PASS)
+    abrupt, blurred = owners(scenario_stream, blur=0), owners(scenario_stream, blur=200)
     assert Counter(abrupt.tolist()) == Counter(blurred.tolist())
     assert blurred[:300].unique().tolist() == [0] and blurred[500:700].unique().tolist() == [1]
     left, right = blurred[300:400], blurred[400:500]
@@ -56,10 +56,12 @@ def test_a_blurred_change_mixes_two_tasks_over_its_width_and_loses_no_sample():
 
 @pytest.mark.parametrize("blur", [0, 200])
 def test_batches_come_in_the_hidden_order(blur):
-    presentation = presented(schedule={"blur": blur}, train=ONE_PASS)
-    given = torch.cat([batch.raw for experience in presentation.experiences(Hooks()) for batch in experience.batches()])
-    order = hidden_order(presentation._training, presentation.visits, blur=blur, seeds=presentation._seeds)
-    stored = [part.inputs for part in presentation._training]
+    scenario_stream = presented(schedule={"blur": blur}, train=ONE_PASS)
+    given = torch.cat(
+        [batch.raw for experience in scenario_stream.experiences(Hooks()) for batch in experience.batches()]
+    )
+    order = hidden_order(scenario_stream._training, scenario_stream.visits, blur=blur, seeds=scenario_stream._seeds)
+    stored = [part.inputs for part in scenario_stream._training]
     expected = torch.stack([stored[o][p] for o, p in zip(order._owner, order._position, strict=True)])
     assert given.equal(expected)
 
@@ -90,7 +92,7 @@ def test_a_course_that_cannot_be_is_refused(schedule, message):
 
 def test_a_schedule_is_refused_where_boundaries_are_told():
     with pytest.raises(UsageError, match="Use --scenario task_agnostic"):
-        Presentation(
+        ScenarioStream(
             "permuted clusters",
             permuted_clusters(),
             Scenario.CLASS_INCREMENTAL,
@@ -107,7 +109,7 @@ def test_records_of_before_schedules_keep_their_hash():
     assert config_hash(old) != config_hash(old | {"schedule": {"order": [1, 0], "blur": 0, "labels": "global"}})
 
 
-class Scrambled(Presentation):
+class Scrambled(ScenarioStream):
     """The same samples in the same order; everything that is hidden is renumbered, renamed or wrong."""
 
     RENUMBERED = (2, 0, 3, 1)
@@ -124,9 +126,9 @@ class Scrambled(Presentation):
         return [0]
 
 
-def scrambled(presentation):
-    """Return the presentation with other names and numbers of tasks, and wrong visits."""
-    p = presentation
+def scrambled(scenario_stream):
+    """Return the scenario_stream with other names and numbers of tasks, and wrong visits."""
+    p = scenario_stream
     tasks = tuple(dataclasses.replace(task, name=f"x{9 - i}") for i, task in enumerate(p._data.tasks))
     data = dataclasses.replace(p._data, tasks=tasks)
     other = Scrambled("permuted clusters", data, p.scenario, train=TRAIN, seeds=p._seeds, device=p._device)
@@ -147,7 +149,7 @@ class Cheat(Finetune):
 def scores(cls, *, scramble):
     harness = harness_of(cls)
     if scramble:
-        harness.presentation = scrambled(harness.presentation)
+        harness.scenario_stream = scrambled(harness.scenario_stream)
     return harness.run().R
 
 
@@ -167,10 +169,10 @@ def test_more_segments_than_samples_are_refused():
 
 
 def test_nothing_handed_over_names_a_task():
-    presentation = presented(permuted_clusters(names="secret"), schedule={"order": [0, 1, 2, 1, 3]})
-    told = dataclasses.asdict(dataclasses.replace(presentation.info, prepare=None, objective=None))
+    scenario_stream = presented(permuted_clusters(names="secret"), schedule={"order": [0, 1, 2, 1, 3]})
+    told = dataclasses.asdict(dataclasses.replace(scenario_stream.info, prepare=None, objective=None))
     assert "secret" not in repr(told) and told["task_classes"] is None
-    for experience in presentation.experiences(Hooks()):
+    for experience in scenario_stream.experiences(Hooks()):
         assert experience.task_id is None and experience.classes is None
         assert all(batch.task_ids is None for batch in experience.batches())
 
@@ -182,7 +184,7 @@ VISITS = [Visit(0, 0, 100), Visit(1, 100, 200), Visit(0, 200, 300)]
 
 def seen(shifts, experts):
     """Batches of 10 samples; a shift at these batch ends."""
-    found = Observations.none()
+    found = ShiftLog.none()
     for number, expert in enumerate(experts):
         end = 10 * (number + 1)
         found.add(end, 1.0, None, expert, end in shifts)
@@ -233,7 +235,7 @@ def test_anytime_accuracy_counts_tasks_from_when_they_begin():
 
 
 def test_figures_of_a_long_run_stay_small_and_keep_every_detection():
-    found = Observations.none()
+    found = ShiftLog.none()
     for number in range(5000):
         found.add(number + 1, 1.0, 2.0, 0, number == 777)
     figures = detection_figures([Visit(0, 0, 5000)], found)

@@ -31,11 +31,12 @@ from cl_suite import (
 )
 from cl_suite.core.experience import Hooks
 from cl_suite.core.registry import STRATEGY, STREAM, choose
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import generator_for
 from cl_suite.data.tokenizers import Hashed, Words, pinned_tokenizer, words_of
 from cl_suite.data.tokens import TextOptions, as_tokens, in_words
-from cl_suite.records.record import ADDED_GROUPS, config_hash
+from cl_suite.records.compatibility import GROUP_BEFORE
+from cl_suite.records.record import config_hash
 from cl_suite.run.config import RunConfig
 from cl_suite.run.execute import run_one
 from cl_suite.run.harness import Harness
@@ -188,7 +189,7 @@ class MeanOfVectors(nn.Module):
 
 def harness(strategy, *, data=None, scenario=Scenario.CLASS_INCREMENTAL, train=None, checkpoint=None, **options):
     data = data or as_tokens(toy(), TextOptions(vocabulary=128), root=OFFLINE, seeds=SEEDS)[0]
-    shown = Presentation(
+    shown = ScenarioStream(
         "toy_text",
         data,
         scenario,
@@ -218,7 +219,7 @@ def test_neither_trimming_nor_the_batch_around_it_changes_a_networks_answer():
 
 
 def test_a_strategy_is_told_the_vocabulary_and_the_whole_length():
-    shown = harness("finetune").presentation
+    shown = harness("finetune").scenario_stream
     assert shown.info.vocabulary == 128 and shown.info.input_shape == {"tokens": (16,), "mask": (16,)}
     cls = choose(STREAM, "toy_gaussians").cls
     vectors = cls(cls.Config()).load(OFFLINE, SEEDS)
@@ -240,7 +241,7 @@ def test_texts_work_without_boundaries_where_a_hidden_order_joins_tasks():
 
 
 def test_a_buffer_keeps_texts_whole_and_hands_them_out_beside_others():
-    shown = harness("finetune").presentation
+    shown = harness("finetune").scenario_stream
     first, second, _ = shown.experiences(Hooks())
     buffer = Reservoir(100, shown.info)
     for batch in first.batches(epochs=1):
@@ -428,7 +429,7 @@ def test_a_tokenizers_folder_counts_by_its_content_and_not_by_its_place(tmp_path
 
 def test_records_of_before_texts_keep_their_hash():
     off = dataclasses.asdict(RunConfig().text)
-    assert off == ADDED_GROUPS["text"]
+    assert off == GROUP_BEFORE["text"]
     assert config_hash({"train": {"epochs": 1}}) == config_hash({"train": {"epochs": 1}, "text": off})
     assert config_hash({}) != config_hash({"text": {**off, "max_length": 32}})
 

@@ -10,7 +10,7 @@ import torch
 from cl_suite import Classification, MultiLabel, RunError, Strategy, UsageError
 from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.evaluation.calibration import (
     CalibrationEvaluation,
     CalibrationSettings,
@@ -35,7 +35,7 @@ def shown(results, scenario, *overrides, stream="toy_gaussians"):
     planned = plan(request_for(results, *overrides, scenario=scenario, stream=stream))
     run, root = planned.composed.run, DataRoot(results, offline=True)
     loaded = load_stream(planned.stream.cls(run.stream), run, root=root, seeds=planned.seeds, device=planned.device)
-    return Presentation(
+    return ScenarioStream(
         stream, loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
     )
 
@@ -109,11 +109,11 @@ def by_hand(logits, targets):
 
 @pytest.mark.parametrize("begun", [1, 2])
 def test_only_classes_and_tasks_seen_so_far_count(tmp_path, begun):
-    presentation = shown(tmp_path, "class_incremental", "stream.n_tasks=3")
+    scenario_stream = shown(tmp_path, "class_incremental", "stream.n_tasks=3")
     strategy = Fixed(begun)
-    evaluation = CalibrationEvaluation(CalibrationSettings(evaluate=True), strategy, presentation)
+    evaluation = CalibrationEvaluation(CalibrationSettings(evaluate=True), strategy, scenario_stream)
     evaluation.observe(begun - 1, None, [])
-    targets = torch.cat([task.test.targets for task in presentation.tasks[:begun]]).tolist()
+    targets = torch.cat([task.test.targets for task in scenario_stream.tasks[:begun]]).tolist()
     scores = by_hand([1.0, 0.0] * begun, targets)
     entry = evaluation.entries[0]
     assert entry["brier"] == pytest.approx(sum(scores) / len(scores))
@@ -127,11 +127,11 @@ def test_only_classes_and_tasks_seen_so_far_count(tmp_path, begun):
 
 
 def test_where_the_task_is_named_it_answers_among_its_own(tmp_path):
-    presentation = shown(tmp_path, "task_incremental", "stream.n_tasks=3")
+    scenario_stream = shown(tmp_path, "task_incremental", "stream.n_tasks=3")
     strategy = Fixed(3)
-    evaluation = CalibrationEvaluation(CalibrationSettings(evaluate=True), strategy, presentation)
+    evaluation = CalibrationEvaluation(CalibrationSettings(evaluate=True), strategy, scenario_stream)
     evaluation.observe(1, None, [])
-    targets = torch.cat([task.test.targets % 2 for task in presentation.tasks[:2]]).tolist()
+    targets = torch.cat([task.test.targets % 2 for task in scenario_stream.tasks[:2]]).tolist()
     scores = by_hand([1.0, 0.0], targets)
     assert evaluation.entries[0]["brier"] == pytest.approx(sum(scores) / len(scores))
     assert strategy.asked == [0, 1]
@@ -145,12 +145,12 @@ def test_a_task_without_an_answer_leaves_the_entry_empty(tmp_path):
 
 
 def test_answers_that_are_no_probabilities_fail_the_run(tmp_path):
-    presentation = shown(tmp_path, "class_incremental")
+    scenario_stream = shown(tmp_path, "class_incremental")
     strategy = Fixed(2)
     strategy.predictor = lambda task_id: (
-        lambda inputs: torch.full((len(inputs), presentation.info.n_outputs), torch.nan)
+        lambda inputs: torch.full((len(inputs), scenario_stream.info.n_outputs), torch.nan)
     )
-    evaluation = CalibrationEvaluation(CalibrationSettings(evaluate=True), strategy, presentation)
+    evaluation = CalibrationEvaluation(CalibrationSettings(evaluate=True), strategy, scenario_stream)
     with pytest.raises(RunError, match="are no probabilities"):
         evaluation.observe(0, None, [])
 
@@ -211,22 +211,22 @@ def test_where_tasks_are_hidden_all_classes_may_answer(tmp_path):
 # -- where there is nothing to ask ------------------------------------------------------------------------------------
 
 
-def stub(objective, measure=None):
+def stub(objective, scorer=None):
     return SimpleNamespace(
-        info=SimpleNamespace(objective=objective, stream="a_stream"), tasks=[SimpleNamespace(measure=measure)]
+        info=SimpleNamespace(objective=objective, stream="a_stream"), tasks=[SimpleNamespace(scorer=scorer)]
     )
 
 
 @pytest.mark.parametrize(
-    ("presentation", "message"),
+    ("scenario_stream", "message"),
     [
         (stub(MultiLabel()), "a_stream has no one class per sample"),
-        (stub(Classification(), measure="episodes"), "a_stream acts in a simulator"),
+        (stub(Classification(), scorer="episodes"), "a_stream acts in a simulator"),
     ],
 )
-def test_outputs_that_are_no_classes_are_refused(presentation, message):
+def test_outputs_that_are_no_classes_are_refused(scenario_stream, message):
     with pytest.raises(UsageError, match=message):
-        CalibrationEvaluation(CalibrationSettings(evaluate=True), Fixed(1), presentation)
+        CalibrationEvaluation(CalibrationSettings(evaluate=True), Fixed(1), scenario_stream)
 
 
 def test_distances_are_refused_and_a_network_that_answers_beside_them_is_not(tmp_path):

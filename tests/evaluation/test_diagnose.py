@@ -104,7 +104,7 @@ def test_looking_changes_nothing_and_finds_the_modules_of_every_strategy(name):
         return
     watched.run()
     assert watched.results.R == plain.results.R
-    told = report.record([task.name for task in watched.presentation.tasks])
+    told = report.record([task.name for task in watched.scenario_stream.tasks])
     assert len(told["facts"]["experiences"]) == 3
     assert set(told["facts"]["modules"]) == set(told["facts"]["experiences"][0])
     assert any(value > 0 for change in told["facts"]["experiences"] for value in change.values())
@@ -169,6 +169,6 @@ def test_without_boundaries_changes_are_by_segment_and_nothing_is_swapped():
     report = ModuleReport()
     harness = harness_of(ER, scenario="task_agnostic", report=report)
     harness.run()
-    told = report.record([task.name for task in harness.presentation.tasks])
+    told = report.record([task.name for task in harness.scenario_stream.tasks])
     assert set(told["figures"]) == {"module_changes"}
     assert told["figures"]["module_changes"]["columns"] == [str(number) for number in range(SEGMENTS)]

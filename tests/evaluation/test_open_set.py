@@ -9,7 +9,7 @@ import torch
 from cl_suite import UnseenTask, UsageError
 from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.evaluation.open_set import OpenSetEvaluation, separation
 from cl_suite.run.execute import run_one
 from cl_suite.run.harness import Harness
@@ -60,7 +60,7 @@ def test_samples_of_no_task_are_not_among_the_training_texts(tmp_path):
         stream, planned.composed.run, root=DataRoot(tmp_path, offline=True), seeds=planned.seeds, device=planned.device
     )
     train = [part.train for part in loaded.data.tasks]
-    beyond, _ = loaded.data.outside.take(torch.arange(50))
+    beyond, _ = loaded.data.ood.take(torch.arange(50))
     rows = {tuple(row.tolist()) for row in beyond["tokens"]}
     for samples in train:
         raw, _ = samples.take(torch.arange(len(samples)))
@@ -100,7 +100,7 @@ def test_only_tasks_and_classes_begun_so_far_count(tmp_path):
     planned = plan(request_for(tmp_path, *ASKED))
     run, root = planned.composed.run, DataRoot(tmp_path, offline=True)
     loaded = load_stream(planned.stream.cls(run.stream), run, root=root, seeds=planned.seeds, device=planned.device)
-    shown = Presentation(
+    shown = ScenarioStream(
         "toy", loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
     )
     evaluation = OpenSetEvaluation(Fixed(), shown)
@@ -115,7 +115,7 @@ def test_only_tasks_and_classes_begun_so_far_count(tmp_path):
 
         inside = torch.cat([certainty(task.test) for task in shown.tasks[: experience + 1]])
         found = evaluation.entries[experience]["auroc"]
-        assert found == pytest.approx(separation(inside, certainty(shown.outside))["auroc"], abs=1e-6)
+        assert found == pytest.approx(separation(inside, certainty(shown.ood))["auroc"], abs=1e-6)
     assert evaluation.entries[2]["auroc"] == pytest.approx(0.5, abs=0.01)  # now it is, and all are as certain
 
 
@@ -131,7 +131,7 @@ def test_no_answer_is_no_figure(tmp_path):
     run = planned.composed.run
     root = DataRoot(tmp_path, offline=True)
     loaded = load_stream(planned.stream.cls(run.stream), run, root=root, seeds=planned.seeds, device=planned.device)
-    shown = Presentation(
+    shown = ScenarioStream(
         "toy", loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
     )
     evaluation = OpenSetEvaluation(Mute(), shown)

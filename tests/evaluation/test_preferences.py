@@ -16,7 +16,8 @@ from cl_suite.metrics.trade_offs import (
     per_task,
     weighted,
 )
-from cl_suite.records.record import ADDED_GROUPS, config_hash
+from cl_suite.records.compatibility import GROUP_BEFORE
+from cl_suite.records.record import config_hash
 from cl_suite.report.build import build_report
 from tests.helpers.preference_streams import harness_asked
 from tests.report.test_report import cells, put
@@ -176,12 +177,12 @@ def test_where_no_task_is_told_there_is_nothing_to_prefer(bench):
 
 def test_a_configuration_that_asks_for_nothing_keeps_its_hash():
     plain = {"train": {"epochs": 1}}
-    assert config_hash({**plain, "preferences": ADDED_GROUPS["preferences"]}) == config_hash(plain)
-    assert config_hash({**plain, "preferences": {**ADDED_GROUPS["preferences"], "evaluate": True}}) != config_hash(
+    assert config_hash({**plain, "preferences": GROUP_BEFORE["preferences"]}) == config_hash(plain)
+    assert config_hash({**plain, "preferences": {**GROUP_BEFORE["preferences"], "evaluate": True}}) != config_hash(
         plain
     )
     defaults = PreferenceSettings()
-    assert ADDED_GROUPS["preferences"] == vars(defaults)
+    assert GROUP_BEFORE["preferences"] == vars(defaults)
 
 
 # ---- the page

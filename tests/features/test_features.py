@@ -17,7 +17,8 @@ from cl_suite.features import weights as weights_module
 from cl_suite.features.extract import as_features, on_card
 from cl_suite.features.frozen_networks import FeatureOptions, frozen_network
 from cl_suite.networks.images import BACKBONES
-from cl_suite.records.record import ADDED_GROUPS, RunRecord, config_hash, without_added
+from cl_suite.records.compatibility import GROUP_BEFORE, without_unchanged
+from cl_suite.records.record import RunRecord, config_hash
 from cl_suite.report.tables.leaderboard import build_tables
 from cl_suite.run.config import RunConfig
 from cl_suite.run.execute import run_one
@@ -314,8 +315,8 @@ def test_the_published_network_wants_pixel_values(published, tmp_path):
 def test_records_of_before_features_keep_their_hash():
     old = {"train": {"epochs": 1}}
     off = dataclasses.asdict(RunConfig().features)
-    assert without_added({"features": {**off, "network": "x"}})["features"] == {
-        **ADDED_GROUPS["features"],
+    assert without_unchanged({"features": {**off, "network": "x"}})["features"] == {
+        **GROUP_BEFORE["features"],
         "network": "x",
     }
     assert config_hash(old) == config_hash(old | {"features": off})
@@ -365,7 +366,7 @@ def test_a_protocol_does_not_lay_its_network_for_images_on_features(tmp_path):
 
 def test_runs_on_features_share_no_table_with_runs_on_images():
     def row(**features):
-        config = {"stream": {"n_tasks": 5}, "features": {**ADDED_GROUPS["features"], **features}}
+        config = {"stream": {"n_tasks": 5}, "features": {**GROUP_BEFORE["features"], **features}}
         return RunRecord(
             "er", "split_digits", "task_incremental", "quick", 0, config=config, R=[[0.5]], metrics={"acc": 0.5}
         )

@@ -14,7 +14,7 @@ from cl_suite import (
     generator_for,
 )
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.run.harness import Harness
 
 
@@ -55,7 +55,7 @@ def image_harness(strategy):
         return Samples(images, torch.arange(24) % 2)
 
     tasks = tuple(TaskData(str(t), draw(), draw(), ("a", "b")) for t in range(2))
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "images",
         StreamData(tasks, PrepareImages(mean=(0.5,) * 3, std=(0.25,) * 3)),
         Scenario.TASK_INCREMENTAL,
@@ -63,7 +63,7 @@ def image_harness(strategy):
         seeds=Seeds(0, 0, 0),
         device=torch.device("cpu"),
     )
-    return Harness(strategy, presentation, lambda: build_network("conv_small", (3, 8, 8), 4, width=4))
+    return Harness(strategy, scenario_stream, lambda: build_network("conv_small", (3, 8, 8), 4, width=4))
 
 
 def copy_of(network):

@@ -4,7 +4,7 @@ import torch
 
 from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, TrainSettings, build_network, generator_for
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.schedule import Schedule
 from cl_suite.run.harness import Harness
 
@@ -30,7 +30,7 @@ def permuted_clusters(*, n_tasks=4, count=400, labels="shared", names="task"):
 
 
 def presented(data=None, *, schedule=None, train=TRAIN, seed=0):
-    return Presentation(
+    return ScenarioStream(
         "permuted clusters",
         data or permuted_clusters(),
         Scenario.TASK_AGNOSTIC,
@@ -43,10 +43,10 @@ def presented(data=None, *, schedule=None, train=TRAIN, seed=0):
 
 def harness_of(cls, *, data=None, schedule=None, train=TRAIN, seed=0, checkpoint=None, listener=None, **options):
     """Return a harness for a fresh strategy with a small MLP; `options` are the strategy's."""
-    presentation = presented(data, schedule=schedule, train=train, seed=seed)
-    info = presentation.info
+    scenario_stream = presented(data, schedule=schedule, train=train, seed=seed)
+    info = scenario_stream.info
 
     def build():
         return build_network("mlp", info.input_shape, info.n_outputs, hidden=(32, 16))
 
-    return Harness(cls(cls.Config(**options)), presentation, build, checkpoint=checkpoint, listener=listener)
+    return Harness(cls(cls.Config(**options)), scenario_stream, build, checkpoint=checkpoint, listener=listener)

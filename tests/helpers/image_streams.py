@@ -4,7 +4,7 @@ import torch
 
 from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, TrainSettings, generator_for
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
 
@@ -37,7 +37,7 @@ def harness_of(
     **options,
 ):
     """Return a harness for a fresh strategy with a small network; `options` are the strategy's."""
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "images",
         data or image_stream(),
         Scenario(scenario),
@@ -45,14 +45,14 @@ def harness_of(
         seeds=Seeds(seed, seed, seed),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
     sizes = {"hidden": (24, 16)} if model == "mlp" else {"width": 4}
 
     def build():
         return build_network(model, info.input_shape, info.n_outputs, **sizes)
 
     config = options.pop("config", None) or cls.Config(**options)
-    return Harness(cls(config), presentation, build, checkpoint=checkpoint, listener=listener, report=report)
+    return Harness(cls(config), scenario_stream, build, checkpoint=checkpoint, listener=listener, report=report)
 
 
 def run_of(cls, **options):

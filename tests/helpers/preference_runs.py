@@ -47,8 +47,8 @@ def another_second_task(data):
 
 def accuracy(harness, preference, task):
     """Return the score of a preference's model on a task."""
-    seen = harness.presentation.seen_after(len(preference))
-    return harness.presentation.tasks[task].score(harness.strategy.predictor_for(preference), seen).value
+    seen = harness.scenario_stream.seen_after(len(preference))
+    return harness.scenario_stream.tasks[task].score(harness.strategy.predictor_for(preference), seen).value
 
 
 def answers(strategy, preference):
@@ -61,7 +61,7 @@ def reloaded(harness, path, cls, **options):
     """Return a fresh strategy of the same kind with the saved and loaded state of the harness's."""
     save_state(path, harness.strategy.state_dict())
     fresh = harness_of(cls, **{"data": conflicting_stream(), "scenario": "domain_incremental"} | options)
-    fresh.strategy.setup(fresh.presentation.info, fresh._factory)
+    fresh.strategy.setup(fresh.scenario_stream.info, fresh._factory)
     fresh.strategy.load_state_dict(load_state(path))
     return fresh.strategy
 

@@ -4,7 +4,7 @@ import torch
 
 from cl_suite import Seeds, TrainSettings, build_network
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.evaluation.preferences.evaluation import PreferenceEvaluation
 from cl_suite.evaluation.preferences.settings import PreferenceSettings
 from cl_suite.run.harness import Harness
@@ -17,7 +17,7 @@ def harness_asked(
     cls, *, n_tasks=2, own=1.0, preferences=None, hidden=(), train=TRAIN, checkpoint=None, seed=0, **options
 ):
     """Return a harness for a fresh strategy, with a linear network unless `hidden`; `options` are the strategy's."""
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "conflicting",
         conflicting_stream(n_tasks=n_tasks, own=own),
         Scenario.DOMAIN_INCREMENTAL,
@@ -25,12 +25,12 @@ def harness_asked(
         seeds=Seeds(seed, seed, seed),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
 
     def build():
         return build_network("mlp", info.input_shape, info.n_outputs, hidden=hidden)
 
     strategy = cls(cls.Config(**options))
     settings = PreferenceSettings(evaluate=True, **{"count": 4, "grid": 5, **(preferences or {})})
-    evaluation = PreferenceEvaluation(settings, strategy, presentation)
-    return Harness(strategy, presentation, build, checkpoint=checkpoint, evaluations={"preferences": evaluation})
+    evaluation = PreferenceEvaluation(settings, strategy, scenario_stream)
+    return Harness(strategy, scenario_stream, build, checkpoint=checkpoint, evaluations={"preferences": evaluation})

@@ -5,7 +5,7 @@ import torch
 from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, TrainSettings, generator_for
 from cl_suite.core.listener import Silent
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
 
@@ -50,7 +50,7 @@ class EachExperience(Silent):
 
 def harness_of(cls, *, scenario="task_incremental", data=None, listener=None, train=None, hidden=(16, 12), **options):
     """Return a harness for a fresh strategy with a small MLP without biases."""
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "low rank",
         data or low_rank_stream(),
         Scenario(scenario),
@@ -58,12 +58,12 @@ def harness_of(cls, *, scenario="task_incremental", data=None, listener=None, tr
         seeds=Seeds(0, 0, 0),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
 
     def build():
         return build_network("mlp_gpm", info.input_shape, info.n_outputs, hidden=hidden)
 
-    return Harness(cls(cls.Config(**options)), presentation, build, listener=listener)
+    return Harness(cls(cls.Config(**options)), scenario_stream, build, listener=listener)
 
 
 def run_of(cls, **options):

@@ -4,7 +4,7 @@ import torch
 
 from cl_suite import Seeds, StreamData, TrainSettings
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.robots import PrepareStates, imitation_objective, imitation_task
 from cl_suite.robots.kept_demonstrations import Demonstrations
 
@@ -37,10 +37,10 @@ def robot_stream(head="l1", *, history=1, episodes=8, steps=10, n_tasks=2):
             )
         )
     scaling = PrepareStates((0.0,) * SIZE, (1.0,) * SIZE)
-    return StreamData(tuple(tasks), scaling, labels="shared", objective=objective, one_head=True)
+    return StreamData(tuple(tasks), scaling, labels="shared", objective=objective, single_head=True)
 
 
 def robot_presentation(data, scenario=Scenario.TASK_INCREMENTAL, *, epochs=2, **train):
     """Return the stream under a scenario."""
     settings = TrainSettings(epochs=epochs, batch_size=8, **train)
-    return Presentation("robots", data, scenario, train=settings, seeds=Seeds(0, 0, 0), device=CPU)
+    return ScenarioStream("robots", data, scenario, train=settings, seeds=Seeds(0, 0, 0), device=CPU)

@@ -6,7 +6,7 @@ import torch
 
 from cl_suite import Samples, Seeds, StreamData, TaskData
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.types import TrainSettings
 
 VOCABULARY, LENGTH = 40, 12
@@ -45,10 +45,10 @@ def stream(*, n_tasks=3, count=12, test=8):
     return StreamData(tuple(tasks), Trimmed(), vocabulary=VOCABULARY)
 
 
-def presentation(scenario=Scenario.TASK_INCREMENTAL, *, epochs=2, data=None, **train):
+def scenario_stream(scenario=Scenario.TASK_INCREMENTAL, *, epochs=2, data=None, **train):
     """Return the stream under a scenario."""
     settings = TrainSettings(epochs=epochs, batch_size=8, **train)
-    return Presentation("texts", data or stream(), scenario, train=settings, seeds=Seeds(0, 0, 0), device=CPU)
+    return ScenarioStream("texts", data or stream(), scenario, train=settings, seeds=Seeds(0, 0, 0), device=CPU)
 
 
 def some(length=7):

@@ -8,7 +8,6 @@ import torch
 
 from cl_suite import (
     Batch,
-    ClassBalanced,
     Classification,
     Experience,
     PrepareVectors,
@@ -23,6 +22,7 @@ from cl_suite import (
     build_buffer,
 )
 from cl_suite.core.metering import Meter
+from cl_suite.methods.replay_buffer import ClassBalanced
 
 
 def info(seed=0):

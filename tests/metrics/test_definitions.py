@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cl_suite.core.errors import UsageError
-from cl_suite.metrics.definitions.catalogue import DEFINITIONS, Measured, chosen, compute, measured
+from cl_suite.metrics.definitions.catalogue import DEFINITIONS, Measured, chosen, compute
 from cl_suite.metrics.definitions.explain import differences
 from cl_suite.metrics.matrix import summarise
+from cl_suite.report.definitions import measured
 from tests.helpers.golden_run import (
     BESIDE_JOINT,
     COUNTS,

@@ -53,7 +53,7 @@ def toy(**options):
 
 
 def words_of(data):
-    from cl_suite import decode_texts
+    from cl_suite.data.texts import decode_texts
 
     parts = [part for task in data.tasks for part in (task.train, task.test)]
     return {word for part in parts for word in " ".join(decode_texts(part.inputs)).split()}
@@ -81,7 +81,7 @@ def vectors(data):
 def test_vectors_are_what_the_encoder_says_of_each_text(encoder, tmp_path, pooling):
     from transformers import AutoModel, AutoTokenizer
 
-    from cl_suite import decode_texts
+    from cl_suite.data.texts import decode_texts
 
     data = toy()
     made, facts = featured(data, tmp_path, encoder, pooling=pooling)

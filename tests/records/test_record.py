@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cl_suite.core.errors import RunError, UsageError
+from cl_suite.core.files import slug, write_atomic
 from cl_suite.records import record as record_module
 from cl_suite.records.provenance import git_state, without_home, without_machine
 from cl_suite.records.record import (
@@ -25,8 +26,6 @@ from cl_suite.records.record import (
     provenance,
     record_path,
     save_record,
-    slug,
-    write_atomic,
 )
 
 CONFIG = {"protocol": "quick", "seeds": {"model": None}, "strategy": {"lr": 0.05}, "stream": {"n_tasks": 2}}

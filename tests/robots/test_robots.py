@@ -47,9 +47,9 @@ def run(tmp_path, *arguments):
 
 def test_a_policy_that_reaches_the_goal_succeeds_and_one_that_goes_elsewhere_does_not(pool):
     right = SuccessRate(point_mass_task("right"), tuple(range(7)), pool)
-    assert right.score(towards("right")).value == 1.0
-    assert right.score(towards("left")).value == 0.0
-    assert right.score(towards("right")).count == 7
+    assert right.rollout(towards("right")).value == 1.0
+    assert right.rollout(towards("left")).value == 0.0
+    assert right.rollout(towards("right")).count == 7
 
 
 def test_an_episode_does_not_depend_on_which_others_run_beside_it(pool):
@@ -58,8 +58,8 @@ def test_an_episode_does_not_depend_on_which_others_run_beside_it(pool):
         return np.where(seen["states"][:, :1, 0] > 0, 0.26, 0.2) * np.array([[1.0, 0.0]], dtype=np.float32)
 
     task = point_mass_task("right")
-    together = SuccessRate(task, tuple(range(25)), pool).score(slow).value
-    alone = [SuccessRate(task, (seed,), pool).score(slow).value for seed in range(25)]
+    together = SuccessRate(task, tuple(range(25)), pool).rollout(slow).value
+    alone = [SuccessRate(task, (seed,), pool).rollout(slow).value for seed in range(25)]
     assert 0 < together < 1 and together == pytest.approx(sum(alone) / 25)
 
 
@@ -70,7 +70,7 @@ def test_a_policy_is_shown_the_latest_moments_and_the_first_one_again_before_the
         shown.append(seen["states"].copy())
         return np.ones((len(seen["states"]), 2), dtype=np.float32)
 
-    SuccessRate(point_mass_task("up"), (3,), pool, history=3).score(act)
+    SuccessRate(point_mass_task("up"), (3,), pool, history=3).rollout(act)
     first, second, third, fourth = shown[:4]
     assert first.shape == (1, 3, 2) and (first == first[:, :1]).all()
     assert np.array_equal(second[:, :2], first[:, :2]) and np.allclose(second[0, 2] - first[0, 2], 0.1)
@@ -81,7 +81,7 @@ def test_a_policy_is_shown_the_latest_moments_and_the_first_one_again_before_the
 def test_a_simulator_that_dies_once_is_started_anew_and_nothing_is_lost(tmp_path, trouble):
     pool = RobotPool(1, wait=2.0)
     task = troubled_task(trouble, tmp_path / "times", count=1)
-    assert SuccessRate(task, (0, 1, 2), pool).score(towards("right")).value == 1.0
+    assert SuccessRate(task, (0, 1, 2), pool).rollout(towards("right")).value == 1.0
     pool.close()
 
 
@@ -92,9 +92,9 @@ def test_a_simulator_that_dies_again_is_reported_and_never_a_failure_of_the_poli
     pool = RobotPool(1, wait=1.0)
     task = troubled_task(trouble, tmp_path / "times", count=5)
     with pytest.raises(RunError, match=told):
-        SuccessRate(task, (0, 1), pool).score(towards("right"))
+        SuccessRate(task, (0, 1), pool).rollout(towards("right"))
     healthy = SuccessRate(point_mass_task("right"), (0,), pool)  # the pool can be used again
-    assert healthy.score(towards("right")).value == 1.0
+    assert healthy.rollout(towards("right")).value == 1.0
     pool.close()
 
 
@@ -273,8 +273,8 @@ def test_a_process_with_simulators_has_one_thread(pool):
 def test_what_no_new_process_would_mend_is_said_at_once(pool):
     absent = RobotTask("absent", "tests.helpers.robot_doubles:Absent", 10, {})
     with pytest.raises(DataError, match=r"^the wine rack is absent\. Fetch it\.$"):
-        SuccessRate(absent, (0,), pool).score(towards("up"))
-    assert SuccessRate(point_mass_task("up"), (0,), pool).score(towards("up")).value == 1.0
+        SuccessRate(absent, (0,), pool).rollout(towards("up"))
+    assert SuccessRate(point_mass_task("up"), (0,), pool).rollout(towards("up")).value == 1.0
 
 
 @pytest.mark.parametrize("strategy", ["exssnet", "packnet", "joint"])

@@ -9,7 +9,7 @@ from cl_suite import DataRoot, GradientStrategy, Requirement, RunError, Scenario
 from cl_suite.core.errors import BudgetExceeded, ClosedExperience, NonFiniteLoss
 from cl_suite.core.metering import Meter
 from cl_suite.core.registry import STRATEGY, STREAM, choose
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
 from strategies.bounds.finetune import Finetune
@@ -22,7 +22,7 @@ def presented(scenario, *, train=None, seeds=None, stream="toy_gaussians", **opt
     cls = choose(STREAM, stream).cls
     config = cls.Config(**{"n_tasks": TASKS, "n_train": 40, "n_test": 20, **options})
     seeds = seeds or Seeds(0, 0, 0)
-    return Presentation(
+    return ScenarioStream(
         stream,
         cls(config).load(DataRoot(None), seeds),
         scenario,
@@ -32,9 +32,9 @@ def presented(scenario, *, train=None, seeds=None, stream="toy_gaussians", **opt
     )
 
 
-def harness_for(strategy, presentation, **options):
-    info = presentation.info
-    return Harness(strategy, presentation, lambda: build_network("mlp", info.input_shape, info.n_outputs), **options)
+def harness_for(strategy, scenario_stream, **options):
+    info = scenario_stream.info
+    return Harness(strategy, scenario_stream, lambda: build_network("mlp", info.input_shape, info.n_outputs), **options)
 
 
 def installed(name, **options):
@@ -64,20 +64,20 @@ class Recording(GradientStrategy):
 
 @pytest.mark.parametrize("scenario", list(Scenario))
 def test_what_a_scenario_withholds_is_absent(scenario):
-    presentation = presented(scenario)
+    scenario_stream = presented(scenario)
     strategy = Recording(Recording.Config())
-    harness_for(strategy, presentation).run()
+    harness_for(strategy, scenario_stream).run()
     knows = Requirement.TASK_ID_AT_TRAIN in scenario.provides
     assert all((task_id is not None) == knows for _, task_id, _, _ in strategy.shown)
     assert all((classes is not None) == knows for _, _, classes, _ in strategy.shown)
     assert all((ids is not None) == knows for ids in strategy.batch_ids)
-    assert (presentation.info.task_classes is not None) == (scenario is Scenario.TASK_INCREMENTAL)
+    assert (scenario_stream.info.task_classes is not None) == (scenario is Scenario.TASK_INCREMENTAL)
 
 
 def test_task_agnostic_segments_are_equal_and_do_not_end_at_task_boundaries():
-    presentation = presented(Scenario.TASK_AGNOSTIC)
+    scenario_stream = presented(Scenario.TASK_AGNOSTIC)
     strategy = Recording(Recording.Config())
-    results = harness_for(strategy, presentation).run()
+    results = harness_for(strategy, scenario_stream).run()
     per_task = 2 * 2 * 40  # epochs x classes x samples
     ends = torch.tensor([n for *_, n in strategy.shown]).cumsum(0)
     assert ends[-1] == TASKS * per_task
@@ -87,30 +87,32 @@ def test_task_agnostic_segments_are_equal_and_do_not_end_at_task_boundaries():
 
 
 def test_task_agnostic_order_is_the_streams_whatever_epochs_a_strategy_asks_for():
-    presentation = presented(Scenario.TASK_AGNOSTIC)
-    harness = harness_for(installed("finetune"), presentation)
+    scenario_stream = presented(Scenario.TASK_AGNOSTIC)
+    harness = harness_for(installed("finetune"), scenario_stream)
     harness.run()
-    assert harness.meter.samples_drawn == presentation.info.planned_samples
+    assert harness.meter.samples_drawn == scenario_stream.info.planned_samples
 
 
 @pytest.mark.parametrize("scenario", list(Scenario))
 def test_experiences_hand_over_every_training_sample_and_no_test_sample(scenario):
-    presentation = presented(scenario, train=TrainSettings(epochs=1, batch_size=16))
+    scenario_stream = presented(scenario, train=TrainSettings(epochs=1, batch_size=16))
     seen = []
 
     class Collect(Recording):
         def after_step(self, batch):
             seen.append(batch.raw)
 
-    harness_for(Collect(Recording.Config()), presentation).run()
+    harness_for(Collect(Recording.Config()), scenario_stream).run()
     training = {tuple(row) for row in torch.cat(seen).tolist()}
-    test = {tuple(row) for task in presentation.tasks for raw, _ in task.test.chunks(100) for row in raw.tolist()}
+    test = {tuple(row) for task in scenario_stream.tasks for raw, _ in task.test.chunks(100) for row in raw.tolist()}
     assert len(training) == TASKS * 2 * 40
     assert not training & test
 
 
 def test_validation_is_held_out_of_training():
-    presentation = presented(Scenario.TASK_INCREMENTAL, train=TrainSettings(epochs=1, batch_size=16, validation=0.25))
+    scenario_stream = presented(
+        Scenario.TASK_INCREMENTAL, train=TrainSettings(epochs=1, batch_size=16, validation=0.25)
+    )
     seen, held = [], []
 
     class Collect(Recording):
@@ -120,7 +122,7 @@ def test_validation_is_held_out_of_training():
         def finish(self, experience):
             held.extend(batch.raw for batch in experience.validation())
 
-    harness_for(Collect(Recording.Config()), presentation).run()
+    harness_for(Collect(Recording.Config()), scenario_stream).run()
     training = {tuple(row) for row in torch.cat(seen).tolist()}
     validation = {tuple(row) for row in torch.cat(held).tolist()}
     assert len(validation) == TASKS * 2 * 40 // 4
@@ -129,8 +131,8 @@ def test_validation_is_held_out_of_training():
 
 
 def test_class_incremental_gives_both_scores_from_one_pass():
-    presentation = presented(Scenario.CLASS_INCREMENTAL)
-    results = harness_for(installed("finetune"), presentation).run()
+    scenario_stream = presented(Scenario.CLASS_INCREMENTAL)
+    results = harness_for(installed("finetune"), scenario_stream).run()
     R, aware = results.R, results.R_task_aware
     assert aware is not None
     assert R[0][0] == aware[0][0]  # one task seen: both rules choose among the same classes
@@ -139,9 +141,9 @@ def test_class_incremental_gives_both_scores_from_one_pass():
 
 
 def test_task_incremental_answers_within_the_task_and_only_for_learned_tasks():
-    presentation = presented(Scenario.TASK_INCREMENTAL)
+    scenario_stream = presented(Scenario.TASK_INCREMENTAL)
     strategy = installed("finetune")
-    results = harness_for(strategy, presentation).run()
+    results = harness_for(strategy, scenario_stream).run()
     assert results.R_task_aware is None
     assert [[score is None for score in row] for row in results.R] == [
         [False, True, True],
@@ -157,8 +159,8 @@ def test_domain_incremental_scores_tasks_not_learned_yet():
 
 
 def test_baseline_is_the_untrained_network_of_the_same_seed():
-    presentation = presented(Scenario.DOMAIN_INCREMENTAL)
-    results = harness_for(installed("finetune", lr=0.0), presentation).run()
+    scenario_stream = presented(Scenario.DOMAIN_INCREMENTAL)
+    results = harness_for(installed("finetune", lr=0.0), scenario_stream).run()
     assert [results.baseline] * TASKS == results.R  # a learning rate of zero leaves it as it was
 
 
@@ -239,9 +241,9 @@ def test_state_that_cannot_be_saved_is_named(tmp_path):
 
 
 def test_nothing_is_answered_before_anything_is_learned():
-    presentation = presented(Scenario.TASK_INCREMENTAL)
+    scenario_stream = presented(Scenario.TASK_INCREMENTAL)
     strategy = installed("finetune")
-    strategy.setup(presentation.info, lambda: build_network("mlp", presentation.info.input_shape, 6))
+    strategy.setup(scenario_stream.info, lambda: build_network("mlp", scenario_stream.info.input_shape, 6))
     with pytest.raises(UnseenTask):
         strategy.predictor(0)
 

@@ -6,7 +6,7 @@ import torch
 from cl_suite import UsageError, build_network
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.run.harness import Harness
-from tests.helpers.text_streams import VOCABULARY, presentation, some
+from tests.helpers.text_streams import VOCABULARY, scenario_stream, some
 
 SMALL = {
     "text_cnn": {"width": 8, "dimensions": 16},
@@ -28,7 +28,7 @@ EXACT = ("supsup", "exssnet", "packnet", "piggyback", "hat", "wsn")  # nothing l
 
 
 def harness(name, model="text_cnn", *, options=None, shown=None):
-    shown = shown or presentation()
+    shown = shown or scenario_stream()
     cls = choose(STRATEGY, name).cls
     config = cls.config_for({})()
     for option, value in {**OPTIONS.get(name, {}), **(options or {})}.items():
@@ -43,7 +43,7 @@ def harness(name, model="text_cnn", *, options=None, shown=None):
 
 @pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
 def test_every_installed_strategy_learns_texts(name):
-    run = harness(name, "text_bag" if name in CHAIN_ALONE else "text_cnn", shown=presentation(epochs=1))
+    run = harness(name, "text_bag" if name in CHAIN_ALONE else "text_cnn", shown=scenario_stream(epochs=1))
     run.run()
     last = run.results.R[-1]
     assert len(last) == 3 and all(score is not None and 0.0 <= score <= 1.0 for score in last)
@@ -51,7 +51,7 @@ def test_every_installed_strategy_learns_texts(name):
 
 @pytest.mark.parametrize("name", LOOKING)
 def test_strategies_that_look_into_the_network_learn_with_a_transformer(name):
-    run = harness(name, "text_transformer", shown=presentation(epochs=1))
+    run = harness(name, "text_transformer", shown=scenario_stream(epochs=1))
     run.run()
     assert all(score is not None for score in run.results.R[-1])
 
@@ -122,6 +122,6 @@ def test_gradient_projection_freezes_token_vectors_after_the_first_task():
 def test_supsup_infers_the_task_of_a_text(infer):
     from cl_suite.core.scenario import Scenario
 
-    run = harness("supsup", options={"infer": infer}, shown=presentation(Scenario.CLASS_INCREMENTAL, epochs=6))
+    run = harness("supsup", options={"infer": infer}, shown=scenario_stream(Scenario.CLASS_INCREMENTAL, epochs=6))
     run.run()
     assert sum(run.results.R[-1]) / 3 > 1 / 6

@@ -11,7 +11,7 @@ from cl_suite.core.checkpoint import tensor_bytes
 from cl_suite.core.errors import RunError
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Predictor, Strategy
 from cl_suite.evaluation.preferences.protocols import PreferenceConditioned, PreferenceSampled, PreferenceTrained
 from cl_suite.evaluation.preferences.settings import PreferenceSettings
@@ -29,9 +29,9 @@ class PreferenceEvaluation:
     {choice: [P][T]}, `weighted` {choice: mean over preferences of sum_l w_l a_l}, `per_task` {choice: c [T]}; costs.
     """
 
-    def __init__(self, settings: PreferenceSettings, strategy: Strategy, presentation: Presentation) -> None:
+    def __init__(self, settings: PreferenceSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
         assert isinstance(strategy, PreferenceConditioned)  # planning has refused the others
-        self._settings, self._shown = settings, presentation
+        self._settings, self._shown = settings, scenario_stream
         self._strategy: PreferenceConditioned = strategy
         self._before = (0, 0, 0.0)
         self.entries: list[dict[str, Any]] = []

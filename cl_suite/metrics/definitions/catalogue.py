@@ -12,9 +12,9 @@ from cl_suite.metrics.definitions.accuracies import ACCURACIES
 from cl_suite.metrics.definitions.backward import BACKWARDS
 from cl_suite.metrics.definitions.definition import Definition, Value
 from cl_suite.metrics.definitions.forward import FORWARDS
-from cl_suite.metrics.definitions.measured import Measured, measured
+from cl_suite.metrics.definitions.measured import Measured
 
-__all__ = ["DEFINITIONS", "Definition", "Measured", "Value", "chosen", "compute", "measured"]
+__all__ = ["DEFINITIONS", "Definition", "Measured", "Value", "chosen", "compute"]
 
 _ORDER = (
     "average accuracy",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from cl_suite.core.scenario import rows_are_tasks
 from cl_suite.metrics.definitions.formulas import diagonal
 from cl_suite.metrics.matrix import Curve, Matrix, Row
-from cl_suite.records.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -46,23 +43,6 @@ class Measured:
     def tasks_aware(self) -> Matrix:
         """The same of R_task_aware."""
         return self.R_task_aware if self.R_task_aware is not None and self.tasks else []
-
-
-def measured(record: RunRecord, reference: RunRecord | None = None) -> Measured:
-    """Return what a record holds. Parts that a foreign record does not have in our form count as not measured."""
-    width = len(record.R[0]) if record.R else 0
-    told = record.diagnostics.get("learning")
-    return Measured(
-        R=record.R,
-        baseline=record.baseline if len(record.baseline) == width else [],
-        counts=record.test_samples if all(record.test_samples) and len(record.test_samples) == width else [],
-        curve=record.curve if all(_is_point(point, width) for point in record.curve) else [],
-        R_task_aware=record.R_task_aware if _alike(record.R_task_aware, record.R) else None,
-        points=_points(told.get("points"), width) if isinstance(told, Mapping) else [],
-        rows_are_tasks=rows_are_tasks(record.scenario),
-        own=record.metrics,
-        reference=None if reference is None else measured(reference),
-    )
 
 
 @dataclass(frozen=True)
@@ -144,26 +124,3 @@ HEADROOM = Need(
     _of_reference(lambda run: all(sum(score or 0.0 for score in own) < len(own) for own in run.points)),
     "the reference is perfect on a task from its first point on: nothing could be gained",
 )
-
-
-def _is_row(value: Any, width: int) -> bool:
-    return isinstance(value, list) and len(value) == width and all(_is_score(entry) for entry in value)
-
-
-def _is_score(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _is_point(point: Mapping[str, Any], width: int) -> bool:
-    return type(point.get("experience")) is int and len(point["scores"]) == width
-
-
-def _points(value: Any, width: int) -> Matrix:
-    """Return [T][P] scores, or [] if it is anything else."""
-    if not isinstance(value, list) or not value or len(value) != width or not isinstance(value[0], list):
-        return []
-    return value if value[0] and all(_is_row(row, len(value[0])) for row in value) else []
-
-
-def _alike(one: Matrix | None, other: Matrix) -> bool:
-    return one is not None and [len(row) for row in one] == [len(row) for row in other]

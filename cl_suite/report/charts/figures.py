@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cl_suite.records.record import RunRecord, slug, write_atomic
+from cl_suite.core.files import slug, write_atomic
+from cl_suite.records.record import RunRecord
 from cl_suite.report.charts.drawing import as_png, draw_curves, draw_lines, draw_map
 
 FOLDER = "figures"  # below the output folder

@@ -9,7 +9,8 @@ from importlib.resources import files
 from math import fsum
 from typing import Any
 
-from cl_suite.records.record import RunRecord, with_added
+from cl_suite.records.compatibility import with_values_before
+from cl_suite.records.record import RunRecord
 from cl_suite.report.tables.labels import flatten, identities
 from cl_suite.report.tables.statistics import half_width
 
@@ -120,7 +121,7 @@ def _with_ours(base: Published, settings: Mapping[str, Any], runs: Mapping[str, 
 
 
 def _differences(record: RunRecord, wanted: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    ours = flatten(with_added(record.config))
+    ours = flatten(with_values_before(record.config))
     return {key: (ours.get(key, "-"), value) for key, value in wanted.items() if not _same(ours.get(key), value)}
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cl_suite.records.record import NOT_HASHED, RunRecord, with_added, without_added
+from cl_suite.records.compatibility import with_values_before, without_unchanged
+from cl_suite.records.record import NOT_HASHED, RunRecord
 
 LABEL_OPTIONS = 4  # a row that differs in more options than this is told by its hash
 
@@ -93,14 +94,14 @@ def _comparable(record: RunRecord) -> dict[str, str]:
     """Return the options that rows of one table may differ in; a plugin's file counts as `strategy.source`."""
     source = f"{record.strategy}_source"
     ignored = {*NOT_HASHED, "stream", "scenario", "protocol", source, f"{record.stream}_source"}
-    flat = flatten({key: value for key, value in with_added(record.config).items() if key not in ignored})
+    flat = flatten({key: value for key, value in with_values_before(record.config).items() if key not in ignored})
     return flat | ({"strategy.source": str(record.config[source])} if source in record.config else {})
 
 
 def _stream_options(record: RunRecord) -> dict[str, str]:
     """Return what makes the tasks; the digest of a plugin's file too: an edited stream is another stream."""
     source = f"{record.stream}_source"
-    config = without_added(record.config)
+    config = without_unchanged(record.config)
     flat = flatten(config.get("stream") or {})
     flat |= flatten({group: config.get(group) or {} for group in ("schedule", "features")})
     return flat | ({"source": str(record.config[source])} if source in record.config else {})

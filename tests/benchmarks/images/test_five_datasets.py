@@ -15,7 +15,7 @@ from scipy.io import savemat
 from benchmarks.images import five_datasets
 from benchmarks.images.five_datasets import SOURCES, FiveDatasets
 from cl_suite import DataError, DataRoot, Ring, Scenario, Seeds, TrainSettings, UsageError
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from tests.helpers.image_writers import write_idx
 
 SEEDS = Seeds(0, 0, 0)
@@ -120,11 +120,11 @@ def test_a_choice_that_cannot_be_is_refused(datasets, root):
 
 def test_buffers_keep_what_the_tasks_hand_over(root):
     data = loaded(root, "mnist", "svhn")
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "five", data, Scenario.TASK_AGNOSTIC, train=TrainSettings(), seeds=SEEDS, device=torch.device("cpu")
     )
-    ring = Ring(7, presentation.info)
-    for experience in presentation.experiences(None):
+    ring = Ring(7, scenario_stream.info)
+    for experience in scenario_stream.experiences(None):
         for batch in experience.batches():
             ring.add(batch)
     drawn = ring.draw(7)

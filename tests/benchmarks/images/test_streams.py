@@ -12,7 +12,7 @@ import torch
 from benchmarks.images import cifar, mnist
 from cl_suite import DataError, DataRoot, Scenario, Seeds, TrainSettings, UsageError, generator_for, hold_out
 from cl_suite.core.registry import STREAM, choose, installed
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from tests.helpers.image_writers import write_idx
 
 SEEDS = Seeds(0, 0, 0)
@@ -318,12 +318,12 @@ def test_tasks_with_one_head_share_their_outputs_in_every_scenario(name, root):
     def presented(scenario, outputs):
         data = loaded(name, root, n_tasks=3, outputs=outputs)
         train, device = TrainSettings(), torch.device("cpu")
-        return Presentation(name, data, scenario, train=train, seeds=SEEDS, device=device)
+        return ScenarioStream(name, data, scenario, train=train, seeds=SEEDS, device=device)
 
     for scenario in (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL, Scenario.TASK_AGNOSTIC):
-        presentation = presented(scenario, "shared")
-        assert presentation.info.n_outputs == 10
-        assert all(task.classes == tuple(range(10)) for task in presentation.tasks)
+        scenario_stream = presented(scenario, "shared")
+        assert scenario_stream.info.n_outputs == 10
+        assert all(task.classes == tuple(range(10)) for task in scenario_stream.tasks)
     assert presented(Scenario.TASK_INCREMENTAL, "shared").info.task_classes == (tuple(range(10)),) * 3
     assert presented(Scenario.TASK_INCREMENTAL, "per_task").info.n_outputs == 30
     with pytest.raises(UsageError, match=r"no class_incremental form\. Use --scenario domain_incremental"):

@@ -84,10 +84,10 @@ def test_a_stream_that_cannot_be_is_refused(cls, options, message, root):
 
 def test_the_last_demonstrations_are_held_out_and_the_instruction_is_an_input(root):
     data = loaded(root, cameras=["agentview"], history=2)
-    assert [task.name for task in data.tasks] == [SOUP, CHEESE] and data.one_head and data.labels == "shared"
+    assert [task.name for task in data.tasks] == [SOUP, CHEESE] and data.single_head and data.labels == "shared"
     assert LiberoObjectOffline.scenarios == (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
     for number, task in enumerate(data.tasks):
-        assert (len(task.train), len(task.test), task.measure) == (3 + 4, 5, None)
+        assert (len(task.train), len(task.test), task.scorer) == (3 + 4, 5, None)
         inputs, actions = task.test.take(torch.arange(5))
         assert inputs["states"].shape == (5, 2, 29) and inputs["agentview"].shape == (5, 2, 3, *SIZE)
         assert inputs["states"][:, :, 0].eq(2.0).all()  # all of demo_2

@@ -77,4 +77,4 @@ def test_demonstrations_of_a_hammer_are_kept_and_never_start_where_a_policy_is_t
 
 def test_who_does_nothing_has_no_success(pool):
     task = metaworld_facts().task("push", horizon=60)
-    assert SuccessRate(task, (0, 1), pool).score(lambda seen: np.zeros((len(seen["states"]), 4))).value == 0.0
+    assert SuccessRate(task, (0, 1), pool).rollout(lambda seen: np.zeros((len(seen["states"]), 4))).value == 0.0

@@ -10,8 +10,9 @@ from benchmarks.texts.data_sets import CLINC150_FILES, read_clinc150, read_hwu64
 from benchmarks.texts.hwu64_files import HWU64_FILES
 from benchmarks.texts.intent_sources import TOPICS, IntentSources
 from benchmarks.texts.intents import CLINC150, HWU64, Banking77
-from cl_suite import DataError, DataRoot, PrepareTexts, Scenario, Seeds, UsageError, decode_texts
+from cl_suite import DataError, DataRoot, PrepareTexts, Scenario, Seeds, UsageError
 from cl_suite.core.registry import STREAM, choose
+from cl_suite.data.texts import decode_texts
 from tests.helpers.text_writers import sums_of, write_banking77, write_clinc150, write_hwu64
 
 SEEDS = Seeds(0, 0, 0)

@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.texts.data_sets import read_rows
 from benchmarks.texts.text5 import ORDERS, SOURCES, Text5
-from cl_suite import DataError, DataRoot, Seeds, UsageError, decode_texts
+from cl_suite import DataError, DataRoot, Seeds, UsageError
+from cl_suite.data.texts import decode_texts
 
 SEEDS = Seeds(0, 0, 0)
 

@@ -8,7 +8,7 @@ import torch
 
 from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.execute import run_one
 from cl_suite.run.harness import Harness
@@ -52,7 +52,7 @@ def test_every_network_is_a_fresh_one(tmp_path):
     loaded = load_stream(
         planned.stream.cls(options.stream), options, root=DataRoot(tmp_path), seeds=planned.seeds, device=planned.device
     )
-    shown = Presentation(
+    shown = ScenarioStream(
         "toy", loaded.data, planned.scenario, train=options.train, seeds=planned.seeds, device=planned.device
     )
     strategy = SingleTask(SingleTask.Config(lr=0.0))  # weights stay as they began

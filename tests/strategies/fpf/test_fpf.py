@@ -100,7 +100,7 @@ def test_learning_goes_on_from_the_weights_before_a_finetuning():
 
 
 def test_finetunings_are_spaced_over_the_stream_whatever_its_boundaries():
-    info = harness_of(KFPF).presentation.info
+    info = harness_of(KFPF).scenario_stream.info
     assert info.planned_steps == 24  # 3 tasks, 2 epochs of 4 batches
     assert trigger_steps(KFPF.Config(k=5), info) == {4, 8, 12, 16}
     assert ends_with_trigger(KFPF.Config(k=5), info) == {2}
@@ -116,7 +116,7 @@ def test_there_are_k_finetunings_and_their_samples_are_counted(scenario):
     harness.run()
     assert harness.strategy.finetuning.runs == 4
     assert harness.meter.samples_replayed == 4 * 3 * 20
-    info = harness.presentation.info
+    info = harness.scenario_stream.info
     assert harness.meter.samples_drawn == harness.strategy.expected_samples(info) == info.planned_samples + 240
 
 
@@ -161,7 +161,7 @@ def test_distillation_holds_outputs_near_the_stored_ones():
         return float((outputs - batch.extras["logits"]).detach().square().mean())
 
     assert distance(10.0) < 0.5 * distance(0.0)
-    assert "logits" in DER.kept_beside_samples
+    assert "logits" in DER.buffer_extras
 
 
 def test_k_fpf_stores_the_logits_of_the_step_before_its_update():

@@ -22,7 +22,7 @@ from cl_suite import (
 )
 from cl_suite.core.checkpoint import load_state, save_state
 from cl_suite.core.experience import Hooks
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from strategies.isolation.exssnet import EWC, ExSSNeT, SSNeT, exclusive, fisher, split_epochs
 from strategies.isolation.supsup import SupSup
@@ -51,7 +51,7 @@ def clusters(*, tasks=3, classes=2, repeat=None, permuted=False, sizes=None, lab
 
 def presented(data=None, scenario=Scenario.TASK_INCREMENTAL, *, seed=0, **train):
     settings = TrainSettings(**{"epochs": 4, "batch_size": 20, **train})
-    return Presentation(
+    return ScenarioStream(
         "clusters",
         data or clusters(),
         scenario,
@@ -71,39 +71,39 @@ def images(tasks=2):
     return StreamData(tuple(made), PrepareVectors())
 
 
-def ready(cls, presentation, *, network="mlp", hidden=(32, 32), **options):
+def ready(cls, scenario_stream, *, network="mlp", hidden=(32, 32), **options):
     strategy = cls(cls.Config(**{"density": 0.2, **options}))
-    shape, outputs = presentation.info.input_shape, presentation.info.n_outputs
+    shape, outputs = scenario_stream.info.input_shape, scenario_stream.info.n_outputs
     sizes = {"hidden": hidden} if network == "mlp" else {"width": 4}
-    strategy.setup(presentation.info, lambda: build_network(network, shape, outputs, **sizes))
+    strategy.setup(scenario_stream.info, lambda: build_network(network, shape, outputs, **sizes))
     return strategy
 
 
-def learn_all(strategy, presentation, *, start=0, stop=None):
-    for experience in presentation.experiences(Hooks(), start=start):
+def learn_all(strategy, scenario_stream, *, start=0, stop=None):
+    for experience in scenario_stream.experiences(Hooks(), start=start):
         if stop is not None and experience.index >= stop:
             break
         strategy.learn(experience)
         experience.close()
 
 
-def learned(cls, presentation=None, **options):
-    presentation = presentation or presented()
-    strategy = ready(cls, presentation, **options)
-    learn_all(strategy, presentation)
-    return strategy, presentation
+def learned(cls, scenario_stream=None, **options):
+    scenario_stream = scenario_stream or presented()
+    strategy = ready(cls, scenario_stream, **options)
+    learn_all(strategy, scenario_stream)
+    return strategy, scenario_stream
 
 
-def logits_of(strategy, presentation, task):
-    inputs, _ = presentation.tasks[task].test.take(torch.arange(40))
+def logits_of(strategy, scenario_stream, task):
+    inputs, _ = scenario_stream.tasks[task].test.take(torch.arange(40))
     with torch.no_grad():
         return strategy.predictor(task)(inputs)
 
 
-def accuracy(strategy, presentation, task, seen=None):
-    tells = Requirement.TASK_ID_AT_TEST in presentation.scenario.provides
-    seen = presentation.seen_after(len(presentation.tasks)) if seen is None else seen
-    return presentation.tasks[task].score(strategy.predictor(task if tells else None), seen).value
+def accuracy(strategy, scenario_stream, task, seen=None):
+    tells = Requirement.TASK_ID_AT_TEST in scenario_stream.scenario.provides
+    seen = scenario_stream.seen_after(len(scenario_stream.tasks)) if seen is None else seen
+    return scenario_stream.tasks[task].score(strategy.predictor(task if tells else None), seen).value
 
 
 # what is promised about forgetting and weights (section 6.2 of the paper's restatement)
@@ -112,12 +112,12 @@ def accuracy(strategy, presentation, task, seen=None):
 @pytest.mark.parametrize(("cls", "changes"), [(SupSup, False), (ExSSNeT, False), (SSNeT, True)])
 @pytest.mark.parametrize("network", ["mlp", "conv_small"])
 def test_old_logits_are_bit_identical_but_for_ssnet(cls, changes, network):
-    presentation = presented(images() if network == "conv_small" else None, batch_size=8)
-    strategy = ready(cls, presentation, network=network)
+    scenario_stream = presented(images() if network == "conv_small" else None, batch_size=8)
+    strategy = ready(cls, scenario_stream, network=network)
     history = []  # row i: logits of tasks 0..i on a fixed batch after task i
-    for experience in presentation.experiences(Hooks()):
+    for experience in scenario_stream.experiences(Hooks()):
         strategy.learn(experience)
-        history.append([logits_of(strategy, presentation, task) for task in range(experience.index + 1)])
+        history.append([logits_of(strategy, scenario_stream, task) for task in range(experience.index + 1)])
     kept = [after.equal(row[task]) for row, later in pairwise(history) for task, after in enumerate(later[:-1])]
     assert len(kept) == sum(range(len(history)))
     assert not any(kept) if changes else all(kept)
@@ -149,8 +149,8 @@ def test_only_exclusive_weights_move_and_the_union_does_not():
 
 
 def test_supsup_never_moves_a_weight():
-    strategy, presentation = learned(SupSup)
-    fresh = ready(SupSup, presentation)
+    strategy, scenario_stream = learned(SupSup)
+    fresh = ready(SupSup, scenario_stream)
     for layer, untouched in zip(strategy.masked.layers, fresh.masked.layers, strict=True):
         assert layer.weight.equal(untouched.weight)
 
@@ -174,20 +174,20 @@ def test_masks_have_the_declared_density_in_every_layer():
 
 
 def test_with_no_free_weight_left_phase_two_does_nothing():
-    strategy, presentation = learned(Watched, density=1.0)
+    strategy, scenario_stream = learned(Watched, density=1.0)
     assert len(strategy.seen) == 1  # the first task takes every weight
     assert strategy.diagnostics()["free_fraction"] == 0.0
     assert strategy.diagnostics()["overlap"] == [0.0, 1.0, 1.0]
-    assert all(accuracy(strategy, presentation, task) > 0.5 for task in range(3))
+    assert all(accuracy(strategy, scenario_stream, task) > 0.5 for task in range(3))
 
 
 def test_union_over_the_last_task_only_lets_older_ones_be_forgotten():
-    strategy, presentation = ready(ExSSNeT, presented(), union_last=1), presented()
-    learn_all(strategy, presentation, stop=2)
-    before = [logits_of(strategy, presentation, task) for task in (0, 1)]
-    learn_all(strategy, presentation, start=2)
-    assert not logits_of(strategy, presentation, 0).equal(before[0])
-    assert logits_of(strategy, presentation, 1).equal(before[1])
+    strategy, scenario_stream = ready(ExSSNeT, presented(), union_last=1), presented()
+    learn_all(strategy, scenario_stream, stop=2)
+    before = [logits_of(strategy, scenario_stream, task) for task in (0, 1)]
+    learn_all(strategy, scenario_stream, start=2)
+    assert not logits_of(strategy, scenario_stream, 0).equal(before[0])
+    assert logits_of(strategy, scenario_stream, 1).equal(before[1])
 
 
 # the budget
@@ -203,9 +203,9 @@ def test_the_epochs_are_divided_not_added(epochs, share, expected):
 
 @pytest.mark.parametrize("cls", FAMILY)
 def test_every_variant_draws_the_same_number_of_samples(cls):
-    presentation = presented()
-    strategy, hooks = ready(cls, presentation), Hooks()
-    for experience in presentation.experiences(hooks):
+    scenario_stream = presented()
+    strategy, hooks = ready(cls, scenario_stream), Hooks()
+    for experience in scenario_stream.experiences(hooks):
         strategy.learn(experience)
     assert hooks.meter.samples_drawn == 3 * 4 * 200
 
@@ -234,10 +234,10 @@ def test_an_option_that_cannot_be_met_is_refused_before_anything_is_learned(cls,
 
 
 def test_answering_never_moves_the_statistics_of_a_task():
-    presentation = presented(images(), batch_size=8)
-    strategy, _ = learned(ExSSNeT, presentation, network="conv_small")
+    scenario_stream = presented(images(), batch_size=8)
+    strategy, _ = learned(ExSSNeT, scenario_stream, network="conv_small")
     before = [norm.running_mean.clone() for norm in strategy.masked.norms]
-    inputs, _ = presentation.tasks[0].test.take(torch.arange(8))
+    inputs, _ = scenario_stream.tasks[0].test.take(torch.arange(8))
     strategy.network.train()
     strategy._view(strategy.subnetworks[0]).outputs(inputs)
     strategy.inference(strategy.subnetworks).infer(inputs)
@@ -251,19 +251,19 @@ def test_answering_never_moves_the_statistics_of_a_task():
 @pytest.mark.parametrize("cls", FAMILY)
 @pytest.mark.parametrize("options", [{}, {"head": "per_task"}, {"mask_invalid_logits": True}, {"norm": "shared"}])
 def test_tasks_of_different_sizes_are_learned(cls, options):
-    presentation = presented(clusters(sizes=[4, 2, 3]))
+    scenario_stream = presented(clusters(sizes=[4, 2, 3]))
     strategy, _ = (
-        learned(cls, presentation, lr_weights=0.01, **options)
+        learned(cls, scenario_stream, lr_weights=0.01, **options)
         if cls is not SupSup
-        else learned(cls, presentation, **options)
+        else learned(cls, scenario_stream, **options)
     )
     for task, classes in enumerate([(0, 1, 2, 3), (4, 5), (6, 7, 8)]):
-        logits = logits_of(strategy, presentation, task)
+        logits = logits_of(strategy, scenario_stream, task)
         assert logits.shape == (40, 9)
         finite = torch.isfinite(logits).all(dim=0).nonzero().flatten().tolist()
         assert tuple(finite) == classes
         assert not bool(torch.isnan(logits).any())
-        assert accuracy(strategy, presentation, task) > 0.6
+        assert accuracy(strategy, scenario_stream, task) > 0.6
 
 
 def test_heads_of_their_own_share_no_weights():
@@ -276,11 +276,11 @@ def test_heads_of_their_own_share_no_weights():
 
 @pytest.mark.parametrize("cls", FAMILY)
 def test_a_task_not_learned_yet_has_no_answer(cls):
-    presentation = presented()
-    strategy = ready(cls, presentation)
+    scenario_stream = presented()
+    strategy = ready(cls, scenario_stream)
     with pytest.raises(UnseenTask):
         strategy.predictor(0)
-    learn_all(strategy, presentation, stop=1)
+    learn_all(strategy, scenario_stream, stop=1)
     strategy.predictor(0)
     for task in (1, -1, 7):
         with pytest.raises(UnseenTask):
@@ -291,10 +291,10 @@ def test_a_task_not_learned_yet_has_no_answer(cls):
 
 @pytest.mark.parametrize("network", ["mlp", "conv_small"])
 def test_predicting_changes_nothing_and_predictors_do_not_disturb_each_other(network):
-    presentation = presented(images() if network == "conv_small" else None, batch_size=8)
-    strategy, _ = learned(ExSSNeT, presentation, network=network)
+    scenario_stream = presented(images() if network == "conv_small" else None, batch_size=8)
+    strategy, _ = learned(ExSSNeT, scenario_stream, network=network)
     before = {name: value.clone() for name, value in strategy.network.state_dict().items()}
-    inputs, _ = presentation.tasks[0].test.take(torch.arange(10))
+    inputs, _ = scenario_stream.tasks[0].test.take(torch.arange(10))
     first, second = strategy.predictor(0), strategy.predictor(1)
     alone = first(inputs)
     second(inputs)
@@ -307,12 +307,12 @@ def test_the_task_in_training_answers_at_evaluation_points_without_side_effects(
     answers = []
 
     def run(every):
-        presentation = presented(evaluate_every=every)
-        strategy = ready(ExSSNeT, presentation)
-        hooks = Hooks(on_evaluation_point=lambda e, step: answers.append(logits_of(strategy, presentation, e)))
-        for experience in presentation.experiences(hooks):
+        scenario_stream = presented(evaluate_every=every)
+        strategy = ready(ExSSNeT, scenario_stream)
+        hooks = Hooks(on_evaluation_point=lambda e, step: answers.append(logits_of(strategy, scenario_stream, e)))
+        for experience in scenario_stream.experiences(hooks):
             strategy.learn(experience)
-        return logits_of(strategy, presentation, 2)
+        return logits_of(strategy, scenario_stream, 2)
 
     assert run(7).equal(run(0))
     assert len(answers) == 3 * (40 // 7)
@@ -354,24 +354,24 @@ def permuted(scenario, **train):
 @pytest.mark.parametrize("per", ["sample", "batch"])
 @pytest.mark.parametrize("objective", ["H", "G"])
 def test_the_right_mask_is_found_on_permuted_inputs(infer, per, objective):
-    presentation = presented(permuted_digits(), Scenario.DOMAIN_INCREMENTAL, epochs=10, batch_size=64)
+    scenario_stream = presented(permuted_digits(), Scenario.DOMAIN_INCREMENTAL, epochs=10, batch_size=64)
     options = {"infer": infer, "infer_per": per, "infer_batch": 50, "infer_objective": objective, "density": 0.2}
-    strategy, _ = learned(SupSup, presentation, hidden=(300, 100), outputs=50 if objective == "G" else 0, **options)
+    strategy, _ = learned(SupSup, scenario_stream, hidden=(300, 100), outputs=50 if objective == "G" else 0, **options)
     inference = strategy.inference(strategy.subnetworks)
     right = 0.0
-    for task in presentation.tasks:
+    for task in scenario_stream.tasks:
         inputs, _ = task.test.take(torch.arange(200))
         with torch.no_grad():
             right += float((inference.infer(inputs) == task.index).float().mean()) / 5
-        assert accuracy(strategy, presentation, task.index) > 0.7  # chance is 0.1
+        assert accuracy(strategy, scenario_stream, task.index) > 0.7  # chance is 0.1
     assert right > 0.8  # chance is 0.2
 
 
 def test_per_sample_inference_does_not_depend_on_the_batch():
-    presentation = permuted(Scenario.CLASS_INCREMENTAL)
+    scenario_stream = permuted(Scenario.CLASS_INCREMENTAL)
     for infer in ("oneshot", "binary", "min_entropy"):
-        strategy, _ = learned(SupSup, presentation, infer=infer)
-        inputs = torch.cat([task.test.take(torch.arange(5))[0] for task in presentation.tasks])
+        strategy, _ = learned(SupSup, scenario_stream, infer=infer)
+        inputs = torch.cat([task.test.take(torch.arange(5))[0] for task in scenario_stream.tasks])
         together = strategy.predictor(None)(inputs)
         alone = torch.cat([strategy.predictor(None)(one) for one in inputs.split(1)])
         assert torch.allclose(together, alone, atol=1e-4)
@@ -379,10 +379,10 @@ def test_per_sample_inference_does_not_depend_on_the_batch():
 
 
 def test_gradients_equal_those_of_a_backward_pass():
-    presentation = permuted(Scenario.CLASS_INCREMENTAL)
-    strategy, _ = learned(SupSup, presentation, infer="oneshot")
+    scenario_stream = permuted(Scenario.CLASS_INCREMENTAL)
+    strategy, _ = learned(SupSup, scenario_stream, infer="oneshot")
     inference = strategy.inference(strategy.subnetworks)
-    inputs, _ = presentation.tasks[1].test.take(torch.arange(6))
+    inputs, _ = scenario_stream.tasks[1].test.take(torch.arange(6))
     with torch.no_grad():
         candidates = torch.tensor([[True, True, False, True]]).expand(6, 4)
         forward = inference.gradients(inputs, candidates)[:, [0, 1, 3]]
@@ -397,9 +397,9 @@ def test_gradients_equal_those_of_a_backward_pass():
 
 
 def test_class_incremental_answers_name_the_inferred_task_and_rank_within_every_task():
-    presentation = permuted(Scenario.CLASS_INCREMENTAL)
-    strategy, _ = learned(SupSup, presentation, infer="min_entropy")
-    inputs, _ = presentation.tasks[2].test.take(torch.arange(50))
+    scenario_stream = permuted(Scenario.CLASS_INCREMENTAL)
+    strategy, _ = learned(SupSup, scenario_stream, infer="min_entropy")
+    inputs, _ = scenario_stream.tasks[2].test.take(torch.arange(50))
     with torch.no_grad():
         logits = strategy.predictor(None)(inputs)
         chosen = strategy.inference(strategy.subnetworks).infer(inputs)
@@ -410,31 +410,31 @@ def test_class_incremental_answers_name_the_inferred_task_and_rank_within_every_
 
 
 def test_batch_norm_networks_infer_too():
-    presentation = presented(images(), Scenario.CLASS_INCREMENTAL, batch_size=8)
+    scenario_stream = presented(images(), Scenario.CLASS_INCREMENTAL, batch_size=8)
     for options in ({"infer_norm": "averaged"}, {"infer_norm": "batch"}):
         for infer in ("oneshot", "binary"):
-            strategy, _ = learned(ExSSNeT, presentation, network="conv_small", infer=infer, **options)
-            inputs, _ = presentation.tasks[0].test.take(torch.arange(8))
+            strategy, _ = learned(ExSSNeT, scenario_stream, network="conv_small", infer=infer, **options)
+            inputs, _ = scenario_stream.tasks[0].test.take(torch.arange(8))
             assert bool(torch.isfinite(strategy.predictor(None)(inputs)).all())
 
 
 @pytest.mark.parametrize("infer", ["oneshot", "binary", "min_entropy"])
 def test_without_ids_and_boundaries_supsup_finds_tasks(infer):
     data = clusters(tasks=3, classes=4, permuted=True, labels="shared")
-    presentation = presented(data, Scenario.TASK_AGNOSTIC, epochs=12, batch_size=16)
+    scenario_stream = presented(data, Scenario.TASK_AGNOSTIC, epochs=12, batch_size=16)
     strategy, _ = learned(
-        SupSup, presentation, allocation="uncertainty", infer=infer, decide_every=25, infer_objective="H"
+        SupSup, scenario_stream, allocation="uncertainty", infer=infer, decide_every=25, infer_objective="H"
     )
     assert 1 < len(strategy.subnetworks) <= 50
     assert all(s.task_id is None for s in strategy.subnetworks)
-    scores = [accuracy(strategy, presentation, task) for task in range(3)]
+    scores = [accuracy(strategy, scenario_stream, task) for task in range(3)]
     assert sum(scores) / 3 > 0.5  # chance is 0.25
 
 
 def test_the_budget_of_masks_is_kept():
-    presentation = presented(None, Scenario.TASK_AGNOSTIC)
+    scenario_stream = presented(None, Scenario.TASK_AGNOSTIC)
     strategy, _ = learned(
-        SupSup, presentation, allocation="uncertainty", infer="oneshot", decide_every=3, epsilon=100.0, max_masks=3
+        SupSup, scenario_stream, allocation="uncertainty", infer="oneshot", decide_every=3, epsilon=100.0, max_masks=3
     )
     assert len(strategy.subnetworks) == 3
 
@@ -444,17 +444,17 @@ def test_the_budget_of_masks_is_kept():
 
 @pytest.mark.parametrize("repeated", [0, 1])
 def test_kkt_copies_the_scores_of_the_task_that_comes_again(repeated):
-    presentation = presented(clusters(tasks=3, classes=3, repeat=[0, 1, repeated]), epochs=6)
+    scenario_stream = presented(clusters(tasks=3, classes=3, repeat=[0, 1, repeated]), epochs=6)
 
     class Peeking(SupSup):
         def search_masks(self, experience, *, epochs):
             self.start = [layer.scores.detach().clone() for layer in self.masked.layers]
             super().search_masks(experience, epochs=epochs)
 
-    strategy = ready(Peeking, presentation, score_init="knn_best", knn_share=0.9)
-    learn_all(strategy, presentation, stop=2)
+    strategy = ready(Peeking, scenario_stream, score_init="knn_best", knn_share=0.9)
+    learn_all(strategy, scenario_stream, stop=2)
     kept = [[scores.clone() for scores in s.scores] for s in strategy.subnetworks]
-    learn_all(strategy, presentation, start=2)
+    learn_all(strategy, scenario_stream, start=2)
     source = strategy.subnetworks[2].source
     assert source == repeated
     assert all(a.equal(b) for a, b in zip(strategy.start, kept[source], strict=True))
@@ -466,13 +466,13 @@ def test_kkt_copies_the_scores_of_the_task_that_comes_again(repeated):
 @pytest.mark.parametrize("score_init", ["knn_best", "knn_all", "running_mean"])
 @pytest.mark.parametrize("options", [{}, {"head": "per_task"}])
 def test_every_score_start_learns_and_leaves_old_tasks_alone(score_init, options):
-    presentation = presented()
-    strategy = ready(ExSSNeT, presentation, score_init=score_init, **options)
-    learn_all(strategy, presentation, stop=2)
-    before = logits_of(strategy, presentation, 0)
-    learn_all(strategy, presentation, start=2)
-    assert logits_of(strategy, presentation, 0).equal(before)
-    assert all(accuracy(strategy, presentation, task) > 0.8 for task in range(3))
+    scenario_stream = presented()
+    strategy = ready(ExSSNeT, scenario_stream, score_init=score_init, **options)
+    learn_all(strategy, scenario_stream, stop=2)
+    before = logits_of(strategy, scenario_stream, 0)
+    learn_all(strategy, scenario_stream, start=2)
+    assert logits_of(strategy, scenario_stream, 0).equal(before)
+    assert all(accuracy(strategy, scenario_stream, task) > 0.8 for task in range(3))
     assert strategy.diagnostics()["bytes_scores"] > 0
 
 
@@ -480,9 +480,9 @@ def test_every_score_start_learns_and_leaves_old_tasks_alone(score_init, options
 
 
 def test_the_fisher_information_is_the_mean_squared_gradient_of_single_samples():
-    presentation = presented(batch_size=50)
-    strategy = ready(SSNeT, presentation, ewc_samples=50)
-    experience = next(presentation.experiences(Hooks()))
+    scenario_stream = presented(batch_size=50)
+    strategy = ready(SSNeT, scenario_stream, ewc_samples=50)
+    experience = next(scenario_stream.experiences(Hooks()))
     strategy.learn(experience)
     passes = experience._passes
     estimated = fisher(strategy, experience)
@@ -512,12 +512,12 @@ def test_ewc_is_a_quadratic_well_around_each_anchor():
 
 def test_ewc_holds_ssnet_back():
     def drift(strength):
-        presentation = presented()
-        strategy = ready(SSNeT, presentation, ewc_lambda=strength, ewc_samples=100, lr_weights=0.01)
-        learn_all(strategy, presentation, stop=1)
-        before = logits_of(strategy, presentation, 0)
-        learn_all(strategy, presentation, start=1)
-        return float((logits_of(strategy, presentation, 0) - before)[:, :2].abs().mean())
+        scenario_stream = presented()
+        strategy = ready(SSNeT, scenario_stream, ewc_lambda=strength, ewc_samples=100, lr_weights=0.01)
+        learn_all(strategy, scenario_stream, stop=1)
+        before = logits_of(strategy, scenario_stream, 0)
+        learn_all(strategy, scenario_stream, start=1)
+        return float((logits_of(strategy, scenario_stream, 0) - before)[:, :2].abs().mean())
 
     assert drift(1e4) < drift(1e-9)
 
@@ -529,9 +529,9 @@ def test_ewc_holds_ssnet_back():
 def test_validation_data_is_needed_where_it_is_read(options):
     with pytest.raises(UsageError, match="validation"):
         ready(ExSSNeT, presented(), **options)
-    strategy, presentation = learned(ExSSNeT, presented(validation=0.2), **options)
+    strategy, scenario_stream = learned(ExSSNeT, presented(validation=0.2), **options)
     assert strategy.model_selection() == ("validation" if "select" in options else "none")
-    assert all(accuracy(strategy, presentation, task) > 0.8 for task in range(3))
+    assert all(accuracy(strategy, scenario_stream, task) > 0.8 for task in range(3))
 
 
 @pytest.mark.parametrize(
@@ -601,14 +601,14 @@ RESUMED = [
 
 @pytest.mark.parametrize(("cls", "scenario", "options"), RESUMED)
 def test_saved_and_loaded_it_goes_on_bit_for_bit(cls, scenario, options, tmp_path):
-    def outputs(strategy, presentation):
+    def outputs(strategy, scenario_stream):
         tells = Requirement.TASK_ID_AT_TEST in scenario.provides
-        inputs = [task.test.take(torch.arange(10))[0] for task in presentation.tasks]
+        inputs = [task.test.take(torch.arange(10))[0] for task in scenario_stream.tasks]
         with torch.no_grad():
             return [strategy.predictor(t if tells else None)(x) for t, x in enumerate(inputs)]
 
-    straight, presentation = learned(cls, presented(None, scenario), **options)
-    expected = outputs(straight, presentation)
+    straight, scenario_stream = learned(cls, presented(None, scenario), **options)
+    expected = outputs(straight, scenario_stream)
 
     first = ready(cls, presented(None, scenario), **options)
     learn_all(first, presented(None, scenario), stop=2)
@@ -616,30 +616,30 @@ def test_saved_and_loaded_it_goes_on_bit_for_bit(cls, scenario, options, tmp_pat
     second = ready(cls, presented(None, scenario), **options)
     second.load_state_dict(load_state(tmp_path / "state"))
     learn_all(second, presented(None, scenario), start=2)
-    found = outputs(second, presentation)
+    found = outputs(second, scenario_stream)
     assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
     assert second.diagnostics() == straight.diagnostics()
 
 
 def test_images_with_statistics_resume_bit_for_bit(tmp_path):
     data = images(3)
-    presentation = presented(data, batch_size=8)
-    straight, _ = learned(ExSSNeT, presentation, network="conv_small")
-    first = ready(ExSSNeT, presentation, network="conv_small")
-    learn_all(first, presentation, stop=1)
+    scenario_stream = presented(data, batch_size=8)
+    straight, _ = learned(ExSSNeT, scenario_stream, network="conv_small")
+    first = ready(ExSSNeT, scenario_stream, network="conv_small")
+    learn_all(first, scenario_stream, stop=1)
     save_state(tmp_path / "state", first.state_dict())
-    second = ready(ExSSNeT, presentation, network="conv_small")
+    second = ready(ExSSNeT, scenario_stream, network="conv_small")
     second.load_state_dict(load_state(tmp_path / "state"))
-    learn_all(second, presentation, start=1)
+    learn_all(second, scenario_stream, start=1)
     for task in range(3):
-        assert logits_of(second, presentation, task).equal(logits_of(straight, presentation, task))
+        assert logits_of(second, scenario_stream, task).equal(logits_of(straight, scenario_stream, task))
 
 
 def test_the_seed_of_the_model_decides_weights_and_first_scores():
     def weights(seeds):
-        presentation = presented()
-        presentation.info = dataclasses.replace(presentation.info, seeds=seeds)
-        return [layer.weight.detach().clone() for layer in ready(SupSup, presentation).masked.layers]
+        scenario_stream = presented()
+        scenario_stream.info = dataclasses.replace(scenario_stream.info, seeds=seeds)
+        return [layer.weight.detach().clone() for layer in ready(SupSup, scenario_stream).masked.layers]
 
     same, data, model = weights(Seeds(0, 0, 0)), weights(Seeds(0, 5, 5)), weights(Seeds(1, 0, 0))
     assert all(a.equal(b) for a, b in zip(same, data, strict=True))

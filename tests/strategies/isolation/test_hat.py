@@ -17,25 +17,25 @@ from cl_suite import (
     UsageError,
 )
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
 from strategies.isolation.hat import HAT, annealed, capacity_penalty, chain_of, compensation, free_share
 from tests.helpers.projection_streams import EachExperience
 
 
-def vectors(*, n_tasks=3, one_head=False):
+def vectors(*, n_tasks=3, single_head=False):
     """Two clusters per task; with one head for all tasks the second task has the labels of the first exchanged."""
     generator = torch.Generator().manual_seed(0)
-    centres = 3 * torch.randn(2 if one_head else 2 * n_tasks, 10, generator=generator)
+    centres = 3 * torch.randn(2 if single_head else 2 * n_tasks, 10, generator=generator)
 
     def draw(task, count):
         targets = torch.arange(count) % 2
-        places = (targets + task) % 2 if one_head else targets + 2 * task
+        places = (targets + task) % 2 if single_head else targets + 2 * task
         return Samples(centres[places] + torch.randn(count, 10, generator=generator), targets)
 
     tasks = tuple(TaskData(f"task {t}", draw(t, 80), draw(t, 40), ("a", "b")) for t in range(n_tasks))
-    return StreamData(tasks, PrepareVectors(), one_head=one_head)
+    return StreamData(tasks, PrepareVectors(), single_head=single_head)
 
 
 def images():
@@ -61,7 +61,7 @@ def across_channels(n_outputs):
 
 def harness_of(data=None, *, model="mlp", epochs=6, listener=None, network=None, **options):
     data = data or vectors()
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "toy",
         data,
         Scenario.TASK_INCREMENTAL,
@@ -69,7 +69,7 @@ def harness_of(data=None, *, model="mlp", epochs=6, listener=None, network=None,
         seeds=Seeds(0, 0, 0),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
     network = network or ({"hidden": (24, 16)} if model == "mlp" else {"width": 8})
 
     def build():
@@ -77,7 +77,7 @@ def harness_of(data=None, *, model="mlp", epochs=6, listener=None, network=None,
             return across_channels(info.n_outputs)
         return build_network(model, info.input_shape, info.n_outputs, **network)
 
-    return Harness(HAT(HAT.Config(**options)), presentation, build, listener=listener)
+    return Harness(HAT(HAT.Config(**options)), scenario_stream, build, listener=listener)
 
 
 def watched(take, *args, **options):
@@ -214,7 +214,7 @@ def test_later_tasks_do_learn_in_units_that_are_free():
 
 def test_tasks_that_share_their_outputs_have_heads_of_their_own():
     """The second task has the labels of the first exchanged: with one head it would destroy it."""
-    change, results, strategy = drift(vectors(n_tasks=2, one_head=True), epochs=25)
+    change, results, strategy = drift(vectors(n_tasks=2, single_head=True), epochs=25)
     assert strategy.info.n_outputs == 2 and len(strategy.model.heads.opened) == 4
     assert change < 1e-3
     assert min(results.R[-1]) > 0.9

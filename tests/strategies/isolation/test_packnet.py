@@ -165,7 +165,7 @@ def test_tasks_that_share_outputs_have_heads_of_their_own():
 
     tasks = image_stream(n_tasks=2).tasks
     swapped = [Samples(part.inputs, 1 - part.targets) for part in (tasks[0].train, tasks[0].test)]
-    data = StreamData((tasks[0], TaskData("swapped", *swapped, ("a", "b"))), PrepareVectors(), one_head=True)
+    data = StreamData((tasks[0], TaskData("swapped", *swapped, ("a", "b"))), PrepareVectors(), single_head=True)
     found, harness = after_each(answers, cls=Watched, data=data, train=LONG, lr=0.01)
     assert torch.equal(found[0][0], found[1][0])
     assert min(harness.results.R[1]) > 0.9

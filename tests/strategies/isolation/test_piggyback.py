@@ -44,8 +44,8 @@ def learned_in(order, **options):
     """Learn the tasks in this order; return the logits of each task, by its id."""
     harness = harness_of(**options)
     strategy = harness.strategy
-    strategy.setup(harness.presentation.info, harness._factory)
-    experiences = list(harness.presentation.experiences(Hooks()))
+    strategy.setup(harness.scenario_stream.info, harness._factory)
+    experiences = list(harness.scenario_stream.experiences(Hooks()))
     for task in order:
         strategy.learn(experiences[task])
     return {task: strategy.predictor(task)(fixed_batch()) for task in order}
@@ -104,7 +104,7 @@ def test_the_first_task_makes_the_trunk_and_no_other_moves_it(model):
 
 def trunk_as_built(**options):
     harness = harness_of(**options)
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     return trunk(harness.strategy)
 
 
@@ -214,7 +214,7 @@ def test_tasks_that_share_outputs_have_heads_of_their_own():
 
     tasks = image_stream(n_tasks=2).tasks
     swapped = [Samples(part.inputs, 1 - part.targets) for part in (tasks[0].train, tasks[0].test)]
-    data = StreamData((tasks[0], TaskData("swapped", *swapped, ("a", "b"))), PrepareVectors(), one_head=True)
+    data = StreamData((tasks[0], TaskData("swapped", *swapped, ("a", "b"))), PrepareVectors(), single_head=True)
     found, harness = after_each(answers, cls=Watched, data=data, train=LONG, lr_head=0.01)
     assert torch.equal(found[0][0], found[1][0])
     assert min(harness.results.R[1]) > 0.9

@@ -296,12 +296,12 @@ def test_options_that_cannot_be_met_are_refused(options, message):
 def test_batch_norm_is_refused():
     harness = harness_asked(IBCL, **FAST)
     with pytest.raises(UsageError, match="ibcl keeps distributions over parameters"):
-        harness.strategy.setup(harness.presentation.info, lambda: build_network("conv_small", (3, 8, 8), 2, width=4))
+        harness.strategy.setup(harness.scenario_stream.info, lambda: build_network("conv_small", (3, 8, 8), 2, width=4))
 
 
 def test_nothing_is_answered_before_anything_is_learned():
     harness = harness_asked(IBCL, **FAST)
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     with pytest.raises(UnseenTask):
         harness.strategy.predictor()
     with pytest.raises(UnseenTask):

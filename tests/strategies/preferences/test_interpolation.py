@@ -111,7 +111,7 @@ def test_a_resumed_run_answers_every_preference_alike(start, tmp_path):
 
 def test_what_cannot_be_answered_is_refused():
     harness = harness_of(Interpolation, data=conflicting_stream(), scenario="domain_incremental")
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     with pytest.raises(UnseenTask):
         harness.strategy.predictor_for((1.0,))
     with pytest.raises(UsageError, match="of 3 weights does not fit 2"):

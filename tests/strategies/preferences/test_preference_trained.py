@@ -51,7 +51,7 @@ def test_where_nothing_is_announced_only_even_weights_are_trained_for(cls):
     assert strategy.diagnostics()["trainings"] == [1, 1]
     inputs = torch.randn(9, 12, generator=torch.Generator().manual_seed(2))
     assert torch.equal(answers(strategy, (0.5, 0.5)), strategy.predictor()(inputs))
-    assert harness.meter.samples_drawn == strategy.expected_samples(harness.presentation.info)
+    assert harness.meter.samples_drawn == strategy.expected_samples(harness.scenario_stream.info)
     announced = told_run(cls, preferences=[(0.5, 0.5)]).strategy
     assert states_equal(announced.state_dict(), strategy.state_dict())
 
@@ -210,7 +210,7 @@ def test_the_front_moves_with_the_preference(cls, options):
 @pytest.mark.parametrize("cls", ALL)
 def test_what_was_not_announced_is_refused_in_one_line(cls):
     harness = harness_of(cls, data=conflicting_stream(), scenario="domain_incremental")
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     with pytest.raises(UnseenTask):
         harness.strategy.predictor_for((1.0,))
     strategy = told_run(cls).strategy
@@ -300,4 +300,4 @@ def test_options_out_of_range_are_refused(options, words):
         told_run(PreferenceEWC, **options)
     harness = harness_of(PreferenceEWC)
     with pytest.raises(UsageError, match=r"preference_ewc needs a gradient for each sample, but backbone\.1"):
-        harness.strategy.setup(harness.presentation.info, lambda: build_network("resnet18_gpm", (3, 32, 32), 6))
+        harness.strategy.setup(harness.scenario_stream.info, lambda: build_network("resnet18_gpm", (3, 32, 32), 6))

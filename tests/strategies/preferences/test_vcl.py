@@ -79,7 +79,7 @@ def test_one_model_for_all_is_the_same_for_every_preference_announced_or_not():
     for one, other in zip(strategy.predictors_for((0.9, 0.1)), strategy.predictors_for((0.2, 0.8)), strict=True):
         assert torch.equal(one(inputs), other(inputs))
     assert torch.equal(strategy.predictor_for((0.9, 0.1))(inputs), strategy.predictor()(inputs))
-    assert harness.meter.samples_drawn == strategy.expected_samples(harness.presentation.info)
+    assert harness.meter.samples_drawn == strategy.expected_samples(harness.scenario_stream.info)
     with pytest.raises(UsageError, match=r"sums to 1\.1"):
         strategy.predictors_for((0.9, 0.2))
 
@@ -137,7 +137,7 @@ def test_what_was_not_announced_is_refused_in_one_line():
     with pytest.raises(UsageError, match="trains one for each, and was not told of it"):
         strategy.predictors_for((0.25, 0.75))
     harness = harness_of(VCL, data=conflicting_stream(), scenario="domain_incremental")
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     with pytest.raises(UnseenTask):
         harness.strategy.predictors_for((1.0,))
 
@@ -172,4 +172,4 @@ def test_options_out_of_range_are_refused(options, words):
 def test_batch_norm_is_refused():
     harness = harness_of(VCL)
     with pytest.raises(UsageError, match="batch norm keeps statistics"):
-        harness.strategy.setup(harness.presentation.info, lambda: build_network("conv_small", (3, 8, 8), 6))
+        harness.strategy.setup(harness.scenario_stream.info, lambda: build_network("conv_small", (3, 8, 8), 6))

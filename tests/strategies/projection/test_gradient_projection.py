@@ -12,7 +12,7 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.networks.network import build_network
 from strategies.projection.cuber import CUBER, penalty_slope, regime
 from strategies.projection.gpm import GPM
-from strategies.projection.plateau_schedule import Plateau
+from strategies.projection.plateau_schedule import PlateauSchedule
 from strategies.projection.projected_network import ScaledConv2d, ScaledLinear
 from strategies.projection.regimes import BACKWARD, CORRELATED, UNRELATED
 from strategies.projection.trgp import TRGP
@@ -384,7 +384,7 @@ def test_convolutions_are_projected_and_reused(cls):
 def image_harness(cls, found, **options):
     """A run on tiny images with batch normalisation; after each experience its state goes into `found`."""
     from cl_suite import PrepareImages, Samples, StreamData, TaskData
-    from cl_suite.core.scenario_stream import Presentation
+    from cl_suite.core.scenario_stream import ScenarioStream
     from cl_suite.core.seeding import Seeds
     from cl_suite.run.harness import Harness
 
@@ -396,7 +396,7 @@ def image_harness(cls, found, **options):
 
     tasks = tuple(TaskData(str(t), draw(24), draw(8), ("a", "b")) for t in range(3))
     prepare = PrepareImages(mean=(0.5,) * 3, std=(0.25,) * 3)
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "images",
         StreamData(tasks, prepare),
         Scenario.TASK_INCREMENTAL,
@@ -412,7 +412,7 @@ def image_harness(cls, found, **options):
 
     harness = Harness(
         cls(cls.Config(**options)),
-        presentation,
+        scenario_stream,
         lambda: build_network("conv_small", (3, 8, 8), 6, width=4),
         listener=EachExperience(keep),
     )
@@ -437,7 +437,7 @@ def test_the_plateau_schedule_divides_the_rate_ends_and_restores_the_best_state(
         seen.append((list(batches), optimizer.param_groups[0]["lr"]))
         value.add_(1)
 
-    Plateau(patience=2, factor=10.0, lr_min=1e-3).run(
+    PlateauSchedule(patience=2, factor=10.0, lr_min=1e-3).run(
         Fake(), iter(range(14)), optimizer, take_steps=step, validation_loss=lambda: next(losses), tensors=[value]
     )
     assert [batches for batches, _ in seen[:2]] == [[0, 1], [2, 3]]

@@ -173,7 +173,7 @@ def test_the_fisher_draws_as_many_samples_as_asked_for(samples, used):
     harness = harness_of(EWC, fisher_samples=samples)
     harness.run()
     training = 3 * 60 * 3  # tasks, samples, passes
-    expected = harness.strategy.expected_samples(harness.presentation.info)
+    expected = harness.strategy.expected_samples(harness.scenario_stream.info)
     assert harness.meter.samples_drawn == expected == training + 3 * used
 
 
@@ -215,7 +215,7 @@ def test_the_state_is_two_vectors_or_two_for_each_task_and_comes_back(tmp_path):
         )
         save_state(tmp_path / mode, state)
         other = harness_of(EWC, mode=mode)
-        other.strategy.setup(other.presentation.info, other._factory)
+        other.strategy.setup(other.scenario_stream.info, other._factory)
         other.strategy.load_state_dict(load_state(tmp_path / mode))
         assert states_equal(other.strategy.state_dict(), state)
         assert torch.equal(other.strategy.loss(a_batch(other.strategy)), strategy.loss(a_batch(strategy)))
@@ -240,7 +240,7 @@ def test_options_out_of_range_are_refused(options, words):
 def test_networks_and_streams_without_what_the_fisher_needs_are_refused():
     harness = harness_of(EWC)
     with pytest.raises(UsageError, match=r"backbone\.1 normalises a batch by itself"):
-        harness.strategy.setup(harness.presentation.info, lambda: build_network("resnet18_gpm", (3, 32, 32), 6))
+        harness.strategy.setup(harness.scenario_stream.info, lambda: build_network("resnet18_gpm", (3, 32, 32), 6))
     actions = Samples(torch.randn(20, 20), torch.rand(20, 2))
     tasks = tuple(TaskData(str(t), actions, actions, ("a", "b")) for t in range(2))
     data = StreamData(tasks, PrepareVectors(), objective=BehaviourCloning(), labels="shared")

@@ -156,7 +156,7 @@ def test_warm_up_passes_are_those_asked_for_and_expected(passes, extra):
     harness = harness_of(LwF, warmup_epochs=passes)
     harness.run()
     drawn = harness.meter.samples_drawn
-    assert drawn == 3 * 60 * 3 + 2 * 60 * extra == harness.strategy.expected_samples(harness.presentation.info)
+    assert drawn == 3 * 60 * 3 + 2 * 60 * extra == harness.strategy.expected_samples(harness.scenario_stream.info)
 
 
 @pytest.mark.parametrize("cls", [LwF, LwFMC])
@@ -181,7 +181,7 @@ def test_the_old_network_is_the_one_before_the_experience_and_counts_as_state(cl
     assert states_equal(state["old_network"], state["model"])
     save_state(tmp_path / "state", state)
     other = harness_of(cls, scenario="class_incremental")
-    other.strategy.setup(other.presentation.info, other._factory)
+    other.strategy.setup(other.scenario_stream.info, other._factory)
     other.strategy.load_state_dict(load_state(tmp_path / "state"))
     assert states_equal(other.strategy.state_dict(), state)
 
@@ -231,8 +231,8 @@ def test_lwf_mc_has_the_old_sigmoids_and_the_labels_as_targets():
 def test_lwf_mc_leaves_out_outputs_that_are_not_opened():
     harness = harness_of(LwFMC, scenario="class_incremental", data=low_rank_stream(n_tasks=2), hidden=())
     strategy = harness.strategy
-    strategy.setup(harness.presentation.info, harness._factory)
-    (experience, *_) = harness.presentation.experiences(None)
+    strategy.setup(harness.scenario_stream.info, harness._factory)
+    (experience, *_) = harness.scenario_stream.experiences(None)
     strategy.start(experience)
     with torch.no_grad():
         strategy.model.heads.linear.weight.zero_()

@@ -40,7 +40,7 @@ class TwoWeights(nn.Module):
 def quadratic(**options):
     """Return the strategy at theta = (1, 1), learning rate 0.1, ready for steps by hand."""
     harness = harness_of(Quadratic, **{"lr": 0.1, "momentum": 0.0, "clip": 0.0, "xi": 0.1} | options)
-    harness.strategy.setup(harness.presentation.info, TwoWeights)
+    harness.strategy.setup(harness.scenario_stream.info, TwoWeights)
     return harness.strategy
 
 
@@ -135,7 +135,7 @@ def test_the_state_is_three_vectors_and_comes_back(tmp_path):
     assert [state[name].numel() for name in ("importance", "anchor", "path")] == [strategy.model_parameters()] * 3
     save_state(tmp_path / "state", state)
     other = harness_of(SI)
-    other.strategy.setup(other.presentation.info, other._factory)
+    other.strategy.setup(other.scenario_stream.info, other._factory)
     other.strategy.load_state_dict(load_state(tmp_path / "state"))
     assert states_equal(other.strategy.state_dict(), state)
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from cl_suite import Requirement, TrainSettings, UsageError, project
+from cl_suite import Requirement, TrainSettings, UsageError
 from cl_suite.conformance.case import conformance_stream, states_equal
+from cl_suite.methods.gradient_vectors import project
 from strategies.bounds.finetune import Finetune
 from strategies.replay.a_gem import AGEM
 from tests.helpers.projection_streams import harness_of
@@ -109,7 +110,7 @@ def test_one_batch_per_task_may_be_less_than_the_quota():
 def test_costs_are_foreseen():
     harness = harness_for(buffer_size=30, replay_batch=5)
     harness.run()
-    info = harness.presentation.info
+    info = harness.scenario_stream.info
     assert harness.meter.samples_drawn == harness.strategy.expected_samples(info) == 480 + 32 * 5 + 30
     assert harness.meter.samples_replayed == 32 * 5
 

@@ -20,7 +20,7 @@ from cl_suite import (
     build_network,
 )
 from cl_suite.conformance.case import conformance_stream, states_equal
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.run.harness import Harness
 from strategies.bounds.finetune import Finetune
 from strategies.replay.der import DER, DERPlusPlus
@@ -49,7 +49,7 @@ def test_without_weights_it_is_finetuning_bit_for_bit(cls, weights, scenario):
 def by_hand(cls, *, future=False, opened=(0, 1), **options):
     """Return the strategy with one linear layer on two inputs, three outputs (two of them open), all weights zero."""
     task = TaskData("task", *[Samples(torch.zeros(4, 2), torch.arange(4) % 3)] * 2, ("a", "b", "c"))
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "three classes",
         StreamData((task,), PrepareVectors()),
         Scenario.CLASS_INCREMENTAL,
@@ -58,7 +58,7 @@ def by_hand(cls, *, future=False, opened=(0, 1), **options):
         device=torch.device("cpu"),
     )
     strategy = cls(cls.Config(**options))
-    strategy.setup(presentation.info, lambda: build_network("mlp", (2,), 3, hidden=(), future=future))
+    strategy.setup(scenario_stream.info, lambda: build_network("mlp", (2,), 3, hidden=(), future=future))
     torch.nn.init.zeros_(strategy.model.heads.linear.weight)
     torch.nn.init.zeros_(strategy.model.heads.linear.bias)
     strategy.model.heads.open(opened)
@@ -113,7 +113,7 @@ def image_harness(cls, found, **options):
         return Samples(images, torch.arange(count) % 2)
 
     tasks = tuple(TaskData(str(t), draw(24), draw(8), ("a", "b")) for t in range(2))
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "images",
         StreamData(tasks, PrepareImages(mean=(0.5,) * 3, std=(0.25,) * 3, padding=2, flip=True)),
         Scenario.CLASS_INCREMENTAL,
@@ -132,7 +132,7 @@ def image_harness(cls, found, **options):
         return loss(batch)
 
     strategy.loss = watched
-    return Harness(strategy, presentation, lambda: build_network("conv_small", (3, 8, 8), 4, width=4))
+    return Harness(strategy, scenario_stream, lambda: build_network("conv_small", (3, 8, 8), 4, width=4))
 
 
 @pytest.mark.parametrize("cls", BOTH)
@@ -149,7 +149,7 @@ def test_stored_are_raw_samples_and_the_logits_of_their_augmented_view_before_th
     assert torch.equal(stored, torch.cat([logits for _, logits in found]))
     with torch.no_grad():  # none of these is what it should not be
         model = harness.strategy.model.eval()
-        assert not torch.allclose(stored, model.heads.linear(model.features(harness.presentation.info.prepare(raw))))
+        assert not torch.allclose(stored, model.heads.linear(model.features(harness.scenario_stream.info.prepare(raw))))
 
 
 @pytest.mark.parametrize(("cls", "passes"), [(DER, 2), (DERPlusPlus, 3)])
@@ -174,13 +174,13 @@ def test_each_term_has_a_forward_pass_and_a_replayed_batch_of_its_own(cls, passe
     strategy.setup = watched_setup
     harness.run()
     assert sizes[:1] + sizes[1 : 1 + passes] == [10, 10] + [7] * (passes - 1)
-    steps = harness.presentation.info.planned_steps
+    steps = harness.scenario_stream.info.planned_steps
     assert len(draws) == (passes - 1) * (steps - 1)  # none in the first step
     if cls is DERPlusPlus:
         alike = [torch.equal(a.raw, b.raw) for a, b in zip(draws[::2], draws[1::2], strict=True)]
         assert not any(alike[3:])  # at first there are hardly more samples than are drawn
     assert harness.meter.samples_replayed == 7 * len(draws)
-    info = harness.presentation.info
+    info = harness.scenario_stream.info
     expected = info.planned_samples * (1 + 0.7 * (passes - 1))
     assert strategy.expected_samples(info) == round(expected)
     assert harness.meter.samples_drawn == pytest.approx(expected, rel=0.05)
@@ -199,7 +199,7 @@ def test_no_sample_is_replayed_in_the_step_that_inserts_it(cls):
     strategy.loss = watched
     harness.run()
     assert before[0] == 0 and before[1] == 10
-    assert strategy.buffer.seen == harness.presentation.info.planned_samples
+    assert strategy.buffer.seen == harness.scenario_stream.info.planned_samples
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -19,7 +19,7 @@ from cl_suite import (
     build_network,
 )
 from cl_suite.conformance.case import conformance_stream, states_equal
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from strategies.bounds.finetune import Finetune
 from strategies.replay.er_ace import ERACE
 from tests.helpers.projection_streams import harness_of
@@ -36,7 +36,7 @@ def by_hand(*, scenario="class_incremental", n_tasks=1, objective=None, **option
         PrepareVectors(),
         **({} if objective is None else {"objective": objective}),
     )
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "four classes",
         data,
         Scenario(scenario),
@@ -45,7 +45,7 @@ def by_hand(*, scenario="class_incremental", n_tasks=1, objective=None, **option
         device=torch.device("cpu"),
     )
     strategy = ERACE(ERACE.Config(**options))
-    strategy.setup(presentation.info, lambda: build_network("mlp", (2,), 4, hidden=()))
+    strategy.setup(scenario_stream.info, lambda: build_network("mlp", (2,), 4, hidden=()))
     with torch.no_grad():
         strategy.model.heads.linear.bias.copy_(torch.tensor(LOGITS))
     strategy.model.heads.open()
@@ -124,7 +124,7 @@ def test_the_first_step_has_no_replay_and_each_later_one_a_batch():
 
     strategy.loss, strategy.setup = watched, watched_setup
     harness.run()
-    info = harness.presentation.info
+    info = harness.scenario_stream.info
     assert held[:3] == [0, 10, 20]  # inserted after the step
     assert sizes[:5] == [10, 10, 5, 10, 5]  # a forward pass for each term
     assert harness.meter.samples_replayed == 5 * (info.planned_steps - 1)

@@ -19,7 +19,7 @@ from cl_suite import (
 )
 from cl_suite.core.listener import Silent
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.run.harness import Harness
 from strategies.replay.gdumb import GDumb, cut_box, learning_rate, paste
 
@@ -47,7 +47,7 @@ def images(*, size=6, count=12):
 
 
 def harness_of(data, *, scenario="class_incremental", listener=None, train=None, seed=0, **options):
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "small",
         data,
         Scenario(scenario),
@@ -55,18 +55,18 @@ def harness_of(data, *, scenario="class_incremental", listener=None, train=None,
         seeds=Seeds(seed, seed, seed),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
 
     def build():
         return build_network("mlp", info.input_shape, info.n_outputs, hidden=(12,))
 
     config = GDumb.Config(**{"epochs": 8, **options})
-    return Harness(GDumb(config), presentation, build, listener=listener)
+    return Harness(GDumb(config), scenario_stream, build, listener=listener)
 
 
 def strategy_after_setup(data=None, **options):
     harness = harness_of(data or clusters(), **options)
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     return harness.strategy
 
 
@@ -210,10 +210,10 @@ def test_one_pass_over_the_stream_and_the_passes_over_the_memory_are_metered(sce
     harness.run()
     stored = 180 if scenario == "class_incremental" else 2 * 180  # a stream without boundaries repeats its samples
     networks = harness.strategy.networks_trained
-    assert networks == (1 if train_at == "end" else harness.presentation.n_experiences)
+    assert networks == (1 if train_at == "end" else harness.scenario_stream.n_experiences)
     assert harness.meter.samples_replayed == networks * 8 * 24
     assert harness.meter.samples_drawn == stored + networks * 8 * 24
-    assert harness.strategy.expected_samples(harness.presentation.info) == harness.meter.samples_drawn
+    assert harness.strategy.expected_samples(harness.scenario_stream.info) == harness.meter.samples_drawn
 
 
 def test_a_box_is_pasted_and_the_share_that_stays_is_counted_in_pixels():

@@ -161,7 +161,7 @@ def test_a_memory_larger_than_the_stream_holds_it_all_once():
 def test_each_step_reads_the_whole_memory_and_costs_are_foreseen():
     harness = harness_for(buffer_size=60)
     harness.run()
-    info = harness.presentation.info
+    info = harness.scenario_stream.info
     assert harness.meter.samples_replayed == 2 * 16 * 60
     assert harness.meter.samples_drawn == 480 + 2 * 16 * 60 + (60 + 30 + 20)
     assert harness.strategy.expected_samples(info) == harness.meter.samples_drawn

@@ -23,7 +23,7 @@ from cl_suite import (
 )
 from cl_suite.core.listener import Silent
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.run.harness import Harness
 from strategies.bounds.finetune import Finetune
 from strategies.replay.icarl import ICaRL, binary_losses, goals, herding, shares
@@ -67,7 +67,7 @@ class EachRow(Silent):
 
 
 def harness_of(data=None, *, cls=ICaRL, scenario="class_incremental", listener=None, train=None, **options):
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "small",
         data or clusters(),
         Scenario(scenario),
@@ -75,17 +75,17 @@ def harness_of(data=None, *, cls=ICaRL, scenario="class_incremental", listener=N
         seeds=Seeds(0, 0, 0),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
 
     def build():
         return build_network("mlp", info.input_shape, info.n_outputs, hidden=(12,))
 
-    return Harness(cls(cls.Config(**options)), presentation, build, listener=listener)
+    return Harness(cls(cls.Config(**options)), scenario_stream, build, listener=listener)
 
 
 def strategy_after_setup(**options):
     harness = harness_of(**options)
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     return harness.strategy
 
 
@@ -268,7 +268,7 @@ def test_exemplars_are_trained_on_among_the_new_samples_and_all_draws_are_metere
     replayed = 4 * (24 + 24) + 3 * 24  # in training, and for the class means
     assert harness.meter.samples_replayed == replayed
     assert harness.meter.samples_drawn == 4 * 180 + 180 + replayed  # training, herding
-    assert strategy.expected_samples(harness.presentation.info) == harness.meter.samples_drawn
+    assert strategy.expected_samples(harness.scenario_stream.info) == harness.meter.samples_drawn
 
 
 # -- answers -------------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_means_over_all_samples_need_them_kept_and_counted():
     extra = all_of_them.costs()["state_bytes"] - few.costs()["state_bytes"]
     assert extra >= 180 * (8 * 4 + 8)  # every sample with its target
     for harness in (few, all_of_them):
-        assert harness.strategy.expected_samples(harness.presentation.info) == harness.meter.samples_drawn
+        assert harness.strategy.expected_samples(harness.scenario_stream.info) == harness.meter.samples_drawn
 
 
 def test_where_the_task_is_known_only_its_classes_answer_and_unlearned_ones_are_refused():
@@ -380,7 +380,7 @@ def test_with_the_classifier_fc_the_network_answers_and_no_means_are_computed():
     assert strategy.class_means is None
     with torch.no_grad():
         assert torch.equal(strategy.predictor()(inputs), strategy.model.eval()(inputs))
-    assert strategy.expected_samples(harness.presentation.info) == harness.meter.samples_drawn
+    assert strategy.expected_samples(harness.scenario_stream.info) == harness.meter.samples_drawn
 
 
 def test_inside_an_experience_the_network_answers_since_the_means_are_out_of_date():

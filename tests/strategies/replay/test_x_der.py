@@ -18,7 +18,7 @@ from cl_suite import (
     UsageError,
 )
 from cl_suite.core.scenario import Scenario
-from cl_suite.core.scenario_stream import Presentation
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
 from strategies.replay.x_der import (
@@ -60,7 +60,7 @@ def images():
 
 def harness_of(cls=XDER, *, data=None, listener=None, scenario="class_incremental", epochs=4, **options):
     data = data or clusters()
-    presentation = Presentation(
+    scenario_stream = ScenarioStream(
         "toy",
         data,
         Scenario(scenario),
@@ -68,14 +68,14 @@ def harness_of(cls=XDER, *, data=None, listener=None, scenario="class_incrementa
         seeds=Seeds(0, 0, 0),
         device=torch.device("cpu"),
     )
-    info = presentation.info
+    info = scenario_stream.info
     network = {"name": "conv_small", "width": 4} if len(info.input_shape) == 3 else {"name": "mlp", "hidden": (32,)}
     options = {"buffer_size": 30, **options} if cls is XDER else options
 
     def build():
         return build_network(input_shape=info.input_shape, n_outputs=info.n_outputs, **network)
 
-    return Harness(cls(cls.Config(**options)), presentation, build, listener=listener)
+    return Harness(cls(cls.Config(**options)), scenario_stream, build, listener=listener)
 
 
 def after_each(take, **options):

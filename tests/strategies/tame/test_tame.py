@@ -19,7 +19,7 @@ from cl_suite.metrics.task_shifts import expert_use, in_words, shift_quality
 from cl_suite.run.harness import Harness
 from strategies.tame.expert_memory import ExpertMemory
 from strategies.tame.loss_detector import DetectorOptions, LossDetector
-from strategies.tame.rollback import Trail
+from strategies.tame.rollback import Rollback
 from strategies.tame.sparse import Pruning, expand, is_compact, load_network, stored_parameters
 from strategies.tame.tame import TAME
 from tests.helpers.hidden_streams import harness_of, permuted_clusters, presented
@@ -57,7 +57,7 @@ def plain():
 
 
 def quality(harness):
-    visits, seen = harness.presentation.visits, harness.results.seen
+    visits, seen = harness.scenario_stream.visits, harness.results.seen
     return shift_quality(visits, seen) | expert_use(visits, seen)
 
 
@@ -203,7 +203,7 @@ def test_an_alarm_is_judged_on_the_next_batch_also_after_a_resume(kept):
         state = strategy.state_dict()
         again = harness_of(TAME, data=permuted_clusters(n_tasks=1), **{**FAST, "prune_experts": 0.0})
         strategy = again.strategy
-        strategy.setup(again.presentation.info, again._factory)
+        strategy.setup(again.scenario_stream.info, again._factory)
         strategy.load_state_dict(state)
     for batch in other[1:4]:
         strategy._meet(watched, batch)
@@ -294,9 +294,9 @@ def test_tame_keeps_what_finetuning_forgets(plain):
 def test_a_late_change_is_undone():
     """Until a batch is `length` old it is in no memory; going back restores weights and losses bit for bit."""
     harness = harness_of(TAME, **FAST)
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     harness.strategy._create()
-    (expert,), trail = harness.strategy.experts, Trail(2)
+    (expert,), trail = harness.strategy.experts, Rollback(2)
     batches = [Batch(torch.randn(8, 24), torch.arange(8) % 4, torch.full((8, 1), number)) for number in range(5)]
     kept, weights = [], []
     for batch in batches:
@@ -304,7 +304,7 @@ def test_a_late_change_is_undone():
         kept += [int(old.raw[0]) for old in trail.follow(expert, batch)]
         expert.learn(batch)
     assert kept == [0, 1, 2]
-    again = Trail(2)
+    again = Rollback(2)
     again.load_state_dict(trail.state_dict(), torch.device("cpu"))
     for each in (trail, again):
         assert [int(batch.raw[0]) for batch in each.undo(expert, torch.device("cpu"))] == [3, 4]
@@ -319,7 +319,7 @@ def test_rollback_gives_late_batches_to_the_new_expert():
     found, memory = quality(harness), harness.strategy.memory
     assert (found["experts"], found["missed_shifts"], found["false_alarms"]) == (2, 0, 0)
     raw, experts = memory.take(torch.arange(len(memory)))
-    second = {tuple(row.tolist()) for row in harness.presentation._training[1].inputs}
+    second = {tuple(row.tolist()) for row in harness.scenario_stream._training[1].inputs}
     owners = torch.tensor([int(tuple(row.tolist()) in second) for row in raw])
     late = (owners == 1) & (experts == 0)  # samples of the second task under the first one's expert
     early = (owners == 0) & (experts == 1)
@@ -412,7 +412,7 @@ def test_a_pruned_expert_is_judged_by_its_own_losses():
 
 def test_the_rate_of_an_expert_rises_and_drops_by_its_own_clock():
     harness = harness_of(TAME, **{**FAST, "lr": 0.1, "lr_warmup": 2, "lr_drop_steps": [3], "lr_drop": 0.5})
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     harness.strategy._create()
     (expert,), rates = harness.strategy.experts, []
     for _ in range(5):
@@ -425,7 +425,7 @@ def test_the_rate_of_an_expert_rises_and_drops_by_its_own_clock():
 def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
     straight = course.results
     broken = harness_of(TAME, schedule=COURSE, checkpoint=tmp_path / "state", **FAST)
-    broken.meter.max_samples = int(broken.presentation.info.planned_samples * stop / 5 * 1.2) + 3000
+    broken.meter.max_samples = int(broken.scenario_stream.info.planned_samples * stop / 5 * 1.2) + 3000
     with pytest.raises(BudgetExceeded):
         broken.run()
     assert 0 < len(broken.results.R) < 5
@@ -465,7 +465,7 @@ def test_options_that_cannot_be_met_are_refused(options, message):
 
 def test_nothing_is_answered_before_anything_is_learned():
     harness = harness_of(TAME, **FAST)
-    harness.strategy.setup(harness.presentation.info, harness._factory)
+    harness.strategy.setup(harness.scenario_stream.info, harness._factory)
     with pytest.raises(UnseenTask):
         harness.strategy.predictor()
 
@@ -584,7 +584,7 @@ def test_pruning_at_the_end_uses_the_samples_of_the_selector():
 def test_squashed_outputs_bound_the_loss():
     harness = harness_of(TAME, train=ONE, **{**FAST, "squash": "sigmoid"})
     harness.run()
-    classes = harness.presentation.info.n_outputs
+    classes = harness.scenario_stream.info.n_outputs
     low, high = math.log(1 + (classes - 1) / math.e), math.log(1 + (classes - 1) * math.e)
     assert all(low - 1e-6 <= loss <= high + 1e-6 for loss in harness.results.seen.loss)
 

@@ -22,7 +22,7 @@ from cl_suite.networks.network import Network
 
 
 @dataclass
-class Workshop:
+class StrategyBuilder:
     """Makes one strategy of Avalanche.
 
     target:  the class that the recipe names
@@ -115,8 +115,8 @@ class Workshop:
                 ) from problem
 
     def keep_copies(self, inner: Any) -> Any:
-        """Return a strategy of synaptic intelligence whose plugin keeps copies also on a CPU; see `repairs`."""
-        from cl_suite.avalanche.repairs import KeptCopies
+        """Return a strategy of synaptic intelligence whose plugin keeps copies also on a CPU; see `si_fix`."""
+        from cl_suite.avalanche.si_fix import KeptCopies
 
         place = next(number for number, each in enumerate(inner.plugins) if hasattr(each, "syn_data"))
         inner.plugins.insert(place + 1, KeptCopies(inner.plugins[place]))

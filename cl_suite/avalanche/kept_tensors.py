@@ -17,7 +17,7 @@ PASSED_OVER = {
 }
 
 
-def holdings(inner: Any) -> dict[str, Tensor]:
+def kept_tensors(inner: Any) -> dict[str, Tensor]:
     """Return every tensor a strategy keeps beside its network: importances, old weights, the samples of a memory.
 
     Names are paths, e.g. "EWCPlugin.importances.0.weight"; a memory's samples are [n, ...] in one tensor.

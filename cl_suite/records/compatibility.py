@@ -1,0 +1,55 @@
+"""What was done before an option came: old records and new ones of the same computation share a hash.
+
+An option that comes with a default which changes nothing is named here with the value that was what was done before;
+at that value it does not count in a configuration's hash, and a record that lacks it is read as if it had it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Options added since records were first written, at the value that is what was done before: there they do not count.
+VALUE_BEFORE: dict[tuple[str, str], Any] = {
+    ("model", "future"): False,
+    ("model", "dimensions"): None,
+    ("model", "frozen_embeddings"): False,
+    ("model", "encoder"): None,
+    ("model", "vision"): None,
+    ("features", "pooling"): "mean",
+    ("features", "max_length"): 256,
+    ("stream", "first_classes"): None,
+    ("strategy", "lr_drops"): [],
+    ("strategy", "lr_drop"): 0.1,
+    ("strategy", "judge"): "smoothed",
+    ("strategy", "callable_after"): 0,
+}
+# A group of options added since, at the values that are what was done before.
+GROUP_BEFORE: dict[str, Any] = {
+    "schedule": {"order": None, "blur": 0, "labels": "global"},
+    "text": {"tokenizer": "hashed", "vocabulary": 16384, "max_length": 64},
+    "features": {"network": "none", "weights": "first_task", "epochs": 10, "lr": 0.001},
+    "preferences": {"evaluate": False, "count": 10, "draw": "dirichlet", "concentration": 1.0, "grid": 11},
+    "open_set": {"evaluate": False},
+    "learning": {"evaluate": False, "points": 11, "keep_best": False},
+    "calibration": {"evaluate": False, "bins": 15},
+}
+
+
+def without_unchanged(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the options of VALUE_BEFORE that are at the value they had before they came."""
+    kept = dict(config)
+    for (group, option), before in VALUE_BEFORE.items():
+        chosen = kept.get(group)
+        if isinstance(chosen, Mapping) and option in chosen and chosen[option] == before:
+            kept[group] = {key: value for key, value in chosen.items() if key != option}
+    return {key: value for key, value in kept.items() if key not in GROUP_BEFORE or value != GROUP_BEFORE[key]}
+
+
+def with_values_before(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in which the options of VALUE_BEFORE that it lacks have the value of before they came."""
+    filled = {**GROUP_BEFORE, **config} if config else {}
+    for (group, option), before in VALUE_BEFORE.items():
+        if isinstance(filled.get(group), Mapping):
+            filled[group] = {option: before, **filled[group]}
+    return filled
