@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.house.rules import ALLOWED
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<fence>```+)(?P<language>\w*)\n(?P<code>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -71,6 +73,13 @@ def test_the_readme_and_the_page_of_strategies_name_what_is_installed():
     assert f"{len(streams)} streams" in (ROOT / "README.md").read_text(encoding="utf-8")
     page = (ROOT / "docs/reference/strategies.md").read_text(encoding="utf-8")
     assert [name for name in strategies if f"`{name}`" not in page] == []
+
+
+def test_contributing_tells_what_each_folder_may_import():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    told = {folder: set(re.findall(r"\w+", re.sub(r"\(.*\)", "", names))) for folder, names in rows}
+    assert told == {folder: set(names) for folder, names in ALLOWED.items()}
 
 
 def test_in_the_site_links_that_leave_docs_are_text():
