@@ -7,6 +7,8 @@ import torch
 
 from cl_suite import TrainSettings, UsageError
 from cl_suite.cli.main import main
+from cl_suite.core.checkpoint import load_state, save_state
+from cl_suite.core.listener import Silent
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import SEGMENTS
@@ -171,3 +173,26 @@ def test_without_boundaries_changes_are_by_segment_and_nothing_is_swapped():
     figures = harness.evaluations["modules"].figures()
     assert set(figures) == {"module_changes"}
     assert figures["module_changes"]["columns"] == [str(number) for number in range(SEGMENTS)]
+
+
+def test_a_checkpoint_from_before_reports_were_evaluations_goes_on(tmp_path):
+    straight = harness_of(ER, ask=["modules"])
+    straight.run()
+
+    class Stop(Exception):
+        pass
+
+    class StopAfterTwo(Silent):
+        def row(self, experience, scores):
+            if experience == 1:
+                raise Stop
+
+    checkpoint = tmp_path / "state.safetensors"
+    with pytest.raises(Stop):
+        harness_of(ER, ask=["modules"], checkpoint=checkpoint, listener=StopAfterTwo()).run()
+    state = load_state(checkpoint)
+    state["report"] = state["evaluations"].pop("modules")
+    save_state(checkpoint, state)
+    resumed = harness_of(ER, ask=["modules"], checkpoint=checkpoint)
+    resumed.run()
+    assert resumed.evaluations["modules"].record() == straight.evaluations["modules"].record()
