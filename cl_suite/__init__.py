@@ -63,7 +63,7 @@ _HOME = {
         "squared_gradients",
         "stable_shares",
     ],
-    "methods.gradient_strategy": ["GradientStrategy"],
+    "methods.gradient_strategy": ["GradientStrategy", "OptimizerOptions", "RateDrops"],
     "methods.gradient_vectors": ["flat_gradient", "flatten", "project_gradient", "write_gradient"],
     "methods.module_changes": ["SCORES", "ModuleChanges", "select"],
     "methods.replay_buffer": ["Buffer", "Exemplars", "Reservoir", "Ring"],
@@ -161,7 +161,7 @@ if TYPE_CHECKING:
         squared_gradients,
         stable_shares,
     )
-    from cl_suite.methods.gradient_strategy import GradientStrategy
+    from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions, RateDrops
     from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient
     from cl_suite.methods.module_changes import SCORES, ModuleChanges, select
     from cl_suite.methods.replay_buffer import Buffer, Exemplars, Reservoir, Ring

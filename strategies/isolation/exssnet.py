@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from cl_suite import Batch, Experience, Inputs, StreamInfo, UsageError, map_inputs
+from strategies.isolation.masks.options import SupermaskOptions
 from strategies.isolation.masks.supermask_strategy import SupermaskStrategy
 
 FISHER_CHUNK = 50  # samples whose gradients are held at once
@@ -49,8 +50,8 @@ def exclusive(mask: Tensor, union: Tensor) -> Tensor:
 
 
 @dataclass
-class PhaseOptions(SupermaskStrategy.Config):
-    """Options of the two phases."""
+class PhaseOptions:
+    """Options of the two phases, beside those of every supermask method."""
 
     mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
     weight_training: str = "exclusive"  # exclusive (ExSSNeT), all (SSNeT), none (SupSup)
@@ -65,7 +66,7 @@ class ExSSNeT(SupermaskStrategy):
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
 
     @dataclass
-    class Config(PhaseOptions):
+    class Config(PhaseOptions, SupermaskOptions):
         """Options of the two phases."""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
@@ -84,7 +85,7 @@ class SSNeT(SupermaskStrategy):
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
 
     @dataclass
-    class Config(PhaseOptions):
+    class Config(PhaseOptions, SupermaskOptions):
         """Options of the two phases, and of the penalty that holds shared weights back."""
 
         weight_training: str = "all"

@@ -18,7 +18,7 @@ from 1/s_max to s_max in every epoch, so that gates can still move at its beginn
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from cl_suite import (
     Inputs,
     ModelPredictor,
     Predictor,
+    RateDrops,
     Requirement,
     StreamInfo,
     UnseenTask,
@@ -149,12 +150,9 @@ class HAT(GradientStrategy):
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST, Requirement.BOUNDARIES})
 
     @dataclass
-    class Config(GradientStrategy.Config):
+    class Config(RateDrops):
         """Options of the gates; plain SGD, see the module's docstring."""
 
-        optimizer: ClassVar[str] = "sgd"
-        momentum: ClassVar[float] = 0.0
-        weight_decay: ClassVar[float] = 0.0
         lr: float = 0.05  # the paper's first rate
         s_max: float = 400.0  # steepness of the gates at test; 25 to 800 work in the paper
         c: float = 0.75  # weight of the capacity regulariser; 0.1 to 2.5 in the paper, 1.5 to compress
@@ -191,6 +189,10 @@ class HAT(GradientStrategy):
         self.gates = [gate for _, gate, _ in self.layers]
         self.optimizer = self.make_optimizer()
         self._measure_anew()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD: momentum and weight decay would move weights whose gradient is masked."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
 
     def start(self, experience: Experience) -> None:
         """Open the task's head, and find out what each weight may still learn."""

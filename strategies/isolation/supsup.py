@@ -23,6 +23,7 @@ from cl_suite import (
     build_optimizer,
     count_samples,
 )
+from strategies.isolation.masks.options import SupermaskOptions
 from strategies.isolation.masks.subnetworks import Subnetwork
 from strategies.isolation.masks.supermask_strategy import SupermaskStrategy
 from strategies.isolation.masks.task_inference import confidences, is_new_task
@@ -36,7 +37,7 @@ class SupSup(SupermaskStrategy):
     modes = ({"allocation": "uncertainty", "infer": "oneshot"},)
 
     @dataclass
-    class Config(SupermaskStrategy.Config):
+    class Config(SupermaskOptions):
         """Options of SupSup; those after `allocation` are read with allocation=uncertainty, at a constant rate."""
 
         allocation: str = "task"  # task: a mask for every experience; uncertainty: where no mask claims a batch (NN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -45,18 +45,20 @@ class GradientProjection:
 
     # Training
 
-    def protect(
-        self, experience: Experience, *, free: Mapping[str, set[int]] | None = None, norms: bool = True
-    ) -> None:
+    @property
+    def freezes_norms(self) -> bool:
+        """Whether scale and shift of batch normalisation stay after the first task."""
+        return self.options.freeze_bn_after_first
+
+    def protect(self, experience: Experience, *, free: Mapping[str, set[int]] | None = None) -> None:
         """Make the projectors of a new task and freeze what must not move after the first.
 
-        free:  {layer: tasks whose directions may move}; None = none
-        norms: whether scale and shift of batch normalisation are frozen too
+        free: {layer: tasks whose directions may move}; None = none
         """
         self._removed.zero_()
         self.make_projectors(free or {})
         if self.tasks_done:
-            self.network.freeze(norms=norms)
+            self.network.freeze(norms=self.freezes_norms)
         for name, space in self.spaces.items():
             if name in self._told or not self.tasks_done:
                 continue
@@ -105,28 +107,27 @@ class GradientProjection:
         """Return "validation" where training data is held out: the state with its lowest loss is kept."""
         return "validation" if self.options.plateau and self._strategy.info.train.validation else "none"
 
-    def train(
-        self,
-        experience: Experience,
-        batches: Iterable[Batch],
-        *,
-        take_steps: Callable[[Iterable[Batch]], None],
-        tensors: Iterable[Tensor] = (),
-        after_epoch: Callable[[int], None] = lambda epoch: None,
-    ) -> None:
-        """Train by the plateau schedule; `tensors` are restored beside the network's."""
+    def begin_training(self) -> None:
+        """Before the first step: follow the validation loss from here on."""
         o = self.options
-        statistics = self._strategy.model.buffers()
-        assert isinstance(batches, Iterator)
-        PlateauSchedule(o.patience, o.lr_factor, o.lr_min, follow=o.plateau).run(
-            experience,
-            batches,
-            self._strategy.optimizer,
-            take_steps=take_steps,
-            validation_loss=lambda: self._validation_loss(experience),
-            tensors=[*self._strategy.model.parameters(), *statistics, *tensors],
-            after_epoch=after_epoch,
+        self.schedule = PlateauSchedule(
+            self.trained_tensors(), patience=o.patience, factor=o.lr_factor, lr_min=o.lr_min
         )
+
+    def trained_tensors(self) -> list[Tensor]:
+        """Return all that training moves, as views."""
+        return [*self._strategy.model.parameters(), *self._strategy.model.buffers()]
+
+    def after_epoch(self, experience: Experience) -> bool:
+        """Return whether training is to end: never without validation samples, or where `plateau` is off."""
+        if not (self.options.plateau and experience.n_validation):
+            return False
+        return self.schedule.after_epoch(self._validation_loss(experience), self._strategy.optimizer)
+
+    def end_training(self, experience: Experience) -> None:
+        """After the last step: the state with the lowest validation loss comes back."""
+        experience.check_finite()  # before a better state hides it
+        self.schedule.restore()
 
     @torch.no_grad()
     def _validation_loss(self, experience: Experience) -> float:

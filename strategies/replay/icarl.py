@@ -127,14 +127,9 @@ class ICaRL(GradientStrategy):
 
     # -- learning (algorithms 2 and 3) -------------------------------------------------------------------------------
 
-    def learn(self, experience: Experience) -> None:
-        """Train on the samples with the exemplars among them, then choose exemplars and compute class means."""
-        self.start(experience)
+    def train(self, experience: Experience) -> None:
+        """Train on the samples with the exemplars among them."""
         self.train_on(experience, experience.batches(beside=self.buffer))
-        self.finish(experience)
-        self.experiences_learned += 1
-        if experience.task_id not in self.tasks_learned:
-            self.tasks_learned.append(experience.task_id)
 
     def start(self, experience: Experience) -> None:
         """Keep the network as it is, if it knows classes that this experience does not bring."""
