@@ -31,7 +31,7 @@ _HOME = {
         "hold_out",
         "split_by_class",
     ],
-    "core.objective": ["Classification", "MultiLabel", "Objective", "Score", "restrict"],
+    "core.objective": ["Classification", "MultiLabel", "Objective", "Score", "class_mask", "restrict"],
     "core.experience": ["Experience", "Source"],
     "core.foreign_loop": ["ForeignLoop"],
     "core.metering": ["count_replayed"],
@@ -56,12 +56,12 @@ _HOME = {
     "methods.best_state": ["BestState"],
     "methods.buffer_kinds": ["build_buffer"],
     "methods.fisher": [
+        "QuadraticPenalty",
         "check_own_gradients",
-        "competing_outputs",
         "fisher_diagonal",
-        "quadratic_penalty",
-        "squared_gradients",
-        "stable_shares",
+        "mean_over_samples",
+        "sample_gradients",
+        "samples_behind",
     ],
     "methods.gradient_strategy": ["GradientStrategy", "OptimizerOptions", "RateDrops"],
     "methods.gradient_vectors": ["flat_gradient", "flatten", "project_gradient", "write_gradient"],
@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     from cl_suite.core.experience import Experience, Source
     from cl_suite.core.foreign_loop import ForeignLoop
     from cl_suite.core.metering import count_replayed
-    from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, restrict
+    from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, class_mask, restrict
     from cl_suite.core.registry import choose_strategy
     from cl_suite.core.scenario import Requirement, Scenario
     from cl_suite.core.seeding import Seeds, generator_for
@@ -154,12 +154,12 @@ if TYPE_CHECKING:
     from cl_suite.methods.best_state import BestState
     from cl_suite.methods.buffer_kinds import build_buffer
     from cl_suite.methods.fisher import (
+        QuadraticPenalty,
         check_own_gradients,
-        competing_outputs,
         fisher_diagonal,
-        quadratic_penalty,
-        squared_gradients,
-        stable_shares,
+        mean_over_samples,
+        sample_gradients,
+        samples_behind,
     )
     from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions, RateDrops
     from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient
