@@ -52,7 +52,7 @@ _HOME = {
     "networks.network": ["HeadBank", "Network", "build_network", "statistics_held"],
     "networks.embeddings": ["VectorTable", "freeze_token_vectors"],
     "networks.layer_inputs": ["as_vectors", "layer_inputs"],
-    "networks.module_groups": ["NORMS", "module_groups", "parameter_count", "parse_modules", "preset", "snapshot"],
+    "networks.module_groups": ["NORMS", "module_groups", "parameter_count", "snapshot"],
     "methods.best_state": ["BestState"],
     "methods.buffer_kinds": ["build_buffer"],
     "methods.fisher": [
@@ -65,7 +65,7 @@ _HOME = {
     ],
     "methods.gradient_strategy": ["GradientStrategy", "OptimizerOptions", "RateDrops"],
     "methods.gradient_vectors": ["flat_gradient", "flatten", "project_gradient", "write_gradient"],
-    "methods.module_changes": ["SCORES", "ModuleChanges", "select"],
+    "methods.module_changes": ["SCORES", "ModuleChanges"],
     "methods.replay_buffer": ["Buffer", "Exemplars", "Reservoir", "Ring"],
     "methods.replay_options": ["ReplayOptions"],
     "evaluation.preferences.protocols": [
@@ -163,10 +163,10 @@ if TYPE_CHECKING:
     )
     from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions, RateDrops
     from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient
-    from cl_suite.methods.module_changes import SCORES, ModuleChanges, select
+    from cl_suite.methods.module_changes import SCORES, ModuleChanges
     from cl_suite.methods.replay_buffer import Buffer, Exemplars, Reservoir, Ring
     from cl_suite.methods.replay_options import ReplayOptions
     from cl_suite.networks.embeddings import VectorTable, freeze_token_vectors
     from cl_suite.networks.layer_inputs import as_vectors, layer_inputs
-    from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, parse_modules, preset, snapshot
+    from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, snapshot
     from cl_suite.networks.network import HeadBank, Network, build_network, statistics_held

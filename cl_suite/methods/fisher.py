@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ def sample_gradients(
     if not any(getattr(module, "one_at_a_time", False) for module in model.modules()):
         return vmap(of_one, in_dims=(None, *[0] * (1 + len(beside))))(parameters, inputs, *beside)
     pieces = [
-        of_one(parameters, map_inputs(lambda value, row=row: value[row], inputs), *[value[row] for value in beside])  # type: ignore[misc]
+        of_one(parameters, map_inputs(itemgetter(row), inputs), *[value[row] for value in beside])
         for row in range(count_samples(inputs))
     ]
     gradients = {name: torch.stack([each[name] for each, _ in pieces]) for name in parameters}

@@ -112,7 +112,8 @@ def chain_of(backbone: nn.Module) -> list[nn.Module]:
         return [module for child in backbone for module in chain_of(child)]
     layer = isinstance(backbone, nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d)
     layer = layer or (isinstance(backbone, nn.Conv2d) and backbone.groups == 1)
-    if not layer and (list(backbone.children()) or list(backbone.parameters())):
+    inside: list[Any] = [*backbone.children(), *backbone.parameters()]
+    if not layer and inside:
         raise UsageError(
             f"hat gates a plain chain of Linear and Conv2d layers; {type(backbone).__name__} is no part of one. "
             "Use model.name=mlp, conv_small, alexnet, mlp_gpm or lenet_gpm; text_bag on texts."
@@ -135,9 +136,10 @@ def gated_chain(
         if isinstance(module, nn.Linear | nn.Conv2d):
             waiting = Gate(draw(module.weight.shape[0]))
             layers.append((module, waiting, layers[-1][1] if layers else None))
-        if is_norm and norm == "none":
-            continue
-        modules.append(PerTaskBatchNorm2d(module.num_features, n_tasks, eps=module.eps) if is_norm else module)
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            modules.append(module)
+        elif norm != "none":
+            modules.append(PerTaskBatchNorm2d(module.num_features, n_tasks, eps=module.eps))
     if not layers:
         raise UsageError("hat has no unit to gate: this network has only its heads. Use e.g. model.name=mlp.")
     return nn.Sequential(*modules, *([] if waiting is None else [waiting])), layers
@@ -201,7 +203,7 @@ class HAT(GradientStrategy):
         self.task = experience.task_id
         self.model.heads.open(self._rows(self.task))
         self.steps_per_epoch = experience.planned_steps(epochs=1)
-        self.free: list[tuple[nn.Parameter, Tensor]] = []  # (weight or bias, factor of its gradient)
+        self.free: list[tuple[Tensor, Tensor]] = []  # (weight or bias, factor of its gradient)
         for layer, gate, before in self.layers if self.experiences_learned else []:
             read = None if before is None else before.used
             self.free.append((layer.weight, free_share(gate.used, read, tuple(layer.weight.shape))))
@@ -282,7 +284,7 @@ class HAT(GradientStrategy):
         return restrict(outputs[:, task if outputs.shape[1] > 1 else 0], self.task_masks[task])
 
     def _bind(self, task: int, s: float) -> None:
-        for module in self.model.backbone:
+        for module in self.model.backbone.children():
             if isinstance(module, Gate):
                 module.task, module.s = task, s
             elif isinstance(module, PerTaskBatchNorm2d):

@@ -26,6 +26,7 @@ from cl_suite import (
     UsageError,
     check_choices,
     check_preference,
+    class_mask,
     restrict,
 )
 from strategies.preferences.mean_field import MeanField, Parameters, convex_combination, wasserstein
@@ -133,8 +134,7 @@ class IBCL(Strategy):
         self.network.train()
         visible = None
         if self.info.task_classes is not None and experience.classes is not None:
-            visible = torch.zeros(self.info.n_outputs, dtype=torch.bool, device=self.info.device)
-            visible[list(experience.classes)] = True
+            visible = class_mask(experience.classes, self.info.n_outputs, self.info.device)
 
         def surprise(theta: Tensor, batch: Batch) -> Tensor:
             logits = self.parameters.answers(theta, batch.inputs)

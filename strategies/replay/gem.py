@@ -14,6 +14,7 @@ forward and backward pass per earlier task, and waits for the device once, to se
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ class GEM(GradientStrategy):
         order = memory.extras["experience"].argsort(stable=True)
         gradients = []
         for places in order.split(self.memory_sizes):
-            inputs = map_inputs(lambda value, at=places: value[at], memory.inputs)
+            inputs = map_inputs(itemgetter(places), memory.inputs)
             logits = self.logits(inputs, None if memory.task_ids is None else memory.task_ids[places])
             loss = self.info.objective.loss(logits, memory.targets[places]).mean()
             gradients.append(flat_gradient(torch.autograd.grad(loss, parameters, allow_unused=True), parameters))

@@ -42,6 +42,7 @@ from cl_suite import (
     StreamInfo,
     UsageError,
     check_choices,
+    class_mask,
     join_inputs,
     map_inputs,
     restrict,
@@ -155,8 +156,7 @@ class XDER(GradientStrategy):
         if (size := self.config.buffer_size) < self.groups:
             raise UsageError(f"strategy.buffer_size={size} holds fewer than {self.groups} classes of tasks. Raise it.")
         device = self.info.device
-        self.current = torch.zeros(self.info.n_outputs, dtype=torch.bool, device=device)  # [C]
-        self.current[list(experience.classes)] = True
+        self.current = class_mask(experience.classes, self.info.n_outputs, device)  # [C]
         self.task = experience.task_id
         self.first_task[self.current] = self.first_task[self.current].clamp(max=self.task)
         self.past = self.first_task < self.task  # [C]
@@ -268,6 +268,7 @@ class XDER(GradientStrategy):
 
     def _update_memory(self, replay: Batch, outputs: Tensor) -> None:
         """Write what is now said of outputs used since into stored logits, with probability 1 / draws."""
+        assert replay.task_ids is not None  # they are told at training
         stored, positions = replay.extras["logits"], replay.extras["position"]
         draws = replay.extras["draws"] + 1
         since = (self.first_task > replay.task_ids[:, None]) & (self.first_task <= self.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -200,6 +201,5 @@ def routed_answers(experts: Sequence[Expert], routed: Tensor, inputs: Inputs, *,
     answers = torch.zeros(len(routed), outputs, device=routed.device)
     for number in routed.unique().tolist():
         rows = routed == number
-        own = map_inputs(lambda value, rows=rows: value[rows], inputs)  # type: ignore[misc]
-        answers[rows] = experts[number].answers(own)
+        answers[rows] = experts[number].answers(map_inputs(itemgetter(rows), inputs))
     return answers
