@@ -114,7 +114,7 @@ class CUBER(GradientStrategy):
             }
             self.projection.log.add(regimes, shares, cosines)
             self.free = {
-                name: {task for task, found in enumerate(values) if found == BACKWARD}
+                name: {task for task, number in enumerate(values) if number == BACKWARD}
                 for name, values in regimes.items()
             }
             self.projection.begin_reuse(experience, shares)
@@ -201,15 +201,15 @@ class CUBER(GradientStrategy):
 
     def _moved(self) -> dict[str, dict[str, float]]:
         """Return ||(W - W0) S_j|| / ||W0 S_j|| per layer and old task: how far its weights moved in the latest task."""
-        found = {}
+        distances = {}
         for name, W in self.projection.network.weights().items():
             space = self.projection.spaces[name]
-            found[name] = {
+            distances[name] = {
                 str(task): float(((W - self.old_weights[name]) @ S).norm() / (self.old_weights[name] @ S).norm())
                 for task in range(self.projection.tasks_done)
                 if (S := space.basis_of(task)).numel()
             }
-        return found
+        return distances
 
     def predictor(self, task_id: int | None = None) -> Predictor:
         """Return the network with the weights scaled as the task was learned."""

@@ -34,7 +34,7 @@ class GradientProjection:
         self.network.track_statistics(options.bn_mode == "first_task_running")
         self.spaces = {name: InputSpace.empty(d, info.device) for name, d in self.network.dimensions().items()}
         self.projectors: dict[str, Projector] = {}
-        self._told: set[str] = set()
+        self._exhausted: set[str] = set()  # layers the user has been told have nothing, or all, left free
         self._removed = torch.zeros(2, device=info.device)  # squared norms of what was removed, and of everything
         self.samples_used: list[int] = []  # behind the representation matrices, per task
 
@@ -60,10 +60,10 @@ class GradientProjection:
         if self.tasks_done:
             self.network.freeze(norms=self.freezes_norms)
         for name, space in self.spaces.items():
-            if name in self._told or not self.tasks_done:
+            if name in self._exhausted or not self.tasks_done:
                 continue
             if space.is_full or not space.rank:
-                self._told.add(name)
+                self._exhausted.add(name)
                 full = f"all {space.dimension} input directions are in use, none is free"
                 experience.note(
                     f"{name}: {full if space.is_full else 'no input direction is kept, nothing is protected'}"
@@ -171,7 +171,7 @@ class GradientProjection:
         return {
             "spaces": {name: space.state_dict() for name, space in self.spaces.items()},
             "samples_used": list(self.samples_used),
-            "told": sorted(self._told),
+            "told": sorted(self._exhausted),
             "removed": self._removed,
         }
 
@@ -180,7 +180,7 @@ class GradientProjection:
         for name, space in self.spaces.items():
             space.load_state_dict(state["spaces"][name])
         self.samples_used = list(state["samples_used"])
-        self._told = set(state["told"])
+        self._exhausted = set(state["told"])
         self._removed = state["removed"].to(self._removed.device)
 
     def diagnostics(self) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class TrustRegionProjection(GradientProjection):
 
     def diagnostics(self) -> dict[str, Any]:
         """Return what the bases hold, the bytes of the scaling matrices, and the regimes with their map."""
-        found = super().diagnostics() | self.log.diagnostics() | {"scaling_bytes": self.reuse.bytes_stored()}
+        facts = super().diagnostics() | self.log.diagnostics() | {"scaling_bytes": self.reuse.bytes_stored()}
         if self.log.regimes:
-            found["figures"]["regimes"] = self.log.figure()
-        return found
+            facts["figures"]["regimes"] = self.log.figure()
+        return facts

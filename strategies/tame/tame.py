@@ -119,9 +119,9 @@ class TAME(Strategy):
     def _meet(self, experience: Experience, batch: Batch) -> None:
         """Section 3: measure, check, switch if need be, train, remember."""
         met, everyone = self.experts[self.active], range(len(self.experts))
-        asked = list(everyone) if self.config.probe == "all" else [self.active]
-        losses = self._losses(batch, asked)
-        for number in asked:
+        candidates = list(everyone) if self.config.probe == "all" else [self.active]
+        losses = self._losses(batch, candidates)
+        for number in candidates:
             if number != self.active:
                 self.experts[number].detector.passed_over(losses[number])
         loss, threshold = losses[self.active], met.detector.threshold

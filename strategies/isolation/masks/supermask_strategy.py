@@ -39,10 +39,10 @@ _AT_TRAIN = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES})
 
 
 class SupermaskStrategy(Strategy):
-    """Base of SupSup, SSNeT and ExSSNeT. A subclass writes `learn` out of the steps below; its Config has
-    `SupermaskOptions`.
+    """Base of SupSup, SSNeT and ExSSNeT. A subclass writes `learn` out of the steps below.
 
     begin -> search_masks -> keep_masks -> (train_weights) -> end
+    Its Config has `SupermaskOptions` among its bases.
     """
 
     requires = _AT_TRAIN | {Requirement.TASK_ID_AT_TEST}
