@@ -270,11 +270,12 @@ def test_correlation_may_use_another_number_of_samples_than_the_bases():
 def test_the_released_program_scales_no_layer_where_the_first_is_not_scaled():
     _, strategy = run_of(TRGP, eps1=0.0)
     reuse = strategy.projection.reuse
-    reuse._kept[2].pop("backbone.1")
+    reuse._matrices[2].pop("backbone.1")
     assert set(reuse.of(2)) == {"backbone.3"}
     reuse._code_compat = True
     assert reuse.of(2) == {}
-    assert TRGP.Config().freezes_norms and not TRGP.Config(code_compat=True).freezes_norms
+    assert strategy.projection.freezes_norms
+    assert not run_of(TRGP, code_compat=True)[1].projection.freezes_norms
 
 
 @pytest.mark.parametrize("cls", ALL)
