@@ -23,7 +23,7 @@ _HOME = {
     "core.data_root": ["DataRoot"],
     "core.samples": ["Samples", "Source", "hold_out"],
     "core.stream": ["Stream", "StreamData", "TaskData", "TaskOutline", "class_order", "split_by_class"],
-    "core.objective": ["Classification", "MultiLabel", "Objective", "Score", "restrict"],
+    "core.objective": ["Classification", "MultiLabel", "Objective", "Score", "class_mask", "restrict"],
     "core.experience": ["Experience", "ForeignLoop"],
     "core.metering": ["count_replayed"],
     "core.registry": ["choose_strategy"],
@@ -43,20 +43,20 @@ _HOME = {
     "networks.network": ["HeadBank", "Network", "build_network", "statistics_held"],
     "networks.embeddings": ["VectorTable", "freeze_token_vectors"],
     "networks.layer_inputs": ["as_vectors", "layer_inputs"],
-    "networks.module_groups": ["NORMS", "module_groups", "parameter_count", "parse_modules", "preset", "snapshot"],
+    "networks.module_groups": ["NORMS", "module_groups", "parameter_count", "snapshot"],
     "methods.best_state": ["BestState"],
     "methods.buffer_kinds": ["build_buffer"],
     "methods.fisher": [
+        "QuadraticPenalty",
         "check_own_gradients",
-        "competing_outputs",
         "fisher_diagonal",
-        "quadratic_penalty",
-        "squared_gradients",
-        "stable_shares",
+        "mean_over_samples",
+        "sample_gradients",
+        "samples_behind",
     ],
-    "methods.gradient_strategy": ["GradientStrategy"],
+    "methods.gradient_strategy": ["GradientStrategy", "OptimizerOptions", "RateDrops"],
     "methods.gradient_vectors": ["flat_gradient", "flatten", "project_gradient", "write_gradient"],
-    "methods.module_changes": ["SCORES", "ModuleChanges", "select"],
+    "methods.module_changes": ["SCORES", "ModuleChanges"],
     "methods.replay_buffer": ["Buffer", "Exemplars", "Reservoir", "Ring"],
     "methods.replay_options": ["ReplayOptions"],
     "evaluation.preferences.protocols": [
@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     )
     from cl_suite.core.experience import Experience, ForeignLoop
     from cl_suite.core.metering import count_replayed
-    from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, restrict
+    from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, class_mask, restrict
     from cl_suite.core.registry import choose_strategy
     from cl_suite.core.samples import Samples, Source, hold_out
     from cl_suite.core.scenario import Requirement, Scenario
@@ -136,19 +136,19 @@ if TYPE_CHECKING:
     from cl_suite.methods.best_state import BestState
     from cl_suite.methods.buffer_kinds import build_buffer
     from cl_suite.methods.fisher import (
+        QuadraticPenalty,
         check_own_gradients,
-        competing_outputs,
         fisher_diagonal,
-        quadratic_penalty,
-        squared_gradients,
-        stable_shares,
+        mean_over_samples,
+        sample_gradients,
+        samples_behind,
     )
-    from cl_suite.methods.gradient_strategy import GradientStrategy
+    from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions, RateDrops
     from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient
-    from cl_suite.methods.module_changes import SCORES, ModuleChanges, select
+    from cl_suite.methods.module_changes import SCORES, ModuleChanges
     from cl_suite.methods.replay_buffer import Buffer, Exemplars, Reservoir, Ring
     from cl_suite.methods.replay_options import ReplayOptions
     from cl_suite.networks.embeddings import VectorTable, freeze_token_vectors
     from cl_suite.networks.layer_inputs import as_vectors, layer_inputs
-    from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, parse_modules, preset, snapshot
+    from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, snapshot
     from cl_suite.networks.network import HeadBank, Network, build_network, statistics_held

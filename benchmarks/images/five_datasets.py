@@ -110,7 +110,8 @@ def _read_svhn(root: Path) -> Images:
         content = loadmat(root / name)
         images = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
         parts.append((images, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10))
-    return Images(*parts, tuple("0123456789"))
+    train, test = parts
+    return Images(train, test, tuple("0123456789"))
 
 
 def _read_not_mnist(root: Path) -> Images:

@@ -205,4 +205,5 @@ class NewsgroupsComputer(_TextPairs):
             reason = " ".join(str(problem).split()) or type(problem).__name__
             raise DataError(f"{place}, or is damaged, and no download was made ({reason}). {instead}") from problem
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        return Texts(*parts, {f"{NEWSGROUPS_FOLDER} (texts as read)": f"sha256:{digest}"})
+        train, test = parts
+        return Texts(train, test, {f"{NEWSGROUPS_FOLDER} (texts as read)": f"sha256:{digest}"})

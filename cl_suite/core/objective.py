@@ -45,16 +45,16 @@ class Objective(Protocol):
         ...
 
 
-def class_mask(classes: Iterable[int], n_outputs: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return [n_outputs] bool, True for `classes`."""
-    mask = torch.zeros(n_outputs, dtype=torch.bool)
-    mask[list(classes)] = True
-    return mask.to(device)
-
-
 def restrict(logits: Tensor, visible: Tensor) -> Tensor:
     """Return `logits` [B, C] with -inf where `visible` ([C] or [B, C], bool) is False."""
     return logits.masked_fill(~visible, -torch.inf)
+
+
+def class_mask(classes: Iterable[int] | Tensor, n_outputs: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return [C] bool: True at `classes`, as numbers or an int64 tensor of any shape (repeated ones count once)."""
+    mask = torch.zeros(n_outputs, dtype=torch.bool, device=device)
+    mask[classes if isinstance(classes, Tensor) else list(classes)] = True
+    return mask
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from cl_suite.core.errors import UnseenTask
 from cl_suite.core.experience import Experience
-from cl_suite.core.objective import restrict
+from cl_suite.core.objective import class_mask, restrict
 from cl_suite.core.scenario import Requirement
 from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
 from cl_suite.core.types import Batch, Inputs, StreamInfo
@@ -31,10 +32,30 @@ class Stateful(Protocol):
         ...
 
 
+@dataclass
+class RateDrops:
+    """When the learning rate falls: options of methods that train epoch by epoch."""
+
+    lr_drops: list[int] = field(default_factory=list)  # epochs of an experience after which the rate is multiplied
+    lr_drop: float = 0.1  # by this
+
+
+@dataclass
+class OptimizerOptions:
+    """The optimiser. A fresh one is built for each experience, where there are boundaries."""
+
+    optimizer: str = "sgd"  # sgd, adam, rmsprop
+    lr: float = 0.01  # with this momentum; 0.05 forgot far more on Split CIFAR-100 in batches of 16
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+
 class GradientStrategy(Strategy):
     """One network, a loop one can read. Override the smallest piece that differs; as it stands it is finetuning.
 
-    learn: start -> for each batch: loss -> backward -> adjust_gradients -> step -> after_step -> finish
+    learn:    start -> train -> finish
+    train:    train_on the experience's batches, with after_epoch between epochs
+    train_on: for each batch: loss -> backward -> adjust_gradients -> step -> after_step
     parts: {name: what is saved and restored beside the network}; a subclass adds its own in `setup`
     buffer_extras: names of what it keeps beside each sample in its buffer, e.g. "logits"
     """
@@ -46,15 +67,8 @@ class GradientStrategy(Strategy):
         renamed_class_variable(cls, "kept_beside_samples", "buffer_extras")
 
     @dataclass
-    class Config:
-        """Options of the optimiser. A fresh one is built for each experience, where there are boundaries."""
-
-        optimizer: str = "sgd"  # sgd, adam, rmsprop
-        lr: float = 0.01  # with this momentum; 0.05 forgot far more on Split CIFAR-100 in batches of 16
-        momentum: float = 0.9
-        weight_decay: float = 0.0
-        lr_drops: list[int] = field(default_factory=list)  # epochs of an experience after which the rate is multiplied
-        lr_drop: float = 0.1  # by this
+    class Config(RateDrops, OptimizerOptions):
+        """Options of the optimiser and of its rate. A method without some of them takes the other group alone."""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and keep what is known of the stream."""
@@ -84,10 +98,20 @@ class GradientStrategy(Strategy):
 
     def train(self, experience: Experience) -> None:
         """Between start and finish: by default one training on the experience's batches."""
-        self.train_on(experience, experience.batches())
+        self.train_on(experience, self._epochs(experience))
+
+    def _epochs(self, experience: Experience) -> Iterator[Batch]:
+        """Yield the experience's batches, epoch by epoch, until `after_epoch` says that it is enough."""
+        batches, per_epoch = experience.batches(), experience.planned_steps(epochs=1)
+        for epoch in range(1, experience.epochs + 1):
+            yield from islice(batches, per_epoch)
+            if self.after_epoch(experience, epoch):
+                return
+            self.enter_training()
+        next(batches, None)  # let the loop over batches end
 
     def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
-        """Take one gradient step per batch."""
+        """Take one gradient step per batch: the order of a step, which no method changes."""
         self.enter_training()
         for batch in batches:
             loss = self.loss(batch)
@@ -150,6 +174,10 @@ class GradientStrategy(Strategy):
     def after_step(self, batch: Batch) -> None:
         """After the optimiser's step: fill a buffer, advance a clock."""
 
+    def after_epoch(self, experience: Experience, epoch: int) -> bool:
+        """After epoch number 1, 2, ... of the experience: keep the best state, lower a rate. Return whether to stop."""
+        return False
+
     def finish(self, experience: Experience) -> None:
         """After the last batch, while the samples can still be read: importance, exemplars, bases."""
 
@@ -201,7 +229,4 @@ class GradientStrategy(Strategy):
 def _task_masks(info: StreamInfo) -> Tensor | None:
     if info.task_classes is None:
         return None
-    masks = torch.zeros(len(info.task_classes), info.n_outputs, dtype=torch.bool)
-    for task, classes in enumerate(info.task_classes):
-        masks[task, list(classes)] = True
-    return masks.to(info.device)
+    return torch.stack([class_mask(classes, info.n_outputs, info.device) for classes in info.task_classes])

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cl_suite.networks.module_groups import WORDS, mean_change, module_groups, parameter_count, snapshot
+from cl_suite.networks.module_groups import mean_change, module_groups, snapshot
 
 SCORES = ("raw", "boundary", "ratio")
 
@@ -85,61 +85,3 @@ class ModuleChanges:
 
 def _means(epochs: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
     return {name: sum(change[name] for _, change in epochs) / len(epochs) for name in epochs[0][1]}
-
-
-def select(
-    scores: Mapping[str, float],
-    network: nn.Module,
-    *,
-    top: int = 0,
-    threshold: float = 0.0,
-    budget: float = 0.05,
-    most: bool = True,
-) -> list[str]:
-    """Return the most sensitive modules, in the order of the network.
-
-    top: so many; else threshold: those with a score above it; else the highest scores as long as their parameters
-    together are at most the share `budget` of the network's. At least one module is returned. Batch norm is one module
-    here, with its running statistics: finetuned without them it would be finetuned in evaluation mode.
-    most=False: the control. Of the modules that would not be chosen the least sensitive, about as many parameters
-    (`top`: as many modules).
-    """
-    units = _units(scores)
-    ranked = sorted(units, key=lambda name: units[name], reverse=True)
-    groups = module_groups(network)
-    sizes = {name: sum(parameter_count(network, groups[each]) for each in _members(name, scores)) for name in units}
-    total = sum(parameter.numel() for parameter in network.parameters())
-    if top:
-        chosen = ranked[:top]
-    elif threshold:
-        chosen = [name for name in ranked if units[name] > threshold]
-    else:
-        chosen = _while_it_fits(ranked, sizes, budget * total)
-    chosen = chosen or ranked[:1]
-    if not most:
-        others = [name for name in reversed(ranked) if name not in chosen] or ranked[-1:]
-        size = sum(sizes[name] for name in chosen)
-        chosen = others[:top] if top else _while_it_fits(others, sizes, size) or others[:1]
-    wanted = {member for name in chosen for member in _members(name, scores)}
-    return [name for name in scores if name in wanted]
-
-
-def _units(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return scores with batch norm and its running statistics as one: they have as many entries."""
-    units = {name: score for name, score in scores.items() if name != "bn_statistics"}
-    if "bn_statistics" in scores:
-        units["bn"] = (scores["bn"] + scores["bn_statistics"]) / 2
-    return units
-
-
-def _members(unit: str, scores: Mapping[str, float]) -> list[str]:
-    return [name for name in (WORDS["bn"] if unit == "bn" else (unit,)) if name in scores]
-
-
-def _while_it_fits(names: Sequence[str], sizes: Mapping[str, int], limit: float) -> list[str]:
-    chosen: list[str] = []
-    for name in names:
-        if sum(sizes[each] for each in [*chosen, name]) > limit:
-            break
-        chosen.append(name)
-    return chosen

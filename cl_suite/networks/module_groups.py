@@ -10,13 +10,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from cl_suite.core.errors import UsageError
-from cl_suite.core.scenario import Scenario
 from cl_suite.networks.embeddings import VectorTable
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 COUNTERS = "num_batches_tracked"
-WORDS = {"fc": ("fc_weight", "fc_bias"), "bn": ("bn", "bn_statistics")}  # that stand for several modules
 
 
 def module_groups(network: nn.Module) -> dict[str, list[str]]:
@@ -69,38 +66,6 @@ def _layer_name(path: str, module: nn.Module, stages: Mapping[str, str], numbers
             numbers[kind] += 1
             return f"{kind}{numbers[kind]}"
     return path.removeprefix("backbone.")
-
-
-def preset(groups: Mapping[str, list[str]], scenario: Scenario) -> list[str]:
-    """Return the modules of section 2's presets that this network has.
-
-    Class-incremental: head, batch norm, first convolution. Domain-incremental: batch norm and first convolution; the
-    head where there is no batch norm.
-    """
-    early = [name for name in ("conv1", "bn", "bn_statistics") if name in groups]
-    if scenario is Scenario.DOMAIN_INCREMENTAL and "bn" in groups:
-        return early
-    return [*early, *(name for name in WORDS["fc"] if name in groups)]
-
-
-def parse_modules(text: str, groups: Mapping[str, list[str]]) -> list[str]:
-    """Return the modules that `text` names: `all`, or names joined by +, such as fc+bn+conv1.
-
-    Raise UsageError, listing those that exist, for one that does not.
-    """
-    if text == "all":
-        return list(groups)
-    chosen: list[str] = []
-    for word in text.split("+"):
-        names = [name for name in WORDS.get(word, (word,)) if name in groups]
-        if not names:
-            known = [*(w for w, stands in WORDS.items() if set(stands) & set(groups)), *groups]
-            raise UsageError(
-                f"strategy.modules={text}: this network has no module {word!r}. "
-                f"It has {', '.join(dict.fromkeys(known))}; join several with +, or use preset, auto or all."
-            )
-        chosen += names
-    return list(dict.fromkeys(chosen))
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:

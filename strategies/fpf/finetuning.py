@@ -29,11 +29,9 @@ from cl_suite import (
     check_choices,
     module_groups,
     parameter_count,
-    parse_modules,
-    preset,
-    select,
     snapshot,
 )
+from strategies.fpf.choose_modules import parse_modules, preset, select
 
 
 @dataclass

@@ -6,16 +6,23 @@ its ablation, trains all that the mask selects. KKT, the paper's knowledge trans
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
-from cl_suite import Batch, Experience, Inputs, StreamInfo, UsageError, map_inputs
+from cl_suite import (
+    Batch,
+    Experience,
+    QuadraticPenalty,
+    StreamInfo,
+    UsageError,
+    flatten,
+    mean_over_samples,
+    sample_gradients,
+)
+from strategies.isolation.masks.options import SupermaskOptions
 from strategies.isolation.masks.supermask_strategy import SupermaskStrategy
 
 FISHER_CHUNK = 50  # samples whose gradients are held at once
@@ -49,8 +56,8 @@ def exclusive(mask: Tensor, union: Tensor) -> Tensor:
 
 
 @dataclass
-class PhaseOptions(SupermaskStrategy.Config):
-    """Options of the two phases."""
+class PhaseOptions:
+    """Options of the two phases, beside those of every supermask method."""
 
     mask_share: float = 0.5  # share of an experience's epochs spent on masks; see split_epochs
     weight_training: str = "exclusive"  # exclusive (ExSSNeT), all (SSNeT), none (SupSup)
@@ -65,7 +72,7 @@ class ExSSNeT(SupermaskStrategy):
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
 
     @dataclass
-    class Config(PhaseOptions):
+    class Config(PhaseOptions, SupermaskOptions):
         """Options of the two phases."""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
@@ -84,7 +91,7 @@ class SSNeT(SupermaskStrategy):
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
 
     @dataclass
-    class Config(PhaseOptions):
+    class Config(PhaseOptions, SupermaskOptions):
         """Options of the two phases, and of the penalty that holds shared weights back."""
 
         weight_training: str = "all"
@@ -98,26 +105,35 @@ class SSNeT(SupermaskStrategy):
         if self.config.ewc_samples < 1:
             raise UsageError(f"strategy.ewc_samples={self.config.ewc_samples} is too small. Use 1 or more.")
         super().setup(info, build_model)
-        self.ewc = EWC([layer.weight for layer in self.masked.layers], self.config.ewc_lambda)
+        # lambda/2 sum_t F_t (W - W_t)^2 over earlier tasks t (Kirkpatrick et al. 2017, eq. 3)
+        weights = [layer.weight for layer in self.masked.layers]
+        self.ewc = QuadraticPenalty(weights, strength=self.config.ewc_lambda / 2, mode="summed")
 
     def learn(self, experience: Experience) -> None:
         """Search the mask of this task, then train every weight that it selects."""
-        penalty = self.ewc.penalty if self.config.ewc_lambda and self.subnetworks else None
+        penalty = self.ewc if self.config.ewc_lambda and self.subnetworks else None
         two_phases(self, experience, penalty=penalty)
         if self.config.ewc_lambda:
-            self.ewc.anchor(fisher(self, experience))
+            self.ewc.hold(fisher(self, experience))
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks, weights and, with EWC, what holds them back."""
-        own = {"fisher": self.ewc.fisher, "pull": self.ewc.pull} if self.config.ewc_lambda else {}
-        return super().state_dict() | own
+        if not self.config.ewc_lambda:
+            return super().state_dict()
+        (F,), (pull,) = self.ewc.importances, self.ewc.anchors
+        return super().state_dict() | {"fisher": self._by_layer(F), "pull": self._by_layer(pull)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         if self.config.ewc_lambda:
-            self.ewc.fisher = [value.to(self.info.device) for value in state["fisher"]]
-            self.ewc.pull = [value.to(self.info.device) for value in state["pull"]]
+            self.ewc.load_state_dict({"importance": [flatten(state["fisher"])], "anchor": [flatten(state["pull"])]})
+
+    def _by_layer(self, vector: Tensor) -> list[Tensor]:
+        """Return a vector [P] over all masked weights as tensors of their shapes."""
+        weights = [layer.weight for layer in self.masked.layers]
+        pieces = vector.split([weight.numel() for weight in weights])
+        return [piece.view(weight.shape) for piece, weight in zip(pieces, weights, strict=True)]
 
 
 def two_phases(
@@ -155,72 +171,27 @@ def two_phases(
     strategy.end()
 
 
-class EWC:
-    """The quadratic penalty lambda/2 sum_t F_t (W - W_t)^2 over earlier tasks t (Kirkpatrick et al. 2017, eq. 3).
-
-    Kept as two sums whatever the number of tasks: fisher = sum F_t and pull = sum F_t W_t, shaped like the weights.
-    The penalty is up to a constant: lambda/2 (fisher W^2 - 2 pull W).
-    """
-
-    def __init__(self, weights: Sequence[nn.Parameter], strength: float) -> None:
-        self.weights, self.strength = list(weights), strength
-        self.fisher = [torch.zeros_like(weight) for weight in self.weights]
-        self.pull = [torch.zeros_like(weight) for weight in self.weights]
-
-    def penalty(self) -> Tensor:
-        """Return the penalty, a scalar with a gradient."""
-        terms = [
-            (importance * weight.square() - 2 * pull * weight).sum()
-            for weight, importance, pull in zip(self.weights, self.fisher, self.pull, strict=True)
-        ]
-        return self.strength / 2 * torch.stack(terms).sum()
-
-    @torch.no_grad()
-    def anchor(self, fisher: Sequence[Tensor]) -> None:
-        """Hold the weights to where they are now, as strongly as `fisher` says."""
-        for position, (weight, importance) in enumerate(zip(self.weights, fisher, strict=True)):
-            self.fisher[position] = self.fisher[position] + importance
-            self.pull[position] = self.pull[position] + importance * weight.detach()
-
-
-def fisher(strategy: SupermaskStrategy, experience: Experience) -> list[Tensor]:
-    """Estimate the diagonal of the Fisher information of the weights, in the subnetwork learned last.
+def fisher(strategy: SupermaskStrategy, experience: Experience) -> Tensor:
+    """Estimate the diagonal of the Fisher information of the masked weights, [P], in the subnetwork learned last.
 
     F = mean over single samples of (d loss / d W)^2 with the true labels ("empirical Fisher"), zero outside the mask.
     """
-    names = [f"{name}.weight" for name, module in strategy.network.named_modules() if module in strategy.masked.layers]
-    weights = {name: strategy.network.get_parameter(name).detach() for name in names}
-    learned = strategy.subnetworks[-1]
+    layers, learned = strategy.masked.layers, strategy.subnetworks[-1]
+    names = [f"{name}.weight" for name, module in strategy.network.named_modules() if module in layers]
 
-    def sample_loss(values: dict[str, Tensor], sample: Inputs, target: Tensor) -> Tensor:
-        one = map_inputs(lambda value: value[None], sample)
-        logits = functional_call(strategy.network, values, (one,))
-        return strategy.info.objective.loss(logits, target[None]).mean()
+    def squares(batch: Batch) -> Tensor:
+        gradients, _ = sample_gradients(
+            strategy.network,
+            strategy.info.objective.loss,
+            batch.inputs,
+            strategy.own_targets(batch.targets),
+            names=names,
+        )
+        return flatten([gradients[name].square().sum(dim=0) for name in names])
 
-    own = grad(sample_loss)
-    alone = any(getattr(module, "one_at_a_time", False) for module in strategy.network.modules())  # beneath a text CNN
-
-    def squares(batch: Batch) -> dict[str, Tensor]:
-        targets = strategy.own_targets(batch.targets)
-        if not alone:
-            found = vmap(own, in_dims=(None, 0, 0))(weights, batch.inputs, targets)
-            return {name: gradient.square().sum(dim=0) for name, gradient in found.items()}
-        total = {name: torch.zeros_like(value) for name, value in weights.items()}
-        for row in range(len(targets)):
-            for name, gradient in own(
-                weights, map_inputs(lambda v, row=row: v[row], batch.inputs), targets[row]
-            ).items():
-                total[name] += gradient.square()
-        return total
-
-    sums = {name: torch.zeros_like(value) for name, value in weights.items()}
-    count = 0
-    batches = experience.batches(epochs=1, augment=False, batch_size=FISHER_CHUNK, phase="fisher")
+    chunks = -(-strategy.config.ewc_samples // FISHER_CHUNK)
+    theta = flatten([layer.weight for layer in layers]).detach()
     strategy.network.eval()
     masks = [mask.float() for mask in strategy.masked.masks_of(learned)]
     with strategy.masked.bound(masks, learned.number, learned.rows):
-        for batch in islice(batches, -(-strategy.config.ewc_samples // FISHER_CHUNK)):
-            for name, value in squares(batch).items():
-                sums[name] += value
-            count += len(batch)
-    return [sums[name] / count for name in names]
+        return mean_over_samples(experience, squares, samples=chunks * FISHER_CHUNK, like=theta, piece=FISHER_CHUNK)

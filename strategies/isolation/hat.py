@@ -18,7 +18,7 @@ from 1/s_max to s_max in every epoch, so that gates can still move at its beginn
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from cl_suite import (
     Inputs,
     ModelPredictor,
     Predictor,
+    RateDrops,
     Requirement,
     StreamInfo,
     UnseenTask,
@@ -111,7 +112,8 @@ def chain_of(backbone: nn.Module) -> list[nn.Module]:
         return [module for child in backbone for module in chain_of(child)]
     layer = isinstance(backbone, nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d)
     layer = layer or (isinstance(backbone, nn.Conv2d) and backbone.groups == 1)
-    if not layer and (list(backbone.children()) or list(backbone.parameters())):
+    inside: list[Any] = [*backbone.children(), *backbone.parameters()]
+    if not layer and inside:
         raise UsageError(
             f"hat gates a plain chain of Linear and Conv2d layers; {type(backbone).__name__} is no part of one. "
             "Use model.name=mlp, conv_small, alexnet, mlp_gpm or lenet_gpm; text_bag on texts."
@@ -134,9 +136,10 @@ def gated_chain(
         if isinstance(module, nn.Linear | nn.Conv2d):
             waiting = Gate(draw(module.weight.shape[0]))
             layers.append((module, waiting, layers[-1][1] if layers else None))
-        if is_norm and norm == "none":
-            continue
-        modules.append(PerTaskBatchNorm2d(module.num_features, n_tasks, eps=module.eps) if is_norm else module)
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            modules.append(module)
+        elif norm != "none":
+            modules.append(PerTaskBatchNorm2d(module.num_features, n_tasks, eps=module.eps))
     if not layers:
         raise UsageError("hat has no unit to gate: this network has only its heads. Use e.g. model.name=mlp.")
     return nn.Sequential(*modules, *([] if waiting is None else [waiting])), layers
@@ -149,12 +152,9 @@ class HAT(GradientStrategy):
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST, Requirement.BOUNDARIES})
 
     @dataclass
-    class Config(GradientStrategy.Config):
+    class Config(RateDrops):
         """Options of the gates; plain SGD, see the module's docstring."""
 
-        optimizer: ClassVar[str] = "sgd"
-        momentum: ClassVar[float] = 0.0
-        weight_decay: ClassVar[float] = 0.0
         lr: float = 0.05  # the paper's first rate
         s_max: float = 400.0  # steepness of the gates at test; 25 to 800 work in the paper
         c: float = 0.75  # weight of the capacity regulariser; 0.1 to 2.5 in the paper, 1.5 to compress
@@ -192,6 +192,10 @@ class HAT(GradientStrategy):
         self.optimizer = self.make_optimizer()
         self._measure_anew()
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD: momentum and weight decay would move weights whose gradient is masked."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
+
     def start(self, experience: Experience) -> None:
         """Open the task's head, and find out what each weight may still learn."""
         super().start(experience)
@@ -199,7 +203,7 @@ class HAT(GradientStrategy):
         self.task = experience.task_id
         self.model.heads.open(self._rows(self.task))
         self.steps_per_epoch = experience.planned_steps(epochs=1)
-        self.free: list[tuple[nn.Parameter, Tensor]] = []  # (weight or bias, factor of its gradient)
+        self.free: list[tuple[Tensor, Tensor]] = []  # (weight or bias, factor of its gradient)
         for layer, gate, before in self.layers if self.experiences_learned else []:
             read = None if before is None else before.used
             self.free.append((layer.weight, free_share(gate.used, read, tuple(layer.weight.shape))))
@@ -280,7 +284,7 @@ class HAT(GradientStrategy):
         return restrict(outputs[:, task if outputs.shape[1] > 1 else 0], self.task_masks[task])
 
     def _bind(self, task: int, s: float) -> None:
-        for module in self.model.backbone:
+        for module in self.model.backbone.children():
             if isinstance(module, Gate):
                 module.task, module.s = task, s
             elif isinstance(module, PerTaskBatchNorm2d):

@@ -7,7 +7,7 @@ Task i reads what tasks 1 to i own. Equal shares of each layer (`prune=equal`) a
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -78,7 +78,9 @@ def trunk_of(model: nn.Module) -> tuple[dict[str, Tensor], list[str], list[str]]
     The rest are scale, shift and running statistics of normalisation. Tables of token vectors are left out: they are
     frozen. Raise UsageError for other parameters.
     """
-    weights, biases, rest = {}, [], []
+    weights: dict[str, Tensor] = {}
+    biases: list[str] = []
+    rest: list[str] = []
     for place, module in model.named_modules():
         if isinstance(module, VectorTable):
             continue
@@ -187,18 +189,18 @@ class PackNet(GradientStrategy):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+    def train(self, experience: Experience) -> None:
         """Train, prune, fine-tune, within one budget of steps. The last task has no one to free weights for."""
         if self.number == self.info.n_experiences or not any(self.claimed.values()):
-            super().train_on(experience, batches)
+            super().train(experience)
             return
-        steps = iter(batches)
+        batches = experience.batches()
         first = steps_before_pruning(experience.planned_steps(), self.config.finetune_share)
-        super().train_on(experience, islice(steps, first))
+        self.train_on(experience, islice(batches, first))
         self.prune()
         # Moments of the first phase would move weights that have just become zero.
         self.optimizer = self.make_optimizer(self.config.lr_finetune)
-        super().train_on(experience, steps)
+        self.train_on(experience, batches)
 
     @torch.no_grad()
     def prune(self) -> None:

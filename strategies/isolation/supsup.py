@@ -23,6 +23,7 @@ from cl_suite import (
     build_optimizer,
     count_samples,
 )
+from strategies.isolation.masks.options import SupermaskOptions
 from strategies.isolation.masks.subnetworks import Subnetwork
 from strategies.isolation.masks.supermask_strategy import SupermaskStrategy
 from strategies.isolation.masks.task_inference import confidences, is_new_task
@@ -36,7 +37,7 @@ class SupSup(SupermaskStrategy):
     modes = ({"allocation": "uncertainty", "infer": "oneshot"},)
 
     @dataclass
-    class Config(SupermaskStrategy.Config):
+    class Config(SupermaskOptions):
         """Options of SupSup; those after `allocation` are read with allocation=uncertainty, at a constant rate."""
 
         allocation: str = "task"  # task: a mask for every experience; uncertainty: where no mask claims a batch (NN)
@@ -70,7 +71,7 @@ class SupSup(SupermaskStrategy):
         super().setup(info, build_model)
         self.slot = -1  # number of the subnetwork in training (NN)
         self.batches_seen = 0
-        self.tasks_told: list[int] = []  # ids that came although none is asked for (NN)
+        self.task_ids: list[int] = []  # ids that came although none is asked for (NN)
         self.optimizer: Any = None
 
     def head_outputs(self, info: StreamInfo) -> int:
@@ -99,8 +100,8 @@ class SupSup(SupermaskStrategy):
 
     def learn_without_ids(self, experience: Experience) -> None:
         """Every `decide_every` batches ask which mask claims the data; train that one, or a new one if none does."""
-        if experience.task_id is not None and experience.task_id not in self.tasks_told:
-            self.tasks_told.append(experience.task_id)
+        if experience.task_id is not None and experience.task_id not in self.task_ids:
+            self.task_ids.append(experience.task_id)
         for batch in experience.batches(phase="masks"):
             if self.batches_seen % self.config.decide_every == 0:
                 self.close_slot()
@@ -120,7 +121,7 @@ class SupSup(SupermaskStrategy):
         """In NN mode the task is inferred even if an id is given; one that never came has no answer."""
         if not self.finds_tasks:
             return super().predictor(task_id)
-        if task_id is not None and self.tasks_told and task_id not in self.tasks_told:
+        if task_id is not None and self.task_ids and task_id not in self.task_ids:
             raise UnseenTask(f"task {task_id} is not learned")
         return super().predictor(None)
 
@@ -174,7 +175,7 @@ class SupSup(SupermaskStrategy):
         own: dict[str, Any] = {
             "slot": self.slot,
             "batches_seen": self.batches_seen,
-            "tasks_told": list(self.tasks_told),
+            "tasks_told": list(self.task_ids),
         }
         if self.optimizer is not None:
             own["optimizer"] = self.optimizer.state_dict()
@@ -184,7 +185,7 @@ class SupSup(SupermaskStrategy):
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.slot, self.batches_seen = state["slot"], state["batches_seen"]
-        self.tasks_told = list(state["tasks_told"])
+        self.task_ids = list(state["tasks_told"])
         if "optimizer" in state:
             self.optimizer = self.score_optimizer()
             self.optimizer.load_state_dict(state["optimizer"])

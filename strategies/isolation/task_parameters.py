@@ -40,11 +40,11 @@ class TaskParameters:
 
     def of(self, task: int) -> dict[str, Tensor]:
         """Return a finished task's tensors in the network's shapes; nothing for one in training."""
-        found = dict(self.tasks.get(task, {}))
-        for name in self._heads if found else []:
-            rows, found[name] = found[name], self._live[name].clone()
-            found[name][self._rows[task]] = rows
-        return found
+        tensors = dict(self.tasks.get(task, {}))
+        for name in self._heads if tensors else []:
+            rows, tensors[name] = tensors[name], self._live[name].clone()
+            tensors[name][self._rows[task]] = rows
+        return tensors
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors of every task."""

@@ -7,9 +7,9 @@ validation loss stalls, up to 200 epochs) is not part of this file: the rate is 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from cl_suite import (
     StreamInfo,
     UnseenTask,
     UsageError,
+    build_optimizer,
     check_choices,
     generator_for,
     restrict,
@@ -68,8 +69,6 @@ class WSN(GradientStrategy):
     class Config:
         """Options of the masks and of training. There is no weight decay: it would move weights of earlier tasks."""
 
-        momentum: ClassVar[float] = 0.0
-        weight_decay: ClassVar[float] = 0.0
         optimizer: str = "adam"  # for weights and scores together; adam, sgd, rmsprop
         lr: float = 0.001
         density: float = 0.5  # c: share of each layer's weights that a task selects, in (0, 1]
@@ -103,6 +102,11 @@ class WSN(GradientStrategy):
         self.norms_seen = torch.zeros(2, device=info.device)  # squared norms: gradients blocked, and all
         self.best: tuple[float, list[Tensor]] = (-1.0, [])  # validation accuracy, and the state that had it
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return a fresh optimiser of weights and scores, without momentum or weight decay."""
+        c = self.config
+        return build_optimizer(c.optimizer, self.model.parameters(), lr=c.lr, weight_decay=0.0)
+
     def draw_scores(self, number: int) -> None:
         """Draw the scores, Kaiming-uniformly with a = sqrt 5."""
         initialise_scores(self.model, generator_for(self.info.seeds.model, "winning subnetworks", number))
@@ -123,6 +127,8 @@ class WSN(GradientStrategy):
         self.heads.begin(self.current)
         self.norms_seen.zero_()
         self.best = (-1.0, [])
+        if self.config.select == "best":
+            experience.watch(epoch=lambda: self.offer(experience))
 
     def enter_training(self) -> None:
         """Training mode; with norm=frozen_after_first, running statistics stay as the first task left them."""
@@ -130,12 +136,6 @@ class WSN(GradientStrategy):
         if self.experiences_learned and self.config.norm == "frozen_after_first":
             for norm in self.masked.norms:
                 norm.eval()
-
-    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
-        """Train weights and scores; note the best epoch if it is to be kept."""
-        if self.config.select == "best":
-            experience.watch(epoch=lambda: self.offer(experience))
-        super().train_on(experience, batches)
 
     def logits(self, inputs: Any, task_ids: Tensor | None) -> Tensor:
         """Return [B, C], finite for the current task alone."""

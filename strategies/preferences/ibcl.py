@@ -26,6 +26,7 @@ from cl_suite import (
     UsageError,
     check_choices,
     check_preference,
+    class_mask,
     restrict,
 )
 from strategies.preferences.mean_field import MeanField, Parameters, convex_combination, wasserstein
@@ -86,8 +87,10 @@ class IBCL(Strategy):
         self.info = info
         self.network: Any = build_model()
         self.parameters = Parameters(self.network, method="ibcl")
-        self.kept: list[MeanField] = []  # the extreme points, in the order they came
-        self.roles: list[list[int]] = []  # [task][prior] -> its place in `kept`, its own or of what replaced it
+        self.extreme_points: list[MeanField] = []  # posteriors, in the order they came
+        self.roles: list[
+            list[int]
+        ] = []  # [task][prior] -> its place in `extreme_points`, its own or of what replaced it
         self.growth: list[int] = []  # kept after each task
         self.nearest: list[
             list[float]
@@ -133,8 +136,7 @@ class IBCL(Strategy):
         self.network.train()
         visible = None
         if self.info.task_classes is not None and experience.classes is not None:
-            visible = torch.zeros(self.info.n_outputs, dtype=torch.bool, device=self.info.device)
-            visible[list(experience.classes)] = True
+            visible = class_mask(experience.classes, self.info.n_outputs, self.info.device)
 
         def surprise(theta: Tensor, batch: Batch) -> Tensor:
             logits = self.parameters.answers(theta, batch.inputs)
@@ -164,24 +166,24 @@ class IBCL(Strategy):
             )
         self.roles.append(roles)
         self.nearest.append(nearest)
-        self.growth.append(len(self.kept))
+        self.growth.append(len(self.extreme_points))
 
     def _priors(self) -> list[MeanField]:
         """Return the priors of the coming task: zero-mean Gaussians, then the posteriors of the task before."""
         if self.roles:
-            return [self.kept[role] for role in self.roles[-1]]
+            return [self.extreme_points[role] for role in self.roles[-1]]
         zero = torch.zeros(self.parameters.count, device=self.info.device)
         return [MeanField(zero, torch.full_like(zero, deviation)) for deviation in self.config.prior_deviations]
 
     def _place(self, posterior: MeanField) -> tuple[int, float]:
         """Keep a posterior, or let the nearest kept one stand for it; return its place and the distance to that one."""
         measure = DISTANCES[self.config.distance]
-        distances = [measure(posterior, other) for other in self.kept]
+        distances = [measure(posterior, other) for other in self.extreme_points]
         nearest = min(distances, default=nan)
         if self.config.threshold and nearest <= self.config.threshold:
             return distances.index(nearest), nearest
-        self.kept.append(posterior)
-        return len(self.kept) - 1, nearest
+        self.extreme_points.append(posterior)
+        return len(self.extreme_points) - 1, nearest
 
     # -- answering --------------------------------------------------------------------------------------------------
 
@@ -220,7 +222,9 @@ class IBCL(Strategy):
         if not self.roles:
             raise UnseenTask("nothing has been learned yet")
         tasks = zip(check_preference(preference, len(self.roles)), self.roles, strict=True)
-        pairs = [(self.kept[role], weight / len(roles)) for weight, roles in tasks if weight for role in roles]
+        pairs = [
+            (self.extreme_points[role], weight / len(roles)) for weight, roles in tasks if weight for role in roles
+        ]
         return [part for part, _ in pairs], [weight for _, weight in pairs]
 
     def _combined(self, parts: list[MeanField], weights: list[float]) -> MeanField:
@@ -241,8 +245,8 @@ class IBCL(Strategy):
     def state_dict(self) -> dict[str, Any]:
         """Return the extreme points, who stands for whom, and which outputs are open."""
         return {
-            "means": [each.mean for each in self.kept],
-            "deviations": [each.deviation for each in self.kept],
+            "means": [each.mean for each in self.extreme_points],
+            "deviations": [each.deviation for each in self.extreme_points],
             "roles": self.roles,
             "growth": self.growth,
             "nearest": self.nearest,
@@ -252,13 +256,13 @@ class IBCL(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         pairs = zip(state["means"], state["deviations"], strict=True)
-        self.kept = [MeanField(mean, deviation).to(self.info.device) for mean, deviation in pairs]
+        self.extreme_points = [MeanField(mean, deviation).to(self.info.device) for mean, deviation in pairs]
         self.roles, self.growth, self.nearest = state["roles"], state["growth"], state["nearest"]
         self.network.heads.opened.copy_(state["opened"])
 
     def model_parameters(self) -> int:
         """Return the numbers stored: mean and deviation of each parameter, for each extreme point."""
-        return sum(each.scalars for each in self.kept)
+        return sum(each.scalars for each in self.extreme_points)
 
     def diagnostics(self) -> dict[str, Any]:
         """Return how the knowledge base grew, and by what distances posteriors were kept or replaced."""

@@ -42,7 +42,7 @@ class PreferenceModels:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.announced: list[Preference] = []
-        self.kept: list[tuple[Preference, dict[str, Tensor]]] = []
+        self.results: list[tuple[Preference, dict[str, Tensor]]] = []
         self.trainings: list[int] = []  # run in each experience
 
     def plan(self, tasks: int) -> list[Preference]:
@@ -54,13 +54,13 @@ class PreferenceModels:
         for preference in (check_preference(each, tasks) for each in self.announced):
             if not any(_same(preference, other) for other in [*distinct, even(tasks)]):
                 distinct.append(preference)
-        self.announced, self.kept = [], []
+        self.announced, self.results = [], []
         self.trainings.append(len(distinct) + 1)
         return [even(tasks), *distinct]
 
     def keep(self, preference: Preference, tensors: dict[str, Tensor]) -> None:
         """Keep the result of a training; tensors that no later training changes."""
-        self.kept.append((preference, tensors))
+        self.results.append((preference, tensors))
 
     def of(self, preference: Sequence[float]) -> dict[str, Tensor] | None:
         """Return what was trained for a preference over the tasks learned; None = even: the strategy's own model.
@@ -72,33 +72,35 @@ class PreferenceModels:
         wanted = check_preference(preference, len(self.trainings))
         if _same(wanted, even(len(wanted))):
             return None
-        for announced, tensors in self.kept:
+        for announced, tensors in self.results:
             if _same(wanted, announced):
                 return tensors
-        shown = ", ".join(f"{weight:.4g}" for weight in wanted)
+        weights = ", ".join(f"{weight:.4g}" for weight in wanted)
         raise UsageError(
-            f"there is no model for the preference ({shown}): this strategy trains one for each, and was not told of "
+            f"there is no model for the preference ({weights}): this strategy trains one for each, and was not told of "
             f"it. Announce it before experience {len(wanted) - 1} is learned."
         )
 
     def diagnostics(self) -> dict[str, Any]:
         """Return how many trainings each experience took, and how many models are kept now."""
-        return {"trainings": list(self.trainings), "models_kept": len(self.kept) + bool(self.trainings)}
+        return {"trainings": list(self.trainings), "models_kept": len(self.results) + bool(self.trainings)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the models with their preferences, and the trainings so far."""
-        kept = [{"preference": list(preference), "tensors": tensors} for preference, tensors in self.kept]
+        kept = [{"preference": list(preference), "tensors": tensors} for preference, tensors in self.results]
         return {"kept": kept, "trainings": list(self.trainings)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.trainings = list(state["trainings"])
-        self.kept = [
+        self.results = [
             (tuple(each["preference"]), {name: value.to(self._device) for name, value in each["tensors"].items()})
             for each in state["kept"]
         ]
 
 
+# A third level of inheritance, on purpose: the three methods differ in loss and memory alone. By composition each would
+# repeat announce, train, predictor_for and diagnostics, and the parts would have to read each other's preference.
 class OnePerPreference(GradientStrategy):
     """One training for each preference announced, all from the same weights; the even one's result is passed on.
 

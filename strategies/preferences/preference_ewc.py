@@ -16,15 +16,12 @@ from cl_suite import (
     Batch,
     Experience,
     GradientStrategy,
+    QuadraticPenalty,
     StreamInfo,
     UsageError,
     check_own_gradients,
-    competing_outputs,
     fisher_diagonal,
-    flatten,
-    quadratic_penalty,
-    squared_gradients,
-    stable_shares,
+    samples_behind,
 )
 from strategies.preferences.one_per_preference import OnePerPreference
 
@@ -51,75 +48,53 @@ class PreferenceEWC(OnePerPreference):
         if c.fisher_samples < 0:
             raise UsageError(f"strategy.fisher_samples={c.fisher_samples} is not a number of samples. Use 0 or more.")
         check_own_gradients(self.model, "preference_ewc")
-        self.importances: list[Tensor] = []  # diagonal of each task's Fisher matrix, [P]
-        self.anchors: list[Tensor] = []  # theta*, [P]: the weights after each task
-        self.held: list[tuple[Tensor, Tensor]] = []  # (w_k F_k, theta*_k) of the tasks that weigh anything, [P] each
-        self.shares = torch.ones(self.model_parameters(), device=info.device)  # of each weight's F that acts, [P]
-        self.penalties = torch.zeros((), device=info.device)  # sum over the steps of the current experience
-        self.steps = 0
+        self.penalty = QuadraticPenalty(self.model.parameters(), strength=c.ewc_lambda)
 
     def start(self, experience: Experience) -> None:
         """Open the outputs; measure anew."""
         super().start(experience)
-        self.penalties.zero_()
-        self.steps = 0
+        self.penalty.begin()
 
     def prefer(self, preference: tuple[float, ...]) -> None:
         """Weigh the Fisher matrices; find which weights the learning rate cannot hold as tight as they ask for."""
         super().prefer(preference)
-        terms = zip(preference[:-1], self.importances, self.anchors, strict=True)
-        self.held = [(weight * F, anchor) for weight, F, anchor in terms if weight]
         c = self.config
-        if self.held and c.cap and c.optimizer == "sgd":
-            self.shares = stable_shares([F for F, _ in self.held], weight=c.ewc_lambda, lr=c.lr)
+        self.penalty.weigh(preference[:-1], lr=c.lr if c.cap and c.optimizer == "sgd" else 0.0)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return w_i L(batch) + lambda sum over earlier k of w_k F_k (theta - theta*_k)^2, summed over weights."""
         terms = [self.weights[-1] * self.losses(batch).mean()] if self.preference[-1] else []
-        if self.held:
-            theta = flatten(list(self.model.parameters()))
-            importances, anchors = zip(*self.held, strict=True)
-            penalty = self.config.ewc_lambda * self.shares @ quadratic_penalty(theta, importances, anchors)
-            self.penalties += penalty.detach()
-            self.steps += 1
-            terms.append(penalty)
+        if self.penalty.acts:
+            terms.append(self.penalty())
         return torch.stack(terms).sum()
 
     def finish(self, experience: Experience) -> None:
         """Measure this task's Fisher and take the weights, as trained for even ones, as anchor."""
-        self.model.eval()
-        self.importances.append(
-            fisher_diagonal(experience, self._squares, samples=self.config.fisher_samples, like=self.shares)
+        samples = self.config.fisher_samples
+        self.penalty.hold(
+            fisher_diagonal(self.model, self.info, experience, task_masks=self.task_masks, samples=samples)
         )
-        self.anchors.append(flatten(list(self.model.parameters())).detach().clone())
-
-    def _squares(self, batch: Batch) -> Tensor:
-        visible = competing_outputs(batch, self.task_masks, self.info.n_outputs)
-        return squared_gradients(self.model, self.info.objective, batch.inputs, batch.targets, visible)
 
     def constraints(self) -> dict[str, float]:
         """Return the mean penalty of the latest experience, over the steps of all trainings that have one."""
-        return {"weighted EWC penalty": float(self.penalties) / self.steps if self.steps else 0.0}
+        return {"weighted EWC penalty": self.penalty.mean()}
 
     def diagnostics(self) -> dict[str, Any]:
         """Return trainings, and mean and largest entry of each Fisher diagonal."""
         return super().diagnostics() | {
-            "fisher_mean": [float(F.mean()) for F in self.importances],
-            "fisher_max": [float(F.max()) for F in self.importances],
+            "fisher_mean": [float(F.mean()) for F in self.penalty.importances],
+            "fisher_max": [float(F.max()) for F in self.penalty.importances],
         }
 
     def expected_samples(self, info: StreamInfo) -> int:
         """Return one training of each experience, and one more pass over the samples behind each Fisher."""
-        once = info.planned_samples // info.train.epochs
-        wanted = self.config.fisher_samples * info.n_experiences
-        return info.planned_samples + (min(wanted, once) if wanted else once)
+        return info.planned_samples + samples_behind(info, self.config.fisher_samples)
 
     def state_dict(self) -> dict[str, Any]:
         """Return networks, Fisher diagonals and anchors: 2P numbers per task more than the networks."""
-        return super().state_dict() | {"importance": list(self.importances), "anchor": list(self.anchors)}
+        return super().state_dict() | self.penalty.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self.importances = [value.to(self.info.device) for value in state["importance"]]
-        self.anchors = [value.to(self.info.device) for value in state["anchor"]]
+        self.penalty.load_state_dict(state)

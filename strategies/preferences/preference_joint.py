@@ -6,11 +6,10 @@ sum_k w_k L_k over everything seen so far: linear scalarisation, as in multi-tas
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
-from cl_suite import Batch, Experience, GradientStrategy, StreamInfo
+from cl_suite import Batch, Experience, OptimizerOptions, StreamInfo
 from strategies.preferences.one_per_preference import OnePerPreference
 from strategies.preferences.task_memory import TaskMemory
 
@@ -19,11 +18,8 @@ class PreferenceJoint(OnePerPreference):
     """Keep every sample; for each preference train a network from scratch on all of them, weighted: the upper bound."""
 
     @dataclass
-    class Config(GradientStrategy.Config):
+    class Config(OptimizerOptions):
         """Options of the optimiser. Its rate never drops: epochs of an experience are not those of a training here."""
-
-        lr_drops: ClassVar[list[int]] = []
-        lr_drop: ClassVar[float] = 1.0
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network, and an empty store for every sample of the stream."""

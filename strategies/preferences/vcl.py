@@ -27,6 +27,7 @@ from cl_suite import (
     UnseenTask,
     UsageError,
     check_preference,
+    class_mask,
     restrict,
 )
 from strategies.preferences.mean_field import MeanField, Parameters
@@ -80,11 +81,10 @@ class VCL(Strategy):
         """Fit the posterior, from that of the tasks before as the prior; with `per_preference` one for each."""
         self.network.heads.open(experience.classes)
         self.network.train()
-        row = self.visible.new_ones(1, self.info.n_outputs)
-        if self.info.task_classes is not None and experience.classes is not None:
-            row[0] = False
-            row[0, list(experience.classes)] = True
-        self.visible = torch.cat([self.visible, row])
+        classes = None if self.info.task_classes is None else experience.classes
+        everything = range(self.info.n_outputs)
+        row = class_mask(everything if classes is None else classes, self.info.n_outputs, self.info.device)
+        self.visible = torch.cat([self.visible, row[None]])
         prior = self.posterior
         start = starting_point(self.config, self.parameters, prior, first=len(self.visible) == 1)
         plan = self.models.plan(len(self.visible))

@@ -10,7 +10,7 @@ top of TRGP. In each layer an old task j with input space S_j and gradient g_j i
 No release of the method was at hand: regime 3 follows its description, and what this leaves open is an option.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo, UsageError
+from strategies.projection.options import ProjectionOptions
 from strategies.projection.regimes import BACKWARD, CORRELATED, UNRELATED
 from strategies.projection.trust_region import cosine, trust_region
 from strategies.projection.trust_region_projection import TrustRegionOptions, TrustRegionProjection
@@ -51,7 +52,7 @@ class CUBER(GradientStrategy):
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST})
 
     @dataclass
-    class Config(TrustRegionOptions):
+    class Config(TrustRegionOptions, ProjectionOptions):
         """Options of backward transfer. With eps2 > 1 no task is in regime 3, and CUBER is TRGP."""
 
         eps2: float = 0.3  # least cosine of old and new gradient for regime 3; 0 = they agree in sign
@@ -88,6 +89,10 @@ class CUBER(GradientStrategy):
         if not c.penalty_weight >= 0 or c.regime3_recheck_every < 0:
             raise UsageError("strategy.penalty_weight and strategy.regime3_recheck_every are 0 or more.")
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD: momentum and weight decay would move weights along protected directions."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
+
     def enter_training(self) -> None:
         """Training mode, but for running statistics of the first task."""
         self.projection.enter_training()
@@ -109,11 +114,11 @@ class CUBER(GradientStrategy):
             }
             self.projection.log.add(regimes, shares, cosines)
             self.free = {
-                name: {task for task, found in enumerate(values) if found == BACKWARD}
+                name: {task for task, number in enumerate(values) if number == BACKWARD}
                 for name, values in regimes.items()
             }
             self.projection.begin_reuse(experience, shares)
-        self.projection.protect(experience, free=self.free, norms=self.config.freezes_norms)
+        self.projection.protect(experience, free=self.free)
         self._find_free_bases()
 
     def _find_free_bases(self) -> None:
@@ -132,15 +137,16 @@ class CUBER(GradientStrategy):
         near = trust_region(shares, eps1=c.eps1, size=size)
         return [cosine(g[layer], G) if task in near else None for task, g in enumerate(self.old_gradients)]
 
-    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+    def train(self, experience: Experience) -> None:
         """Train until the validation loss no longer falls; the scaling matrices freely beside the weights."""
-        self.projection.train(
-            experience,
-            batches,
-            take_steps=lambda epoch: super(CUBER, self).train_on(experience, epoch),
-            tensors=self.projection.reuse.parameters(),
-            after_epoch=lambda epoch: self._recheck(experience, epoch),
-        )
+        self.projection.begin_training()
+        super().train(experience)
+        self.projection.end_training(experience)
+
+    def after_epoch(self, experience: Experience, epoch: int) -> bool:
+        """Protect old tasks again that turned; follow the validation loss."""
+        self._recheck(experience, epoch)
+        return self.projection.after_epoch(experience)
 
     @torch.no_grad()
     def adjust_gradients(self, batch: Batch) -> None:
@@ -195,15 +201,15 @@ class CUBER(GradientStrategy):
 
     def _moved(self) -> dict[str, dict[str, float]]:
         """Return ||(W - W0) S_j|| / ||W0 S_j|| per layer and old task: how far its weights moved in the latest task."""
-        found = {}
+        distances = {}
         for name, W in self.projection.network.weights().items():
             space = self.projection.spaces[name]
-            found[name] = {
+            distances[name] = {
                 str(task): float(((W - self.old_weights[name]) @ S).norm() / (self.old_weights[name] @ S).norm())
                 for task in range(self.projection.tasks_done)
                 if (S := space.basis_of(task)).numel()
             }
-        return found
+        return distances
 
     def predictor(self, task_id: int | None = None) -> Predictor:
         """Return the network with the weights scaled as the task was learned."""

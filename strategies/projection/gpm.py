@@ -5,10 +5,11 @@ layer's weight lies in the span of the layer's inputs; without its part in the s
 answers to those stays as it was.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from cl_suite import Batch, Experience, GradientStrategy, Requirement, StreamInfo
@@ -32,6 +33,10 @@ class GPM(GradientStrategy):
         self.projection = GradientProjection(self, info, self.config)
         self.parts["projection"] = self.projection
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD: momentum and weight decay would move weights along protected directions."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
+
     def enter_training(self) -> None:
         """Training mode, but for running statistics of the first task."""
         self.projection.enter_training()
@@ -39,13 +44,17 @@ class GPM(GradientStrategy):
     def start(self, experience: Experience) -> None:
         """Protect the directions of all earlier tasks."""
         super().start(experience)
-        self.projection.protect(experience, norms=self.config.freeze_bn_after_first)
+        self.projection.protect(experience)
 
-    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+    def train(self, experience: Experience) -> None:
         """Train until the validation loss no longer falls."""
-        self.projection.train(
-            experience, batches, take_steps=lambda epoch: super(GPM, self).train_on(experience, epoch)
-        )
+        self.projection.begin_training()
+        super().train(experience)
+        self.projection.end_training(experience)
+
+    def after_epoch(self, experience: Experience, epoch: int) -> bool:
+        """Follow the validation loss."""
+        return self.projection.after_epoch(experience)
 
     def adjust_gradients(self, batch: Batch) -> None:
         """Take G M M^T away from each layer's gradient G (eq. 6 and 7)."""

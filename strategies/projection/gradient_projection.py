@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class GradientProjection:
         self.network.track_statistics(options.bn_mode == "first_task_running")
         self.spaces = {name: InputSpace.empty(d, info.device) for name, d in self.network.dimensions().items()}
         self.projectors: dict[str, Projector] = {}
-        self._told: set[str] = set()
+        self._exhausted: set[str] = set()  # layers the user has been told have nothing, or all, left free
         self._removed = torch.zeros(2, device=info.device)  # squared norms of what was removed, and of everything
         self.samples_used: list[int] = []  # behind the representation matrices, per task
 
@@ -45,23 +45,25 @@ class GradientProjection:
 
     # Training
 
-    def protect(
-        self, experience: Experience, *, free: Mapping[str, set[int]] | None = None, norms: bool = True
-    ) -> None:
+    @property
+    def freezes_norms(self) -> bool:
+        """Whether scale and shift of batch normalisation stay after the first task."""
+        return self.options.freeze_bn_after_first
+
+    def protect(self, experience: Experience, *, free: Mapping[str, set[int]] | None = None) -> None:
         """Make the projectors of a new task and freeze what must not move after the first.
 
-        free:  {layer: tasks whose directions may move}; None = none
-        norms: whether scale and shift of batch normalisation are frozen too
+        free: {layer: tasks whose directions may move}; None = none
         """
         self._removed.zero_()
         self.make_projectors(free or {})
         if self.tasks_done:
-            self.network.freeze(norms=norms)
+            self.network.freeze(norms=self.freezes_norms)
         for name, space in self.spaces.items():
-            if name in self._told or not self.tasks_done:
+            if name in self._exhausted or not self.tasks_done:
                 continue
             if space.is_full or not space.rank:
-                self._told.add(name)
+                self._exhausted.add(name)
                 full = f"all {space.dimension} input directions are in use, none is free"
                 experience.note(
                     f"{name}: {full if space.is_full else 'no input direction is kept, nothing is protected'}"
@@ -105,28 +107,27 @@ class GradientProjection:
         """Return "validation" where training data is held out: the state with its lowest loss is kept."""
         return "validation" if self.options.plateau and self._strategy.info.train.validation else "none"
 
-    def train(
-        self,
-        experience: Experience,
-        batches: Iterable[Batch],
-        *,
-        take_steps: Callable[[Iterable[Batch]], None],
-        tensors: Iterable[Tensor] = (),
-        after_epoch: Callable[[int], None] = lambda epoch: None,
-    ) -> None:
-        """Train by the plateau schedule; `tensors` are restored beside the network's."""
+    def begin_training(self) -> None:
+        """Before the first step: follow the validation loss from here on."""
         o = self.options
-        statistics = self._strategy.model.buffers()
-        assert isinstance(batches, Iterator)
-        PlateauSchedule(o.patience, o.lr_factor, o.lr_min, follow=o.plateau).run(
-            experience,
-            batches,
-            self._strategy.optimizer,
-            take_steps=take_steps,
-            validation_loss=lambda: self._validation_loss(experience),
-            tensors=[*self._strategy.model.parameters(), *statistics, *tensors],
-            after_epoch=after_epoch,
+        self.schedule = PlateauSchedule(
+            self.trained_tensors(), patience=o.patience, factor=o.lr_factor, lr_min=o.lr_min
         )
+
+    def trained_tensors(self) -> list[Tensor]:
+        """Return all that training moves, as views."""
+        return [*self._strategy.model.parameters(), *self._strategy.model.buffers()]
+
+    def after_epoch(self, experience: Experience) -> bool:
+        """Return whether training is to end: never without validation samples, or where `plateau` is off."""
+        if not (self.options.plateau and experience.n_validation):
+            return False
+        return self.schedule.after_epoch(self._validation_loss(experience), self._strategy.optimizer)
+
+    def end_training(self, experience: Experience) -> None:
+        """After the last step: the state with the lowest validation loss comes back."""
+        experience.check_finite()  # before a better state hides it
+        self.schedule.restore()
 
     @torch.no_grad()
     def _validation_loss(self, experience: Experience) -> float:
@@ -170,7 +171,7 @@ class GradientProjection:
         return {
             "spaces": {name: space.state_dict() for name, space in self.spaces.items()},
             "samples_used": list(self.samples_used),
-            "told": sorted(self._told),
+            "told": sorted(self._exhausted),
             "removed": self._removed,
         }
 
@@ -179,7 +180,7 @@ class GradientProjection:
         for name, space in self.spaces.items():
             space.load_state_dict(state["spaces"][name])
         self.samples_used = list(state["samples_used"])
-        self._told = set(state["told"])
+        self._exhausted = set(state["told"])
         self._removed = state["removed"].to(self._removed.device)
 
     def diagnostics(self) -> dict[str, Any]:

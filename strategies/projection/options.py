@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from cl_suite import UsageError, check_choices
 from strategies.projection.subspaces import FIRST_RANKS
@@ -18,9 +17,6 @@ class ProjectionOptions:
     Momentum and weight decay would move weights along protected directions, so they are no options.
     """
 
-    optimizer: ClassVar[str] = "sgd"
-    momentum: ClassVar[float] = 0.0
-    weight_decay: ClassVar[float] = 0.0
     lr: float = 0.03  # 0.01 in the papers, for up to 200 epochs; at 0.1 the scaling matrices of TRGP learn badly
     threshold: float = 0.97  # share of the energy of a layer's inputs the basis must hold, in (0, 1]; first task
     threshold_last: float = 0.997  # and last task, evenly in between: 0.97 + 0.003 t for 10 tasks

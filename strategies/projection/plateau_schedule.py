@@ -2,67 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from cl_suite import Batch, BestState, Experience
+from cl_suite import BestState
 
 
-@dataclass
 class PlateauSchedule:
     """After `patience` epochs without a lower validation loss the rate is divided by `factor`; below `lr_min` it ends.
 
-    The patience is full again after each lower loss and each division.
+    The patience is full again after each lower loss and each division. tensors: what the training moves
     """
 
-    patience: int
-    factor: float
-    lr_min: float
-    follow: bool = True
+    def __init__(self, tensors: Iterable[Tensor], *, patience: int, factor: float, lr_min: float) -> None:
+        self._best, self._lowest = BestState(tensors), float("inf")
+        self._patience, self._left = patience, patience
+        self._factor, self._lr_min = factor, lr_min
 
-    def run(
-        self,
-        experience: Experience,
-        batches: Iterator[Batch],
-        optimizer: torch.optim.Optimizer,
-        *,
-        take_steps: Callable[[Iterable[Batch]], None],
-        validation_loss: Callable[[], float],
-        tensors: Iterable[Tensor],
-        after_epoch: Callable[[int], None] = lambda epoch: None,
-    ) -> None:
-        """Train for at most `experience.epochs` epochs and leave `tensors` as they were at the lowest validation loss.
+    def after_epoch(self, loss: float, optimizer: torch.optim.Optimizer) -> bool:
+        """Keep the state if its validation `loss` is the lowest, else lower the rate in time. Return whether to end."""
+        if loss < self._lowest:
+            self._lowest, self._left = loss, self._patience
+            self._best.offer(-loss)
+            return False
+        self._left -= 1
+        if self._left > 0:
+            return False
+        self._left = self._patience
+        for group in optimizer.param_groups:
+            group["lr"] /= self._factor
+        return any(group["lr"] < self._lr_min for group in optimizer.param_groups)
 
-        Without validation samples, or where `follow` is off, the rate is constant, all epochs are used and the last
-        state stays.
-
-        take_steps:  one gradient step per batch of an epoch
-        after_epoch: told the number of epochs done
-        """
-        per_epoch = experience.planned_steps(epochs=1)
-        best, lowest, patience = BestState(tensors), float("inf"), self.patience
-        for epoch in range(experience.epochs):
-            take_steps(islice(batches, per_epoch))
-            after_epoch(epoch + 1)
-            if not (self.follow and experience.n_validation):
-                continue
-            loss = validation_loss()
-            if loss < lowest:
-                lowest, patience = loss, self.patience
-                best.offer(-loss)
-                continue
-            patience -= 1
-            if patience <= 0:
-                patience = self.patience
-                for group in optimizer.param_groups:
-                    group["lr"] /= self.factor
-                if any(group["lr"] < self.lr_min for group in optimizer.param_groups):
-                    break
-        else:
-            next(batches, None)  # let the loop over batches end
-        experience.check_finite()  # before a better state hides it
-        best.restore()
+    def restore(self) -> None:
+        """Put back the state with the lowest loss; where none was measured, the last one stays."""
+        self._best.restore()

@@ -115,13 +115,13 @@ class ProjectedNetwork:
         """
         with layer_inputs(self.model) as captured:
             ModelPredictor(self.model)(inputs)
-        found = {}
+        matrices = {}
         for name, layer in self.layers.items():
             stored = captured[name]
             one = as_vectors(layer, stored[:1])
             count = samples.get(name, max(1, columns // max(1, len(one))))
-            found[name] = as_vectors(layer, stored[:count]).T
-        return found
+            matrices[name] = as_vectors(layer, stored[:count]).T
+        return matrices
 
     def freeze(self, *, norms: bool) -> None:
         """Keep all parameters in `others` as they are from now on; those of batch normalisation only if `norms`."""

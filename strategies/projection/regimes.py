@@ -41,12 +41,12 @@ class RegimeLog:
 
     def diagnostics(self) -> dict[str, Any]:
         """Return the log, and how often each regime came up over layers and pairs of tasks."""
-        found = [regime for each in self.regimes for values in each.values() for regime in values]
+        numbers = [regime for each in self.regimes for values in each.values() for regime in values]
         return {
             "regimes": self.regimes,
             "projection_shares": self.shares,
             "cosines": self.cosines,
-            "regime_counts": {name: found.count(regime) for regime, name in REGIME_NAMES.items()},
+            "regime_counts": {name: numbers.count(regime) for regime, name in REGIME_NAMES.items()},
         }
 
     def figure(self) -> dict[str, Any]:

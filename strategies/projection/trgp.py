@@ -5,13 +5,15 @@ on top of GPM. In each layer the trust region of a task are the old tasks onto w
 projects most; there the effective weight is W + sum_j W S_j (Q_j - I) S_j^T, with Q_j learned and kept per task.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo
+from strategies.projection.options import ProjectionOptions
 from strategies.projection.regimes import CORRELATED, UNRELATED
 from strategies.projection.trust_region_projection import TrustRegionOptions, TrustRegionProjection
 
@@ -23,7 +25,7 @@ class TRGP(GradientStrategy):
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST})
 
     @dataclass
-    class Config(TrustRegionOptions):
+    class Config(TrustRegionOptions, ProjectionOptions):
         """Options of trust-region gradient projection."""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
@@ -32,6 +34,10 @@ class TRGP(GradientStrategy):
         self.projection = TrustRegionProjection(self, info, self.config)
         self.parts["projection"] = self.projection
 
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD: momentum and weight decay would move weights along protected directions."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
+
     def enter_training(self) -> None:
         """Training mode, but for running statistics of the first task."""
         self.projection.enter_training()
@@ -39,7 +45,7 @@ class TRGP(GradientStrategy):
     def start(self, experience: Experience) -> None:
         """Protect all old directions, find the trust region of each layer, and set its scaling to the identity."""
         super().start(experience)
-        self.projection.protect(experience, norms=self.config.freezes_norms)
+        self.projection.protect(experience)
         if self.projection.tasks_done:
             _, shares = self.projection.correlate(experience)
             regimes = {
@@ -48,14 +54,15 @@ class TRGP(GradientStrategy):
             self.projection.log.add(regimes, shares)
             self.projection.begin_reuse(experience, shares)
 
-    def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
+    def train(self, experience: Experience) -> None:
         """Train until the validation loss no longer falls; the scaling matrices freely beside the weights."""
-        self.projection.train(
-            experience,
-            batches,
-            take_steps=lambda epoch: super(TRGP, self).train_on(experience, epoch),
-            tensors=self.projection.reuse.parameters(),
-        )
+        self.projection.begin_training()
+        super().train(experience)
+        self.projection.end_training(experience)
+
+    def after_epoch(self, experience: Experience, epoch: int) -> bool:
+        """Follow the validation loss."""
+        return self.projection.after_epoch(experience)
 
     def adjust_gradients(self, batch: Batch) -> None:
         """Take the part in the span of all old tasks' inputs away from each weight's gradient."""

@@ -49,14 +49,14 @@ class ScaledReuse:
     def __init__(self, network: ProjectedNetwork, spaces: Mapping[str, InputSpace], *, code_compat: bool) -> None:
         self._network, self._spaces, self._code_compat = network, spaces, code_compat
         self._current: dict[str, dict[int, nn.Parameter]] = {}
-        self._kept: dict[int, dict[str, dict[int, Tensor]]] = {}  # task id -> layer -> old task -> Q
+        self._matrices: dict[int, dict[str, dict[int, Tensor]]] = {}  # task id -> layer -> old task -> Q
 
     def begin(self, task_id: int, chosen: Mapping[str, Sequence[int]]) -> list[nn.Parameter]:
         """Start task `task_id` with Q = I for the old tasks `chosen` in each layer; return the Qs, to be trained."""
         self._current = {
             name: {task: self._identity(self._spaces[name], task) for task in tasks} for name, tasks in chosen.items()
         }
-        self._kept[task_id] = self._current  # type: ignore[assignment]
+        self._matrices[task_id] = self._current  # type: ignore[assignment]
         self._network.scale(self._scalings(self._current))
         return self.parameters()
 
@@ -66,7 +66,7 @@ class ScaledReuse:
 
     def end(self, task_id: int) -> None:
         """Keep the Qs of the current task as they are now, for its predictor, and scale nothing more."""
-        self._kept[task_id] = {
+        self._matrices[task_id] = {
             name: {task: Q.detach().clone() for task, Q in by_task.items()} for name, by_task in self._current.items()
         }
         self._current = {}
@@ -74,24 +74,26 @@ class ScaledReuse:
 
     def of(self, task_id: int | None) -> dict[str, list[Scaling]]:
         """Return the scalings a task was learned with; none for a task not learned."""
-        return self._scalings(self._kept.get(-1 if task_id is None else task_id, {}))
+        return self._scalings(self._matrices.get(-1 if task_id is None else task_id, {}))
 
     def _identity(self, space: InputSpace, task: int) -> nn.Parameter:
         return nn.Parameter(torch.eye(len(space.tasks[task]), device=space.directions.device))
 
-    def _scalings(self, found: Mapping[str, Mapping[int, Tensor]]) -> dict[str, list[Scaling]]:
+    def _scalings(self, matrices: Mapping[str, Mapping[int, Tensor]]) -> dict[str, list[Scaling]]:
         first = next(iter(self._network.layers))
-        if self._code_compat and not found.get(first):
+        if self._code_compat and not matrices.get(first):
             return {}
         return {
             name: [(self._spaces[name].basis_of(task), Q) for task, Q in by_task.items()]
-            for name, by_task in found.items()
+            for name, by_task in matrices.items()
             if by_task
         }
 
     def bytes_stored(self) -> int:
         """Return the bytes of the Qs of all learned tasks."""
-        return sum(Q.nbytes for layers in self._kept.values() for by_task in layers.values() for Q in by_task.values())
+        return sum(
+            Q.nbytes for layers in self._matrices.values() for by_task in layers.values() for Q in by_task.values()
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kept Qs."""
@@ -99,13 +101,13 @@ class ScaledReuse:
             str(task_id): {
                 name: [{"task": task, "Q": Q} for task, Q in by_task.items()] for name, by_task in layers.items()
             }
-            for task_id, layers in self._kept.items()
+            for task_id, layers in self._matrices.items()
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         device = next(iter(self._spaces.values())).directions.device
-        self._kept = {
+        self._matrices = {
             int(task_id): {
                 name: {entry["task"]: entry["Q"].to(device) for entry in entries} for name, entries in layers.items()
             }

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cl_suite import (
@@ -23,17 +22,14 @@ from cl_suite import (
     Classification,
     Experience,
     GradientStrategy,
+    QuadraticPenalty,
     Requirement,
     StreamInfo,
     UsageError,
     check_choices,
     check_own_gradients,
-    competing_outputs,
     fisher_diagonal,
-    flatten,
-    quadratic_penalty,
-    squared_gradients,
-    stable_shares,
+    samples_behind,
 )
 
 
@@ -58,87 +54,59 @@ class EWC(GradientStrategy):
         """Build the network; nothing is held back yet. Raise UsageError for options or a network that do not fit."""
         super().setup(info, build_model)
         _check(self.config, info, self.model)
-        self.importances: list[Tensor] = []  # diagonals of Fisher matrices, [P] each: one, or one per task
-        self.anchors: list[Tensor] = []  # theta*, [P] each
-        self.penalties = torch.zeros((), device=info.device)  # sum over the steps of the current experience
-        self.steps = 0
-        self.shares = torch.ones_like(flatten(list(self.model.parameters())))  # of each weight's F that acts, [P]
+        c = self.config
+        self.penalty = QuadraticPenalty(self.model.parameters(), strength=c.ewc_lambda, mode=c.mode, gamma=c.gamma)
 
     def start(self, experience: Experience) -> None:
         """Find which weights the learning rate cannot hold as tight as their F asks for."""
         super().start(experience)
-        self.penalties.zero_()
-        self.steps = 0
         c = self.config
-        if self.importances and c.cap and c.optimizer == "sgd":
-            self.shares = stable_shares(self.importances, weight=c.ewc_lambda, lr=c.lr)
+        self.penalty.begin()
+        self.penalty.weigh(lr=c.lr if c.cap and c.optimizer == "sgd" else 0.0)
 
     def loss(self, batch: Batch) -> Tensor:
         """Add lambda sum_k sum_i F_k,i (theta_i - theta*_k,i)^2 from the second experience on."""
         loss = super().loss(batch)
-        if not self.importances:
-            return loss
-        theta = flatten(list(self.model.parameters()))
-        penalty = self.config.ewc_lambda * self.shares @ quadratic_penalty(theta, self.importances, self.anchors)
-        self.penalties += penalty.detach()
-        self.steps += 1
-        return loss + penalty
+        return loss + self.penalty() if self.penalty.acts else loss
 
     def finish(self, experience: Experience) -> None:
-        """Measure this task's Fisher and take the weights as anchor."""
-        fisher = self.fisher(experience)
-        theta = flatten(list(self.model.parameters())).detach().clone()
-        if self.config.mode == "separate" or not self.importances:
-            self.importances.append(fisher)
-            self.anchors.append(theta)
-        else:
-            self.importances = [self.config.gamma * self.importances[0] + fisher]
-            self.anchors = [theta]
-
-    def fisher(self, experience: Experience) -> Tensor:
-        """Return the mean over samples of the squared gradient of log p(true label), [P], in evaluation mode."""
-        self.model.eval()
-
-        def squares(batch: Batch) -> Tensor:
-            return squared_gradients(
-                self.model,
-                self.info.objective,
-                batch.inputs,
-                batch.targets,
-                competing_outputs(batch, self.task_masks, self.info.n_outputs),
-                by_probability=self.config.fisher_weighting == "prob",
-            )
-
-        return fisher_diagonal(experience, squares, samples=self.config.fisher_samples, like=self.shares)
+        """Measure this task's Fisher, in evaluation mode, and take the weights as anchor."""
+        c = self.config
+        fisher = fisher_diagonal(
+            self.model,
+            self.info,
+            experience,
+            task_masks=self.task_masks,
+            samples=c.fisher_samples,
+            by_probability=c.fisher_weighting == "prob",
+        )
+        self.penalty.hold(fisher)
 
     def constraints(self) -> dict[str, float]:
         """Return the mean penalty of the latest experience."""
-        return {"EWC penalty": float(self.penalties) / self.steps if self.steps else 0.0}
+        return {"EWC penalty": self.penalty.mean()}
 
     def diagnostics(self) -> dict[str, Any]:
         """Return how many Fisher diagonals are kept, with mean and largest entry of each."""
         return {
-            "fishers": len(self.importances),
-            "fisher_mean": [float(F.mean()) for F in self.importances],
-            "fisher_max": [float(F.max()) for F in self.importances],
-            "weights_capped": int((self.shares < 1).sum()),  # in the latest experience
+            "fishers": len(self.penalty.importances),
+            "fisher_mean": [float(F.mean()) for F in self.penalty.importances],
+            "fisher_max": [float(F.max()) for F in self.penalty.importances],
+            "weights_capped": int((self.penalty.shares < 1).sum()),  # in the latest experience
         }
 
     def expected_samples(self, info: StreamInfo) -> int:
         """Return the training passes, and one more over the samples behind each Fisher."""
-        once = info.planned_samples // info.train.epochs
-        wanted = self.config.fisher_samples * info.n_experiences
-        return info.planned_samples + (min(wanted, once) if wanted else once)
+        return info.planned_samples + samples_behind(info, self.config.fisher_samples)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the network, Fisher diagonals and anchors: 2P numbers more than the network's, or 2P per task."""
-        return super().state_dict() | {"importance": list(self.importances), "anchor": list(self.anchors)}
+        return super().state_dict() | self.penalty.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         super().load_state_dict(state)
-        self.importances = [value.to(self.info.device) for value in state["importance"]]
-        self.anchors = [value.to(self.info.device) for value in state["anchor"]]
+        self.penalty.load_state_dict(state)
 
 
 def _check(config: Any, info: StreamInfo, model: nn.Module) -> None:

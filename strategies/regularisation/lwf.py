@@ -30,6 +30,7 @@ from cl_suite import (
     StreamInfo,
     UsageError,
     build_optimizer,
+    class_mask,
     restrict,
 )
 
@@ -153,8 +154,8 @@ class LwFMC(GradientStrategy):
         super().start(experience)
         self.opened = self.model.heads.opened.nonzero().flatten()
         if self.experiences_learned:
-            present = self.model.heads.opened.new_zeros(self.info.n_outputs)
-            present[self.opened if experience.classes is None else list(experience.classes)] = True
+            classes = self.opened if experience.classes is None else experience.classes
+            present = class_mask(classes, self.info.n_outputs, self.info.device)
             self.old_share = share_of_old(self.old_network.heads.opened, present)
 
     def loss(self, batch: Batch) -> Tensor:

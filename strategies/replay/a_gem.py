@@ -9,7 +9,7 @@ per task; the Mammoth library inserts one single batch per task: `agem_fill` has
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from cl_suite import (
     Batch,
     Experience,
     GradientStrategy,
+    RateDrops,
     ReplayOptions,
     Requirement,
     StreamInfo,
@@ -34,16 +35,13 @@ class AGEM(GradientStrategy):
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass
-    class Config(ReplayOptions, GradientStrategy.Config):
+    class Config(ReplayOptions, RateDrops):
         """Options of A-GEM, which trains by plain SGD.
 
         What is projected is the gradient of one step. With momentum the step would also carry older gradients, and with
         weight decay a pull to zero, which no one has compared with the memory; so they are no options.
         """
 
-        optimizer: ClassVar[str] = "sgd"
-        momentum: ClassVar[float] = 0.0
-        weight_decay: ClassVar[float] = 0.0
         lr: float = 0.1  # as the other strategies' 0.01 with momentum 0.9; the paper uses 0.03 to 0.1
         agem_fill: str = "quota"  # per task: quota = buffer_size / tasks; one_batch = one training batch, the library
 
@@ -60,6 +58,10 @@ class AGEM(GradientStrategy):
             )
         self.projected_share: list[float] = []  # of the steps, per experience
         self._measure_anew()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD, see `Config`."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
 
     def start(self, experience: Experience) -> None:
         """Open the outputs; measure anew."""

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_suite import Batch, Experience, GradientStrategy, ReplayOptions, StreamInfo, UsageError
+from cl_suite import Batch, Buffer, Experience, GradientStrategy, ReplayOptions, StreamInfo, UsageError
 
 
 class DarkExperience:
     """What both methods do: keep samples with their logits, and compare with them.
 
-    It reads the strategy's `model`, `buffer` and `config`, and has no state of its own that outlives an experience.
+    It reads the strategy's `model` and `config`, and has no state of its own that outlives an experience.
     """
 
-    def __init__(self, strategy: GradientStrategy) -> None:
-        self._strategy = strategy
+    def __init__(self, strategy: GradientStrategy, buffer: Buffer) -> None:
+        self._strategy, self._buffer = strategy, buffer
         self._outputs: Tensor | None = None  # [B, C], of the current batch
         self._measure_anew()
 
@@ -56,7 +56,7 @@ class DarkExperience:
     def distillation(self, batch: Batch) -> Tensor:
         """Return alpha times the mean squared change of stored logits, for as many samples as go beside `batch`."""
         config = self._strategy.config
-        replay = self._strategy.buffer.draw(config.replayed(batch))
+        replay = self._buffer.draw(config.replayed(batch))
         _, outputs = self._strategy.both_outputs(replay.inputs, replay.task_ids)
         loss = config.alpha * F.mse_loss(outputs, replay.extras["logits"])
         self._sum += loss.detach()
@@ -66,7 +66,7 @@ class DarkExperience:
     def insert(self, batch: Batch) -> None:
         """Offer the current samples to the buffer, with the logits that `current_loss` computed."""
         assert self._outputs is not None
-        self._strategy.buffer.add(batch, logits=self._outputs)
+        self._buffer.add(batch, logits=self._outputs)
 
     def constraints(self) -> dict[str, float]:
         """Return the mean of the distillation, weight included, in the latest experience."""
@@ -74,8 +74,7 @@ class DarkExperience:
 
     def diagnostics(self) -> dict[str, Any]:
         """Return how full the memory is, in samples and bytes, logits included."""
-        buffer = self._strategy.buffer
-        return {"buffer_samples": len(buffer), "buffer_bytes": buffer.bytes_stored()}
+        return {"buffer_samples": len(self._buffer), "buffer_bytes": self._buffer.bytes_stored()}
 
 
 def check_weight(name: str, value: float) -> None:
@@ -102,7 +101,7 @@ class DER(GradientStrategy):
         super().setup(info, build_model)
         self.buffer = self.config.build_buffer(info)
         self.parts["buffer"] = self.buffer
-        self.dark = DarkExperience(self)
+        self.dark = DarkExperience(self, self.buffer)
 
     def start(self, experience: Experience) -> None:
         """Open the outputs; measure anew."""
@@ -153,7 +152,7 @@ class DERPlusPlus(GradientStrategy):
         super().setup(info, build_model)
         self.buffer = self.config.build_buffer(info)
         self.parts["buffer"] = self.buffer
-        self.dark = DarkExperience(self)
+        self.dark = DarkExperience(self, self.buffer)
 
     def start(self, experience: Experience) -> None:
         """Open the outputs; measure anew."""

@@ -15,14 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, Classification, GradientStrategy, ReplayOptions, StreamInfo, UsageError, restrict
-
-
-def classes_in(targets: Tensor, n_outputs: int) -> Tensor:
-    """Return [C] bool: the classes that appear in `targets` [B]."""
-    present = torch.zeros(n_outputs, dtype=torch.bool, device=targets.device)
-    present[targets] = True
-    return present
+from cl_suite import (
+    Batch,
+    Classification,
+    GradientStrategy,
+    ReplayOptions,
+    StreamInfo,
+    UsageError,
+    class_mask,
+    restrict,
+)
 
 
 class ERACE(GradientStrategy):
@@ -46,11 +48,11 @@ class ERACE(GradientStrategy):
         super().setup(info, build_model)
         self.buffer = self.config.build_buffer(info)
         self.parts["buffer"] = self.buffer
-        self.met = torch.zeros(info.n_outputs, dtype=torch.bool, device=info.device)  # classes, current ones included
+        self.met = class_mask((), info.n_outputs, info.device)  # classes, current ones included
 
     def loss(self, batch: Batch) -> Tensor:
         """Incoming samples among the classes of the batch, plus replayed ones among all classes met."""
-        present = classes_in(batch.targets, self.info.n_outputs)
+        present = class_mask(batch.targets, self.info.n_outputs, self.info.device)
         self.met = self.met | present
         unmet = ~self.met if self.config.unmet_compete else torch.zeros_like(self.met)
         loss = self._loss_among(batch, present | unmet)

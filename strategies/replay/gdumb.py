@@ -124,16 +124,16 @@ class GDumb(GradientStrategy):
                 f"Use {info.n_outputs} or more, or strategy.buffer=reservoir."
             )
 
-    def learn(self, experience: Experience) -> None:
-        """Offer every sample to the memory once; train if it is time to."""
+    def start(self, experience: Experience) -> None:
+        """Offer every sample to the memory, once."""
         for batch in experience.batches(epochs=1, augment=False, phase="store"):
             self.buffer.add(batch)
-        self.start(experience)
+        super().start(experience)
+
+    def train(self, experience: Experience) -> None:
+        """Train a fresh network on the memory, if it is time to."""
         if self.config.train_at == "each" or experience.index == self.info.n_experiences - 1:
             self.train_afresh(experience)
-        self.experiences_learned += 1
-        if experience.task_id is not None and experience.task_id not in self.tasks_learned:
-            self.tasks_learned.append(experience.task_id)
 
     def train_afresh(self, experience: Experience) -> None:
         """Replace the network by a new one, and train it on the memory alone."""
@@ -165,9 +165,8 @@ class GDumb(GradientStrategy):
         images = batch.inputs
         assert isinstance(images, Tensor)
         height, width = images.shape[2:]
-        box = cut_box(
-            1 - random.beta(c.cutmix, c.cutmix), random.integers(height), random.integers(width), height, width
-        )
+        share, row, column = random.beta(c.cutmix, c.cutmix), random.integers(height), random.integers(width)
+        box = cut_box(1 - share, int(row), int(column), height, width)
         order = torch.from_numpy(random.permutation(len(batch))).to(images.device)
         mixed, kept = paste(images, order, box)
         outputs, objective = self.model(mixed), self.info.objective

@@ -14,7 +14,8 @@ forward and backward pass per earlier task, and waits for the device once, to se
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, ClassVar
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from cl_suite import (
     Exemplars,
     Experience,
     GradientStrategy,
+    RateDrops,
     Requirement,
     StreamInfo,
     UsageError,
@@ -77,16 +79,13 @@ class GEM(GradientStrategy):
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass
-    class Config(GradientStrategy.Config):
+    class Config(RateDrops):
         """Options of GEM, which trains by plain SGD.
 
         What is projected is the gradient of one step. With momentum the step would also carry older gradients, and with
         weight decay a pull to zero, which no one has compared with the memories; so they are no options.
         """
 
-        optimizer: ClassVar[str] = "sgd"
-        momentum: ClassVar[float] = 0.0
-        weight_decay: ClassVar[float] = 0.0
         lr: float = 0.1  # as the paper, and as the other strategies' 0.01 with momentum 0.9
         buffer_size: int = 500  # samples, whole stream; an equal share for each task learned so far
         margin: float = 0.5  # least weight of each memory's gradient in a corrected step; 0 = none, 0.5 in the paper
@@ -107,6 +106,10 @@ class GEM(GradientStrategy):
         self.memory_sizes: list[int] = []  # samples in the buffer per task learned, in its order
         self.projected_share: list[float] = []  # of the steps, per experience
         self._measure_anew()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return plain SGD, see `Config`."""
+        return torch.optim.SGD(self.model.parameters(), lr=self.config.lr)
 
     def start(self, experience: Experience) -> None:
         """Open the outputs; measure anew."""
@@ -135,7 +138,7 @@ class GEM(GradientStrategy):
         order = memory.extras["experience"].argsort(stable=True)
         gradients = []
         for places in order.split(self.memory_sizes):
-            inputs = map_inputs(lambda value, at=places: value[at], memory.inputs)
+            inputs = map_inputs(itemgetter(places), memory.inputs)
             logits = self.logits(inputs, None if memory.task_ids is None else memory.task_ids[places])
             loss = self.info.objective.loss(logits, memory.targets[places]).mean()
             gradients.append(flat_gradient(torch.autograd.grad(loss, parameters, allow_unused=True), parameters))

@@ -16,6 +16,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from cl_suite import (
     StreamInfo,
     UsageError,
     check_choices,
+    class_mask,
     join_inputs,
     map_inputs,
     restrict,
@@ -122,24 +124,20 @@ class ICaRL(GradientStrategy):
         self.groups: list[list[int]] = []  # [class, exemplars], in the order of the buffer, each in herding order
         self.class_means: Tensor | None = None  # [C, D] of length 1; None where they are out of date
         self._previous: nn.Module | None = None  # the network as it was, while it learns classes that are not past
-        self._past = torch.zeros(info.n_outputs, dtype=torch.bool, device=info.device)
+        self._past = class_mask((), info.n_outputs, info.device)
         self._moved, self._steps = torch.zeros((), device=info.device), 0
 
     # -- learning (algorithms 2 and 3) -------------------------------------------------------------------------------
 
-    def learn(self, experience: Experience) -> None:
-        """Train on the samples with the exemplars among them, then choose exemplars and compute class means."""
-        self.start(experience)
+    def train(self, experience: Experience) -> None:
+        """Train on the samples with the exemplars among them."""
         self.train_on(experience, experience.batches(beside=self.buffer))
-        self.finish(experience)
-        self.experiences_learned += 1
-        if experience.task_id not in self.tasks_learned:
-            self.tasks_learned.append(experience.task_id)
 
     def start(self, experience: Experience) -> None:
         """Keep the network as it is, if it knows classes that this experience does not bring."""
-        self._past = self.model.heads.opened.clone()
-        self._past[list(experience.classes)] = False
+        assert experience.classes is not None  # boundaries are told
+        present = class_mask(experience.classes, self.info.n_outputs, self.info.device)
+        self._past = self.model.heads.opened & ~present
         super().start(experience)
         self.class_means = None
         self._moved, self._steps = torch.zeros_like(self._moved), 0
@@ -186,7 +184,7 @@ class ICaRL(GradientStrategy):
         for label, size in zip(new, sizes[len(self.groups) :], strict=True):
             own = (all_targets == label).nonzero().squeeze(1)
             chosen = own[herding(all_features[own], size)]
-            self._keep(experience, map_inputs(lambda value, rows=chosen: value[rows], all_raw), all_targets[chosen])
+            self._keep(experience, map_inputs(itemgetter(chosen), all_raw), all_targets[chosen])
             self.groups.append([label, len(chosen)])
 
     def _sizes(self, labels: list[int]) -> list[int]:
@@ -242,8 +240,7 @@ class ICaRL(GradientStrategy):
         means = self.class_means
         if means is None:
             return network
-        visible = torch.zeros_like(self._past)
-        visible[[label for label, _ in self.groups]] = True
+        visible = class_mask([label for label, _ in self.groups], self.info.n_outputs, self.info.device)
         if task_id is not None and self.task_masks is not None:
             visible = visible & self.task_masks[task_id]
 

@@ -25,7 +25,7 @@ of one task is kept apart from the same class of another, and no output is ever 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,11 @@ from cl_suite import (
     Experience,
     GradientStrategy,
     Inputs,
-    ReplayOptions,
     Requirement,
     StreamInfo,
     UsageError,
     check_choices,
+    class_mask,
     join_inputs,
     map_inputs,
     restrict,
@@ -115,10 +115,11 @@ class XDER(GradientStrategy):
     buffer_extras = frozenset({"logits"})
 
     @dataclass
-    class Config(ReplayOptions, GradientStrategy.Config):
+    class Config(GradientStrategy.Config):
         """Options of X-DER; the defaults are those of the authors' library for CIFAR-100 and 500 samples."""
 
-        buffer: ClassVar[str] = "as many of each class"
+        buffer_size: int = 500  # samples, whole stream, as many of each class
+        replay_batch: int = 0  # samples in each of a step's two replay batches; 0 = as many as the current batch has
         variant: str = "full"  # full; ce: no contrastive loss; rpc: fixed simplex classifier, no contrastive loss
         alpha: float = 0.3  # weight of the stored logits
         beta: float = 0.8  # weight of the replayed labels
@@ -155,8 +156,7 @@ class XDER(GradientStrategy):
         if (size := self.config.buffer_size) < self.groups:
             raise UsageError(f"strategy.buffer_size={size} holds fewer than {self.groups} classes of tasks. Raise it.")
         device = self.info.device
-        self.current = torch.zeros(self.info.n_outputs, dtype=torch.bool, device=device)  # [C]
-        self.current[list(experience.classes)] = True
+        self.current = class_mask(experience.classes, self.info.n_outputs, device)  # [C]
         self.task = experience.task_id
         self.first_task[self.current] = self.first_task[self.current].clamp(max=self.task)
         self.past = self.first_task < self.task  # [C]
@@ -245,8 +245,9 @@ class XDER(GradientStrategy):
 
     def expected_samples(self, info: StreamInfo) -> int:
         """Return fresh samples, two replay batches from the second experience on, and what fills the memory."""
-        share = 2.0 * self.config.replay_share(info) * (info.n_experiences - 1) / info.n_experiences
-        return round(info.planned_samples * (1.0 + share)) + self.config.buffer_size
+        c, n = self.config, info.n_experiences
+        share = 2.0 * ((c.replay_batch or info.train.batch_size) / info.train.batch_size) * (n - 1) / n
+        return round(info.planned_samples * (1.0 + share)) + c.buffer_size
 
     def _outputs(self, inputs: Inputs) -> Tensor:
         return self.model.heads.linear(self.model.features(inputs))
@@ -256,7 +257,7 @@ class XDER(GradientStrategy):
 
     def _replay(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Draw from the buffer; return the samples as they were stored and the outputs [B, C] for them."""
-        replay = self.buffer.draw(self.config.replayed(batch))
+        replay = self.buffer.draw(self.config.replay_batch or len(batch))
         inputs = replay.inputs
         if self.config.align_bn and self.norms:
             few = max(1, len(replay) // self.experiences_learned)
@@ -267,6 +268,7 @@ class XDER(GradientStrategy):
 
     def _update_memory(self, replay: Batch, outputs: Tensor) -> None:
         """Write what is now said of outputs used since into stored logits, with probability 1 / draws."""
+        assert replay.task_ids is not None  # they are told at training
         stored, positions = replay.extras["logits"], replay.extras["position"]
         draws = replay.extras["draws"] + 1
         since = (self.first_task > replay.task_ids[:, None]) & (self.first_task <= self.task)

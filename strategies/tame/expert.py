@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cl_suite import Batch, Experience, Inputs, UsageError, check_choices, map_inputs
-from strategies.tame.loss_detector import DetectorOptions, LossDetector
+from strategies.tame.loss_detector import LossDetector
 from strategies.tame.sparse import Pruning, is_compact, load_network, stored_parameters
 
 SQUASH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -23,8 +24,8 @@ FLOOR = {"sigmoid": 0.0, "none": -10.0, "tanh_scale": -5.0}  # of an output, for
 
 
 @dataclass
-class ExpertOptions(DetectorOptions):
-    """How an expert is trained, watched and pruned, mixed into a strategy's `Config`."""
+class ExpertOptions:
+    """How an expert is trained and pruned, mixed into a strategy's `Config`."""
 
     lr: float = 0.1  # of the experts: SGD
     momentum: float = 0.9
@@ -44,14 +45,13 @@ class ExpertOptions(DetectorOptions):
 
     def check_expert(self) -> None:
         """Raise UsageError for a value outside its range."""
-        self.check_detector()
         check_choices(self, {"squash": (*SQUASH,), "prune_when": ("on_switch", "end")})
         for name in ("prune_epochs", "prune_batch", "prune_memory"):
             if getattr(self, name) < 1:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use 1 or more.")
-        self.check_share("prune_experts")
+        check_share(self, "prune_experts")
         for name in ("lr", "prune_lr", "lr_drop"):
-            self.check_positive(name)
+            check_positive(self, name)
         if not 0 <= self.momentum < 1:
             raise UsageError(f"strategy.momentum={self.momentum} is not possible. Use 0 or more, and less than 1.")
         if not 0 <= self.weight_decay < math.inf:
@@ -61,23 +61,24 @@ class ExpertOptions(DetectorOptions):
         if self.lr_warmup < 0:
             raise UsageError(f"strategy.lr_warmup={self.lr_warmup} is not a number of steps. Use 0 (none) or more.")
 
-    def check_positive(self, name: str) -> None:
-        """Raise UsageError if a rate is none."""
-        if not 0 < getattr(self, name) < math.inf:
-            raise UsageError(f"strategy.{name}={getattr(self, name)} is not possible. Use a number above 0.")
 
-    def check_share(self, name: str) -> None:
-        """Raise UsageError if a share of weights to remove is none."""
-        if not 0 <= getattr(self, name) < 1:
-            raise UsageError(f"strategy.{name}={getattr(self, name)} is not a share. Use 0 or more, and less than 1.")
+def check_positive(options: Any, name: str) -> None:
+    """Raise UsageError if a rate is none."""
+    if not 0 < getattr(options, name) < math.inf:
+        raise UsageError(f"strategy.{name}={getattr(options, name)} is not possible. Use a number above 0.")
+
+
+def check_share(options: Any, name: str) -> None:
+    """Raise UsageError if a share of weights to remove is none."""
+    if not 0 <= getattr(options, name) < 1:
+        raise UsageError(f"strategy.{name}={getattr(options, name)} is not a share. Use 0 or more, and less than 1.")
 
 
 class Expert:
     """A network for one task, its optimiser, the losses it is watched by, and what is left of it after pruning."""
 
-    def __init__(self, network: nn.Module, config: ExpertOptions, *, uniform: float, warmup: int) -> None:
-        self.config = config
-        self.detector = LossDetector(config, uniform=uniform, warmup=warmup)
+    def __init__(self, network: nn.Module, config: ExpertOptions, detector: LossDetector) -> None:
+        self.config, self.detector = config, detector
         self.steps = 0  # its own clock of the learning rate
         self.size = stored_parameters(network)  # before pruning
         self.pruning: Pruning | None = None
@@ -200,6 +201,5 @@ def routed_answers(experts: Sequence[Expert], routed: Tensor, inputs: Inputs, *,
     answers = torch.zeros(len(routed), outputs, device=routed.device)
     for number in routed.unique().tolist():
         rows = routed == number
-        own = map_inputs(lambda value, rows=rows: value[rows], inputs)  # type: ignore[misc]
-        answers[rows] = experts[number].answers(own)
+        answers[rows] = experts[number].answers(map_inputs(itemgetter(rows), inputs))
     return answers

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from cl_suite import Experience, HeadBank, UsageError
-from strategies.tame.expert import Expert, ExpertOptions
+from strategies.tame.expert import Expert, check_positive, check_share
 from strategies.tame.expert_memory import ExpertMemory
+from strategies.tame.loss_detector import LossDetector
 
 
 @dataclass
-class SelectorOptions(ExpertOptions):
-    """How the selector is trained, beside the options of experts; mixed into a strategy's `Config`."""
+class SelectorOptions:
+    """How the selector is trained, mixed into a strategy's `Config`."""
 
     max_experts: int = 20  # beyond it a change goes to the expert that fits best
     buffer: str = "global"  # uniform sample: global, per_expert, per_class (by the labels that training shows)
@@ -28,23 +29,23 @@ class SelectorOptions(ExpertOptions):
 
     def check_selector(self) -> None:
         """Raise UsageError for a value outside its range."""
-        self.check_expert()
         for name, low in (("max_experts", 1), ("selector_epochs", 1), ("selector_batch", 1), ("selector_every", 0)):
             if getattr(self, name) < low:
                 raise UsageError(f"strategy.{name}={getattr(self, name)} is too small. Use {low} or more.")
-        self.check_positive("selector_lr")
-        self.check_share("prune_selector")
+        check_positive(self, "selector_lr")
+        check_share(self, "prune_selector")
 
 
 class Selector(Expert):
     """A network with one output per expert; open those it has samples of."""
 
-    def __init__(self, build_model: Callable[[], Any], config: SelectorOptions, *, outputs: int) -> None:
+    def __init__(self, build_model: Callable[[], Any], config: Any, *, outputs: int) -> None:
+        """config: the options of experts, of their detector and `SelectorOptions` in one."""
         network = build_model()
         linear = network.heads.linear
         network.heads = HeadBank(linear.in_features, outputs).to(linear.weight.device)
-        super().__init__(network, config, uniform=0.0, warmup=0)
-        self.options = config
+        super().__init__(network, config, LossDetector(config, uniform=0.0, warmup=0))
+        self.options: SelectorOptions = config
 
     @property
     def experts(self) -> int:
@@ -61,5 +62,5 @@ class Selector(Expert):
         for batch in batches:
             experience.report(self.train_on(batch, optimizer))
         if prune and o.prune_selector:
-            rate = 0.01 * o.prune_lr
+            rate = 0.01 * self.config.prune_lr
             self.prune(experience, memory, share=o.prune_selector, lr=rate, phase="pruning the selector")

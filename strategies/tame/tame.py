@@ -27,8 +27,9 @@ from cl_suite import (
     check_choices,
     count_samples,
 )
-from strategies.tame.expert import Expert, entropy, routed_answers
+from strategies.tame.expert import Expert, ExpertOptions, entropy, routed_answers
 from strategies.tame.expert_memory import ExpertMemory
+from strategies.tame.loss_detector import DetectorOptions, LossDetector
 from strategies.tame.rollback import Rollback
 from strategies.tame.selector import Selector, SelectorOptions
 from strategies.tame.sparse import expand, is_compact, stored_parameters
@@ -40,7 +41,7 @@ class TAME(Strategy):
     source = "Zhu et al. 2024, arXiv 2210.03869"
 
     @dataclass
-    class Config(SelectorOptions):
+    class Config(SelectorOptions, ExpertOptions, DetectorOptions):
         """Options of TAME, beside those of its experts, their detector and the selector."""
 
         accept: str = "first"  # among experts that explain a batch: first made (paper), or largest_margin
@@ -64,6 +65,8 @@ class TAME(Strategy):
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Check the options. Raise UsageError for one out of range, or a stream whose targets are not classes."""
         c = self.config
+        c.check_detector()
+        c.check_expert()
         c.check_selector()
         choices = {"accept": ("first", "largest_margin"), "probe": ("on_alarm", "all"), "judge": ("smoothed", "loss")}
         check_choices(c, choices | {"detect": ("loss", "boundaries"), "route": ("selector", "entropy", "task")})
@@ -116,9 +119,9 @@ class TAME(Strategy):
     def _meet(self, experience: Experience, batch: Batch) -> None:
         """Section 3: measure, check, switch if need be, train, remember."""
         met, everyone = self.experts[self.active], range(len(self.experts))
-        asked = list(everyone) if self.config.probe == "all" else [self.active]
-        losses = self._losses(batch, asked)
-        for number in asked:
+        candidates = list(everyone) if self.config.probe == "all" else [self.active]
+        losses = self._losses(batch, candidates)
+        for number in candidates:
             if number != self.active:
                 self.experts[number].detector.passed_over(losses[number])
         loss, threshold = losses[self.active], met.detector.threshold
@@ -202,7 +205,8 @@ class TAME(Strategy):
         return True
 
     def _create(self) -> None:
-        self.experts.append(Expert(self.build_model(), self.config, uniform=self.uniform, warmup=self.warmup))
+        detector = LossDetector(self.config, uniform=self.uniform, warmup=self.warmup)
+        self.experts.append(Expert(self.build_model(), self.config, detector))
 
     def _empty_recent(self) -> Reservoir:
         return Reservoir(self.config.prune_memory, self.info, purpose=f"prune {self.switches}")

@@ -12,11 +12,12 @@ from cl_suite.core.listener import Silent
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import SEGMENTS
-from cl_suite.methods.module_changes import ModuleChanges, select
+from cl_suite.methods.module_changes import ModuleChanges
 from cl_suite.networks.module_groups import mean_change, module_groups, parameter_count, snapshot
 from cl_suite.networks.network import build_network
 from cl_suite.report.build import build_report
 from strategies.bounds.finetune import Finetune
+from strategies.fpf.choose_modules import select
 from strategies.replay.er import ER
 from tests.helpers.image_streams import harness_of
 

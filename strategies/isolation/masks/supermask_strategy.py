@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ from strategies.isolation.masks.initialisation import initialise_scores, initial
 from strategies.isolation.masks.knn_transfer import mean_scores, transfer_sources
 from strategies.isolation.masks.layers import MaskedLinear, MaskRule, to_masked
 from strategies.isolation.masks.learning_rate import LearningRate
-from strategies.isolation.masks.options import SupermaskOptions, check_options, head_rows
+from strategies.isolation.masks.options import check_options, head_rows
 from strategies.isolation.masks.storage import storage
 from strategies.isolation.masks.subnetworks import MaskedNetwork, Subnetwork
 from strategies.isolation.masks.superposition import TaskInference, View
@@ -43,14 +42,11 @@ class SupermaskStrategy(Strategy):
     """Base of SupSup, SSNeT and ExSSNeT. A subclass writes `learn` out of the steps below.
 
     begin -> search_masks -> keep_masks -> (train_weights) -> end
+    Its Config has `SupermaskOptions` among its bases.
     """
 
     requires = _AT_TRAIN | {Requirement.TASK_ID_AT_TEST}
     weights_from_seed = False  # whether the weights are never trained
-
-    @dataclass
-    class Config(SupermaskOptions):
-        """Options of the mask search, of what is stored, and of inference without a task id."""
 
     @classmethod
     def requirements(cls, config: Any) -> frozenset[Requirement]:

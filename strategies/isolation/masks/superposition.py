@@ -44,16 +44,16 @@ class View:
         The last hidden layer's pre-activation if it is linear (LeNet 300-100), else what the head reads.
         """
         network = self._masked.network
-        seen: list[Tensor] = []
+        features: list[Tensor] = []
         last = self._masked.layers[-2] if len(self._masked.layers) > 1 else None
         watched: nn.Module = last if isinstance(last, MaskedLinear) else self._masked.layers[-1]
         position = (lambda args, output: output) if watched is last else (lambda args, output: args[0])
-        hook = watched.register_forward_hook(lambda module, args, output: seen.append(position(args, output)))
+        hook = watched.register_forward_hook(lambda module, args, output: features.append(position(args, output)))
         try:
             ModelPredictor(network, self.outputs)(inputs)
         finally:
             hook.remove()
-        return seen[0]
+        return features[0]
 
     def answer(self, inputs: Inputs, n_outputs: int) -> Tensor:
         """Return global logits [B, n_outputs], -inf outside the subnetwork's classes."""

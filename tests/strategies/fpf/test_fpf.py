@@ -5,9 +5,10 @@ import torch
 
 from cl_suite import TrainSettings, UsageError
 from cl_suite.core.scenario import Scenario
-from cl_suite.networks.module_groups import module_groups, parse_modules, preset, snapshot
+from cl_suite.networks.module_groups import module_groups, snapshot
 from cl_suite.networks.network import build_network
 from strategies.bounds.finetune import Finetune
+from strategies.fpf.choose_modules import parse_modules, preset
 from strategies.fpf.finetuning import Balanced
 from strategies.fpf.fpf import FPF
 from strategies.fpf.k_fpf import KFPF, ends_with_trigger, trigger_steps

@@ -112,7 +112,7 @@ def test_passes_over_the_data_are_the_number_of_priors_however_many_preferences(
 
 def test_a_model_for_a_preference_needs_no_gradient_and_no_data(learned, monkeypatch):
     strategy = learned.strategy
-    before = [(each.mean.clone(), each.deviation.clone()) for each in strategy.kept]
+    before = [(each.mean.clone(), each.deviation.clone()) for each in strategy.extreme_points]
 
     def refuse(*arguments, **options):
         raise AssertionError("something was learned")
@@ -129,7 +129,8 @@ def test_a_model_for_a_preference_needs_no_gradient_and_no_data(learned, monkeyp
     for model in models:
         assert not model(inputs).requires_grad
     assert all(
-        kept.mean.equal(m) and kept.deviation.equal(s) for kept, (m, s) in zip(strategy.kept, before, strict=True)
+        kept.mean.equal(m) and kept.deviation.equal(s)
+        for kept, (m, s) in zip(strategy.extreme_points, before, strict=True)
     )
 
 
@@ -145,7 +146,7 @@ def test_models_are_the_same_whoever_has_drawn_before(learned):
 
 def test_all_weight_on_a_task_is_the_middle_of_its_own_posteriors(learned):
     strategy = learned.strategy
-    means = torch.stack([strategy.kept[role].mean for role in strategy.roles[0]]).mean(0)
+    means = torch.stack([strategy.extreme_points[role].mean for role in strategy.roles[0]]).mean(0)
     inputs = torch.randn(5, 12)
     expected = strategy.parameters.answers(means, inputs)
     assert torch.allclose(strategy.predictor_for((1.0, 0.0))(inputs), expected, atol=1e-5)
@@ -164,7 +165,7 @@ def test_priors_of_a_task_are_the_posteriors_of_the_one_before():
     strategy, (first, second) = harness.strategy, met
     assert [float(prior.deviation[0]) for prior in first] == pytest.approx([0.2, 0.25, 0.3])
     assert not any(prior.mean.any() for prior in first)
-    assert all(prior is strategy.kept[role] for prior, role in zip(second, strategy.roles[0], strict=True))
+    assert all(prior is strategy.extreme_points[role] for prior, role in zip(second, strategy.roles[0], strict=True))
 
 
 def test_a_narrow_region_has_models_alike_and_a_wide_one_has_not():
@@ -243,7 +244,7 @@ def test_the_program_s_kl_pulls_the_posterior_harder_to_the_prior():
             options = {**FAST, "lr": 0.02, "kl_scale": scale, "kl_estimate": estimate, "init": "standard"}
             harness = harness_asked(IBCL, **options)
             harness.run()
-            deviation[scale, estimate] = float(harness.strategy.kept[0].deviation.mean())
+            deviation[scale, estimate] = float(harness.strategy.extreme_points[0].deviation.mean())
     assert deviation["per_batch", "closed"] < deviation["exact", "closed"] < 1.0
     assert deviation["per_batch", "sampled"] == pytest.approx(deviation["per_batch", "closed"], rel=0.25)
 
@@ -253,7 +254,7 @@ def test_a_mixture_draws_each_task_as_often_as_the_preference_wants_it(learned, 
     monkeypatch.setattr(strategy.config, "combine", "mixture")
     monkeypatch.setattr(strategy.config, "samples", 400)
     monkeypatch.setattr(strategy.parameters, "predictor", lambda theta: theta)
-    means = torch.stack([part.mean for part in strategy.kept])
+    means = torch.stack([part.mean for part in strategy.extreme_points])
     for preference in ((1.0, 0.0), (0.25, 0.75)):
         nearest = [int((means - theta).norm(dim=1).argmin()) for theta in strategy.predictors_for(preference)]
         assert sum(place < 3 for place in nearest) / 400 == pytest.approx(preference[0], abs=0.08)
@@ -264,7 +265,7 @@ def test_variances_add_up_over_posteriors_also_where_one_stands_for_another():
     strategy = kept_with(1e9)
     strategy.config.combine = "sum_of_normals"
     deviation = strategy._combined(*strategy._chosen((1, 0, 0))).deviation
-    assert torch.allclose(deviation, strategy.kept[0].deviation / math.sqrt(3))
+    assert torch.allclose(deviation, strategy.extreme_points[0].deviation / math.sqrt(3))
 
 
 # ---- refused, resumed

@@ -128,7 +128,7 @@ def test_the_gradient_is_the_weighted_sum_of_the_tasks_gradients(cls):
     if cls is PreferenceEWC:
         theta, kept = (
             flatten(list(strategy.model.parameters())).detach(),
-            zip(strategy.importances, strategy.anchors, strict=True),
+            zip(strategy.penalty.importances, strategy.penalty.anchors, strict=True),
         )
         for each, (F, anchor) in zip(alone, kept, strict=False):
             assert torch.allclose(each, 2 * 100 * F * (theta - anchor), atol=1e-6)
@@ -271,7 +271,7 @@ def test_the_weighted_penalty_acts_from_the_second_experience_on():
     for data in (conflicting_stream(n_tasks=1), conflicting_stream(), conflicting_stream(n_tasks=3)):
         strategy = told_run(PreferenceEWC, plain=True, data=data).strategy
         found.append(strategy.constraints()["weighted EWC penalty"])
-        assert len(strategy.importances) == len(strategy.anchors) == len(data.tasks)
+        assert len(strategy.penalty.importances) == len(strategy.penalty.anchors) == len(data.tasks)
     assert found[0] == 0.0 and all(0 < each < float("inf") for each in found[1:])
 
 

@@ -270,11 +270,12 @@ def test_correlation_may_use_another_number_of_samples_than_the_bases():
 def test_the_released_program_scales_no_layer_where_the_first_is_not_scaled():
     _, strategy = run_of(TRGP, eps1=0.0)
     reuse = strategy.projection.reuse
-    reuse._kept[2].pop("backbone.1")
+    reuse._matrices[2].pop("backbone.1")
     assert set(reuse.of(2)) == {"backbone.3"}
     reuse._code_compat = True
     assert reuse.of(2) == {}
-    assert TRGP.Config().freezes_norms and not TRGP.Config(code_compat=True).freezes_norms
+    assert strategy.projection.freezes_norms
+    assert not run_of(TRGP, code_compat=True)[1].projection.freezes_norms
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -420,30 +421,18 @@ def image_harness(cls, found, **options):
 
 
 def test_the_plateau_schedule_divides_the_rate_ends_and_restores_the_best_state():
-    losses = iter([5.0, 4.0, 4.5, 4.5, 4.2, 4.1, 9.0])
-    value, seen = torch.zeros(()), []
+    value, rates = torch.zeros(()), []
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-
-    class Fake:
-        epochs, n_validation = 7, 3
-
-        def check_finite(self):
-            pass
-
-        def planned_steps(self, *, epochs):
-            return 2 * epochs
-
-    def step(batches):
-        seen.append((list(batches), optimizer.param_groups[0]["lr"]))
+    schedule = PlateauSchedule([value], patience=2, factor=10.0, lr_min=1e-3)
+    for loss in (5.0, 4.0, 4.5, 4.5, 4.2, 4.1, 9.0):
+        rates.append(optimizer.param_groups[0]["lr"])
         value.add_(1)
-
-    PlateauSchedule(patience=2, factor=10.0, lr_min=1e-3).run(
-        Fake(), iter(range(14)), optimizer, take_steps=step, validation_loss=lambda: next(losses), tensors=[value]
-    )
-    assert [batches for batches, _ in seen[:2]] == [[0, 1], [2, 3]]
+        assert not schedule.after_epoch(loss, optimizer)
+    schedule.restore()
     # 5, 4 are better; 4.5, 4.5 use the patience up; so do 4.2, 4.1: the third rate would be 0.001.
-    assert [rate for _, rate in seen] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
     assert value == 2
+    assert schedule.after_epoch(9.0, optimizer)  # the patience is used up again, and 0.0001 is below the least rate
 
 
 def test_validation_chooses_the_state_and_the_record_says_so():

@@ -15,12 +15,14 @@ from cl_suite import (
     TrainSettings,
     UsageError,
     build_network,
+    flatten,
 )
 from cl_suite.conformance.case import states_equal
 from cl_suite.core.checkpoint import load_state, save_state
+from cl_suite.methods.fisher import quadratic_penalty, squared_gradients, stable_shares
 from cl_suite.robots import BehaviourCloning
 from strategies.bounds.finetune import Finetune
-from strategies.regularisation.ewc import EWC, flatten, quadratic_penalty, squared_gradients, stable_shares
+from strategies.regularisation.ewc import EWC
 from tests.helpers.conflicting_streams import conflicting_stream, copy_of, image_harness
 from tests.helpers.projection_streams import EachExperience, harness_of, low_rank_stream, run_of
 
@@ -104,7 +106,7 @@ def test_a_tasks_fisher_is_the_mean_over_its_samples_with_their_true_labels():
         p = strategy.model(samples.inputs).softmax(1)
     errors = torch.nn.functional.one_hot(samples.targets, 2) - p
     expected = (errors[:, :, None] * samples.inputs[:, None, :]).square().mean(0)
-    assert torch.allclose(strategy.importances[0].view(2, 20), expected, rtol=1e-4, atol=1e-8)
+    assert torch.allclose(strategy.penalty.importances[0].view(2, 20), expected, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("mode", ["online", "separate"])
@@ -116,7 +118,7 @@ def test_the_penalty_gradient_is_2_lambda_F_times_the_distance(mode):
     batch, parameters = a_batch(strategy), list(strategy.model.parameters())
     with_penalty = flatten(torch.autograd.grad(strategy.loss(batch), parameters))
     without = flatten(torch.autograd.grad(super(EWC, strategy).loss(batch), parameters))
-    pairs = list(zip(strategy.importances, strategy.anchors, strict=True))
+    pairs = list(zip(strategy.penalty.importances, strategy.penalty.anchors, strict=True))
     assert len(pairs) == (1 if mode == "online" else 3)
     expected = sum(2 * 7.0 * F * (flatten(parameters).detach() - anchor) for F, anchor in pairs)
     assert expected.abs().max() > 0.01
@@ -133,12 +135,12 @@ def test_online_decays_the_old_fisher_and_separate_keeps_one_for_each_task():
     options = {"ewc_lambda": 0.0, "scenario": "domain_incremental"}  # without a penalty both train alike
     _, separate = run_of(EWC, mode="separate", **options)
     _, online = run_of(EWC, mode="online", gamma=0.5, **options)
-    F1, F2, F3 = separate.importances
-    assert torch.allclose(online.importances[0], 0.25 * F1 + 0.5 * F2 + F3, atol=1e-8)
-    assert len(online.importances) == len(online.anchors) == 1
-    assert torch.equal(online.anchors[0], separate.anchors[2])
-    assert not torch.equal(separate.anchors[0], separate.anchors[1])
-    assert torch.equal(online.anchors[0], flatten(list(online.model.parameters())))
+    F1, F2, F3 = separate.penalty.importances
+    assert torch.allclose(online.penalty.importances[0], 0.25 * F1 + 0.5 * F2 + F3, atol=1e-8)
+    assert len(online.penalty.importances) == len(online.penalty.anchors) == 1
+    assert torch.equal(online.penalty.anchors[0], separate.penalty.anchors[2])
+    assert not torch.equal(separate.penalty.anchors[0], separate.penalty.anchors[1])
+    assert torch.equal(online.penalty.anchors[0], flatten(list(online.model.parameters())))
 
 
 @pytest.mark.parametrize("mode", ["online", "separate"])
@@ -178,7 +180,7 @@ def test_the_fisher_draws_as_many_samples_as_asked_for(samples, used):
 
 
 def test_fewer_samples_are_really_fewer(monkeypatch):
-    import strategies.regularisation.ewc as module
+    import cl_suite.methods.fisher as module
 
     counts, measure = [], module.squared_gradients
     monkeypatch.setattr(
@@ -196,8 +198,8 @@ def test_no_weight_is_held_tighter_than_one_step_can():
     assert stable_shares(importances, weight=10.0, lr=0.1).tolist() == [1.0, 1.0, 0.25]
     options = {"ewc_lambda": 1e5, "scenario": "domain_incremental", "data": conflicting_stream(), "hidden": ()}
     _, strategy = run_of(EWC, mode="separate", **options)
-    moved = (strategy.anchors[1] - strategy.anchors[0]).abs()
-    capped = strategy.shares < 1
+    moved = (strategy.penalty.anchors[1] - strategy.penalty.anchors[0]).abs()
+    capped = strategy.penalty.shares < 1
     assert strategy.diagnostics()["weights_capped"] == int(capped.sum()) > 0
     assert 0 < moved[capped].max() < 0.05 < 0.3 < moved[~capped].max()
     with pytest.raises(RunError, match="loss became"):
