@@ -136,9 +136,9 @@ def test_an_augmented_batch_is_alike_for_the_old_network_and_the_new():
     import copy
 
     from cl_suite import PrepareImages
-    from cl_suite.avalanche.networks import View
+    from cl_suite.avalanche.networks import PreparedView
 
-    view = View(PrepareImages(mean=(0.5,), std=(0.5,), padding=2, flip=True))
+    view = PreparedView(PrepareImages(mean=(0.5,), std=(0.5,), padding=2, flip=True))
     images = torch.arange(8 * 36).view(8, 1, 6, 6).to(torch.uint8)
     plain = view(images)
     view.augment(torch.Generator().manual_seed(0))
