@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.avalanche.provider import STREAMS
 from cl_suite import UsageError, check_strategy
 from cl_suite.avalanche import to_avalanche
 from cl_suite.conformance.case import Case
@@ -230,3 +231,8 @@ def test_our_methods_agree_with_avalanches(tmp_path, capsys):
     verdicts = compare(stream="split_digits", results=tmp_path, scenarios=("domain_incremental",))
     explained = {"er"}  # its memory holds samples of the task at hand; ReplayAtEnd is the same without
     assert {method for (_, method), agree in verdicts.items() if not agree} <= explained
+
+
+def test_a_stream_says_what_its_table_says_without_avalanche():
+    facts = choose(STREAM, "avalanche/split_mnist").cls.facts
+    assert facts == STREAMS["split_mnist"].facts and facts.origin == "MNIST; cut by Avalanche"
