@@ -17,7 +17,7 @@ _HOME = {
         "check_choices",
         "nearest",
     ],
-    "core.scenario": ["Requirement", "Scenario"],
+    "core.scenario": ["Requirement", "Scenario", "StreamFacts", "StreamSizes"],
     "core.types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
     "core.seeding": ["Seeds", "generator_for"],
     "core.data_root": ["DataRoot"],
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, class_mask, restrict
     from cl_suite.core.registry import choose_strategy
     from cl_suite.core.samples import Samples, Source, hold_out
-    from cl_suite.core.scenario import Requirement, Scenario
+    from cl_suite.core.scenario import Requirement, Scenario, StreamFacts, StreamSizes
     from cl_suite.core.seeding import Seeds, generator_for
     from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
     from cl_suite.core.stream import Stream, StreamData, TaskData, TaskOutline, class_order, split_by_class

@@ -6,7 +6,7 @@ Nothing of it is imported before one is chosen. Files that are in the data root 
 from collections.abc import Mapping
 from typing import Any
 
-from cl_suite import UsageError, nearest
+from cl_suite import StreamFacts, UsageError, nearest
 from cl_suite.avalanche import AvalancheSource, has_avalanche, need_avalanche
 
 CLASSIC = "avalanche.benchmarks.classic"
@@ -19,6 +19,7 @@ MNIST: dict[str, Any] = {
     "std": (0.3081,),
     "licence": "none stated for the data",
     "filled": FROM_ZERO,
+    "modality": "images",
 }
 STREAMS: dict[str, AvalancheSource] = {
     "split_mnist": AvalancheSource(
@@ -41,6 +42,7 @@ STREAMS: dict[str, AvalancheSource] = {
         defaults={"n_experiences": 5},
         filled=FROM_ZERO,
         licence="MIT",
+        modality="images",
     ),
     "split_cifar10": AvalancheSource(
         f"{CLASSIC}:SplitCIFAR10",
@@ -55,6 +57,7 @@ STREAMS: dict[str, AvalancheSource] = {
         defaults={"n_experiences": 5},
         filled=(*FROM_ZERO, "first_exp_with_half_classes"),
         licence="none stated; the author asks for citation",
+        modality="images",
     ),
     "split_cifar100": AvalancheSource(
         f"{CLASSIC}:SplitCIFAR100",
@@ -69,12 +72,14 @@ STREAMS: dict[str, AvalancheSource] = {
         defaults={"n_experiences": 20},
         filled=(*FROM_ZERO, "first_exp_with_half_classes"),
         licence="none stated; the author asks for citation",
+        modality="images",
     ),
     "split_omniglot": AvalancheSource(
         f"{CLASSIC}:SplitOmniglot",
         "Avalanche: Omniglot cut by character; fetched by Avalanche",
         defaults={"n_experiences": 4},
         filled=FROM_ZERO,
+        modality="images",
     ),
     "split_tiny_imagenet": AvalancheSource(
         f"{CLASSIC}:SplitTinyImageNet",
@@ -82,6 +87,7 @@ STREAMS: dict[str, AvalancheSource] = {
         padding=8,
         flip=True,
         filled=FROM_ZERO,
+        modality="images",
     ),
 }
 
@@ -89,6 +95,11 @@ STREAMS: dict[str, AvalancheSource] = {
 def names() -> Mapping[str, str]:
     """Return {name: one line}; nothing where Avalanche is absent. Avalanche is not imported."""
     return {name: each.summary for name, each in STREAMS.items()} if has_avalanche() else {}
+
+
+def facts(name: str) -> StreamFacts:
+    """Return what a stream of the table says of itself. Avalanche is not imported."""
+    return STREAMS[name].facts
 
 
 def load(name: str) -> type:

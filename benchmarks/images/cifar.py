@@ -15,6 +15,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     TaskData,
     UsageError,
     class_order,
@@ -36,7 +38,12 @@ class _CIFAR(Stream):
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
 
-    licence = "none stated; the author asks for citation"
+    facts = StreamFacts(
+        modality="images",
+        citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+        source="via torchvision",
+        licence="none stated; the author asks for citation",
+    )
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Verify, read and cut. Training images are cropped (padding 4) and flipped where `train.augment` is on."""
@@ -80,7 +87,12 @@ class _CIFAR(Stream):
 class SplitCIFAR100(_CIFAR):
     """CIFAR-100 in tasks of equally many classes; by default 20 tasks of 5."""
 
-    source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; via torchvision"
+    facts = replace(
+        _CIFAR.facts,
+        sizes=StreamSizes(
+            tasks=20, classes=100, classes_per_task=5, train=50_000, test=10_000, input_shape=(3, 32, 32)
+        ),
+    )
     what = "CIFAR-100"
     files = CIFAR100_FILES
     test_file = "cifar-100-python/test"
@@ -147,11 +159,15 @@ class CIFAR100Animals(SplitCIFAR100):
     Published with frozen features of an ImageNet network in place of the images: see `features.*`.
     """
 
-    scenarios = (
-        Scenario.DOMAIN_INCREMENTAL,
-        Scenario.TASK_INCREMENTAL,
-        Scenario.CLASS_INCREMENTAL,
-        Scenario.TASK_AGNOSTIC,
+    facts = replace(
+        SplitCIFAR100.facts,
+        scenarios=(
+            Scenario.DOMAIN_INCREMENTAL,
+            Scenario.TASK_INCREMENTAL,
+            Scenario.CLASS_INCREMENTAL,
+            Scenario.TASK_AGNOSTIC,
+        ),
+        sizes=StreamSizes(tasks=10, classes=2, classes_per_task=2, train=10_000, test=2_000, input_shape=(3, 32, 32)),
     )
 
     @dataclass
@@ -182,7 +198,7 @@ class CIFAR100Animals(SplitCIFAR100):
 class SplitCIFAR10(_CIFAR):
     """CIFAR-10 in tasks of equally many classes; by default 5 tasks of 2."""
 
-    source = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; via torchvision"
+    facts = replace(_CIFAR.facts, sizes=StreamSizes(tasks=5, classes=10, classes_per_task=2, input_shape=(3, 32, 32)))
     what = "CIFAR-10"
     files = CIFAR10_FILES
     test_file = "cifar-10-batches-py/test_batch"

@@ -4,7 +4,18 @@ from dataclasses import dataclass
 
 import torch
 
-from cl_suite import DataRoot, PrepareImages, Seeds, Stream, StreamData, class_order, generator_for, split_by_class
+from cl_suite import (
+    DataRoot,
+    PrepareImages,
+    Seeds,
+    Stream,
+    StreamData,
+    StreamFacts,
+    StreamSizes,
+    class_order,
+    generator_for,
+    split_by_class,
+)
 
 TEST_SHARE = 0.25
 BRIGHTEST = 16  # the data's own scale is 0..16
@@ -13,9 +24,14 @@ BRIGHTEST = 16  # the data's own scale is 0..16
 class SplitDigits(Stream):
     """1,797 real 8x8 digits of scikit-learn in tasks of equally many classes; by default 5 tasks of 2. No download."""
 
-    source = "Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits (UCI), test part; in scikit-learn"
-    licence = "CC BY 4.0"
-    embedded = True
+    facts = StreamFacts(
+        modality="images",
+        citation="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits (UCI), test part",
+        source="in scikit-learn",
+        licence="CC BY 4.0",
+        embedded=True,
+        sizes=StreamSizes(tasks=5, classes=10, classes_per_task=2, train=1_347, test=450, input_shape=(1, 8, 8)),
+    )
 
     @dataclass
     class Config:

@@ -27,6 +27,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     TaskData,
     UsageError,
     generator_for,
@@ -204,11 +206,16 @@ class ToColour:
 class FiveDatasets(Stream):
     """Five data sets of ten classes, one task each: CIFAR-10, MNIST, SVHN, Fashion-MNIST, notMNIST."""
 
-    source = (
-        "Krizhevsky 2009 (CIFAR-10), LeCun et al. 1998 (MNIST), Netzer et al. 2011 (SVHN), Xiao et al. 2017 "
-        "(Fashion-MNIST), Bulatov 2011 (notMNIST); all but notMNIST via torchvision"
+    facts = StreamFacts(
+        modality="images",
+        citation=(
+            "Krizhevsky 2009 (CIFAR-10), LeCun et al. 1998 (MNIST), Netzer et al. 2011 (SVHN), Xiao et al. 2017 "
+            "(Fashion-MNIST), Bulatov 2011 (notMNIST)"
+        ),
+        source="all but notMNIST via torchvision",
+        licence="Fashion-MNIST: MIT; SVHN: non-commercial use; none stated for the others",
+        sizes=StreamSizes(tasks=5, classes=50, classes_per_task=10, input_shape=(3, 32, 32)),
     )
-    licence = "Fashion-MNIST: MIT; SVHN: non-commercial use; none stated for the others"
 
     @dataclass
     class Config:

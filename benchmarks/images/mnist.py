@@ -23,6 +23,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     TaskData,
     UsageError,
     class_order,
@@ -42,8 +44,12 @@ class _MNISTFamily(Stream):
     mean: ClassVar[float] = 0.1307
     std: ClassVar[float] = 0.3081
 
-    source = "LeCun, Cortes & Burges 1998, The MNIST database; via torchvision"
-    licence = "none stated for the data"
+    facts = StreamFacts(
+        modality="images",
+        citation="LeCun, Cortes & Burges 1998, The MNIST database",
+        source="via torchvision",
+        licence="none stated for the data",
+    )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Download what is absent and verify everything."""
@@ -72,6 +78,11 @@ class _MNISTFamily(Stream):
 class SplitMNIST(_MNISTFamily):
     """MNIST in tasks of equally many digits; by default 5 tasks of 2."""
 
+    facts = replace(
+        _MNISTFamily.facts,
+        sizes=StreamSizes(tasks=5, classes=10, classes_per_task=2, train=60_000, test=10_000, input_shape=(1, 28, 28)),
+    )
+
     @dataclass
     class Config:
         """How the classes are divided."""
@@ -95,13 +106,15 @@ class SplitMNIST(_MNISTFamily):
 class SplitFashionMNIST(SplitMNIST):
     """Fashion-MNIST in tasks of equally many kinds of clothing; by default 5 tasks of 2."""
 
+    facts = replace(
+        SplitMNIST.facts, citation="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv 1708.07747", licence="MIT"
+    )
+
     what = "Fashion-MNIST"
     files = FASHION_MNIST_FILES
     names = FASHION_MNIST_CLASSES
     mean = 0.2860
     std = 0.3530
-    source = "Xiao, Rasul & Vollgraf 2017, Fashion-MNIST, arXiv 1708.07747; via torchvision"
-    licence = "MIT"
 
     def download(self, folder: Path) -> None:
         """Fetch and unpack through torchvision."""
@@ -157,11 +170,17 @@ class Rotate:
 class PermutedMNIST(_MNISTFamily):
     """MNIST with a fixed random order of the pixels in each task (Goodfellow et al. 2014); all ten digits each time."""
 
-    scenarios = (
-        Scenario.DOMAIN_INCREMENTAL,
-        Scenario.TASK_INCREMENTAL,
-        Scenario.CLASS_INCREMENTAL,
-        Scenario.TASK_AGNOSTIC,
+    facts = replace(
+        _MNISTFamily.facts,
+        scenarios=(
+            Scenario.DOMAIN_INCREMENTAL,
+            Scenario.TASK_INCREMENTAL,
+            Scenario.CLASS_INCREMENTAL,
+            Scenario.TASK_AGNOSTIC,
+        ),
+        sizes=StreamSizes(
+            tasks=10, classes=10, classes_per_task=10, train=600_000, test=100_000, input_shape=(1, 28, 28)
+        ),
     )
 
     @dataclass
@@ -191,7 +210,7 @@ class RotatedMNIST(_MNISTFamily):
     Few noisy samples at near angles (`samples`, `noise`, `max_degrees`) make tasks that can improve one another.
     """
 
-    scenarios = PermutedMNIST.scenarios
+    facts = PermutedMNIST.facts
 
     @dataclass
     class Config:

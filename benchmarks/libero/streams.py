@@ -5,15 +5,25 @@ that were held out are foretold. That is never a success rate, and neither can b
 a suite need LIBERO's simulator too, and their score is success.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from benchmarks.libero.files import LiberoFile, find_libero_files
 from benchmarks.libero.simulator import libero_facts, libero_shown_by_script
 from benchmarks.libero.suites import LIBERO_SUITES, libero_instruction, libero_tasks
-from cl_suite import DataError, DataRoot, Scenario, Seeds, Stream, StreamData, TaskOutline, UsageError
+from cl_suite import (
+    DataError,
+    DataRoot,
+    Scenario,
+    Seeds,
+    Stream,
+    StreamData,
+    StreamFacts,
+    StreamSizes,
+    TaskOutline,
+    UsageError,
+)
 from cl_suite.robots import (
     PrepareStates,
     SuccessRate,
@@ -45,9 +55,13 @@ class _Suite(Stream):
 
     suite: ClassVar[str]
 
-    # The instruction, which is part of the input, says what to do; whether a strategy is told more is the scenario's.
-    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
-    source = "Liu et al. 2023, LIBERO, arXiv 2306.03310; https://libero-project.github.io"
+    facts = StreamFacts(
+        modality="robots",
+        citation="Liu et al. 2023, LIBERO, arXiv 2306.03310",
+        source="https://libero-project.github.io",
+        # The instruction, part of the input, says what to do; whether a strategy is told more is the scenario's.
+        scenarios=(Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL),
+    )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Check every file that is asked for, or make the demonstrations ahead of time; nothing is downloaded."""
@@ -77,7 +91,12 @@ class _Suite(Stream):
 class _Offline(_Suite):
     """Demonstrations from files; the score is the share of held-out actions within a tolerance, not success."""
 
-    licence = "CC BY 4.0 (demonstrations), MIT (tasks)"
+    facts = replace(
+        _Suite.facts,
+        licence="CC BY 4.0 (demonstrations), MIT (tasks)",
+        prerequisites="extra libero, files",
+        sizes=StreamSizes(tasks=10),
+    )
 
     @dataclass
     class Config:
@@ -103,7 +122,7 @@ class _Offline(_Suite):
         _check(c, {"demonstrations": 0, "held_out": 1, "drop_first": 0, "history": 1})
         if not 0 < c.tolerance < 1:
             raise UsageError(f"stream.tolerance={c.tolerance} is not a tolerance. Use a number between 0 and 1.")
-        objective = dataclasses.replace(imitation_objective(c.head), tolerance=c.tolerance)
+        objective = replace(imitation_objective(c.head), tolerance=c.tolerance)
         files = self.files(root)
         told = [file.instruction for file in files.values()]
         vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
@@ -143,7 +162,12 @@ class _Offline(_Suite):
 class _Simulated(_Suite):
     """Rollouts in LIBERO's own environments; demonstrations from files, or by our scripted expert."""
 
-    licence = "MIT (tasks, models), CC BY 4.0 (official demonstrations)"
+    facts = replace(
+        _Suite.facts,
+        licence="MIT (tasks, models), CC BY 4.0 (official demonstrations)",
+        prerequisites="extra libero, simulator",
+        sizes=StreamSizes(tasks=10, episodes=200),
+    )
 
     @dataclass
     class Config:
@@ -267,6 +291,8 @@ class Libero10(_Simulated):
 class Libero90(_Simulated):
     """LIBERO-90: 90 short tasks, success in the simulator (extra `libero`, then its simulator)."""
 
+    facts = replace(_Simulated.facts, sizes=StreamSizes(tasks=90, episodes=1_800))
+
     suite = "libero_90"
 
 
@@ -296,5 +322,7 @@ class Libero10Offline(_Offline):
 
 class Libero90Offline(_Offline):
     """LIBERO-90: 90 short tasks, from files; held-out action error, not success (extra `libero`)."""
+
+    facts = replace(_Offline.facts, sizes=StreamSizes(tasks=90))
 
     suite = "libero_90"

@@ -5,11 +5,21 @@ reinforcement learning in version 1 of the environments: they cannot be compared
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from benchmarks.metaworld.simulator import METAWORLD_INSTRUCTIONS, metaworld_facts, metaworld_task
-from cl_suite import DataRoot, Scenario, Seeds, Stream, StreamData, TaskOutline, UsageError
+from cl_suite import (
+    DataRoot,
+    Scenario,
+    Seeds,
+    Stream,
+    StreamData,
+    StreamFacts,
+    StreamSizes,
+    TaskOutline,
+    UsageError,
+)
 from cl_suite.robots import (
     PrepareStates,
     SuccessRate,
@@ -59,10 +69,15 @@ class _MetaWorld(Stream):
 
     tasks: ClassVar[tuple[str, ...]]
 
-    # The instruction, which is part of the input, says what to do; whether a strategy is told more is the scenario's.
-    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
-    source = "Yu et al. 2019, Meta-World, arXiv 1910.10897; scripted experts of the package metaworld"
-    licence = "MIT"
+    facts = StreamFacts(
+        modality="robots",
+        citation="Yu et al. 2019, Meta-World, arXiv 1910.10897",
+        source="scripted experts of the package metaworld",
+        licence="MIT",
+        prerequisites="extra robot",
+        # The instruction, part of the input, says what to do; whether a strategy is told more is the scenario's.
+        scenarios=(Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL),
+    )
 
     @dataclass
     class Config:
@@ -146,16 +161,28 @@ class _MetaWorld(Stream):
 class MetaWorldCW10(_MetaWorld):
     """Meta-World: the ten tasks of Continual World in its order, by imitation of scripted experts (extra `robot`)."""
 
+    facts = replace(
+        _MetaWorld.facts,
+        sizes=StreamSizes(tasks=10, train=29_135, episodes=200, input_shape={"states": (1, 39), "instruction": (10,)}),
+    )
     tasks = CW10
 
 
 class MetaWorldCW3(_MetaWorld):
     """Meta-World: hammer, push and shelf-place one after another, minutes on two cores (extra `robot`)."""
 
+    facts = replace(
+        _MetaWorld.facts,
+        sizes=StreamSizes(tasks=3, train=7_456, episodes=60, input_shape={"states": (1, 39), "instruction": (3,)}),
+    )
     tasks = CW3
 
 
 class MetaWorldCW20(_MetaWorld):
     """Meta-World: the ten tasks of Continual World twice; the second time nothing is new (extra `robot`)."""
 
+    facts = replace(
+        _MetaWorld.facts,
+        sizes=StreamSizes(tasks=20, train=58_270, episodes=400, input_shape={"states": (1, 39), "instruction": (10,)}),
+    )
     tasks = (*CW10, *CW10)

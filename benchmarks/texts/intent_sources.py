@@ -6,7 +6,18 @@ from typing import ClassVar
 
 from benchmarks.texts.data_sets import CLINC150_FILES, LabelledTexts, read_clinc150, read_hwu64, text_tasks
 from benchmarks.texts.hwu64_files import HWU64_FILES
-from cl_suite import DataRoot, PrepareTexts, Scenario, Seeds, Stream, StreamData, TaskData, check_choices
+from cl_suite import (
+    DataRoot,
+    PrepareTexts,
+    Scenario,
+    Seeds,
+    Stream,
+    StreamData,
+    StreamFacts,
+    StreamSizes,
+    TaskData,
+    check_choices,
+)
 
 # Topics that both data sets ask about, with the intents that belong to them; chosen by their names and their texts.
 TOPICS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -45,17 +56,22 @@ class IntentSources(Stream):
     A topic is one intent or several that mean the same in both; topics are not equally frequent in HWU64.
     """
 
-    scenarios = (
-        Scenario.DOMAIN_INCREMENTAL,
-        Scenario.TASK_INCREMENTAL,
-        Scenario.CLASS_INCREMENTAL,
-        Scenario.TASK_AGNOSTIC,
+    facts = StreamFacts(
+        modality="texts",
+        citation=(
+            "Larson et al. 2019 (CLINC150; github.com/clinc/oos-eval) and Liu et al. 2019 (HWU64; "
+            "github.com/xliuhw/NLU-Evaluation-Data, fold 1)"
+        ),
+        source="the topics are cl-suite's own choice",
+        licence="CC BY 3.0 (CLINC150), CC BY 4.0 (HWU64)",
+        scenarios=(
+            Scenario.DOMAIN_INCREMENTAL,
+            Scenario.TASK_INCREMENTAL,
+            Scenario.CLASS_INCREMENTAL,
+            Scenario.TASK_AGNOSTIC,
+        ),
+        sizes=StreamSizes(tasks=2, classes=14, classes_per_task=14, train=6_560, test=1_208),
     )
-    source = (
-        "Larson et al. 2019 (CLINC150; github.com/clinc/oos-eval) and Liu et al. 2019 (HWU64; "
-        "github.com/xliuhw/NLU-Evaluation-Data, fold 1); the topics are cl-suite's own choice"
-    )
-    licence = "CC BY 3.0 (CLINC150), CC BY 4.0 (HWU64)"
     clinc150_files: ClassVar[Mapping[str, str]] = CLINC150_FILES
     hwu64_files: ClassVar[Mapping[str, str]] = HWU64_FILES
 

@@ -6,7 +6,7 @@ Texts are as the data sets have them, untouched; none is empty or longer than 43
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,6 +30,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     UsageError,
     check_choices,
     class_order,
@@ -48,8 +50,11 @@ class _Intents(Stream):
     what: ClassVar[str]
     files: ClassVar[Mapping[str, str]]
 
-    # Intents of different tasks have nothing in common that a shared label could stand for: not domain-incremental.
-    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.CLASS_INCREMENTAL, Scenario.TASK_AGNOSTIC)
+    facts = StreamFacts(
+        modality="texts",
+        # Intents of different tasks have nothing in common that a shared label could stand for: not domain-incremental.
+        scenarios=(Scenario.TASK_INCREMENTAL, Scenario.CLASS_INCREMENTAL, Scenario.TASK_AGNOSTIC),
+    )
 
     @abstractmethod
     def read(self, root: DataRoot) -> LabelledTexts:
@@ -91,12 +96,16 @@ class CLINC150(_Intents):
     1,000 test texts out of scope are shown besides, which are of no intent.
     """
 
-    out_of_distribution = True
-
+    facts = replace(
+        _Intents.facts,
+        citation="Larson et al. 2019, An Evaluation Dataset for Intent Classification",
+        source="github.com/clinc/oos-eval",
+        licence="CC BY 3.0",
+        out_of_distribution=True,
+        sizes=StreamSizes(tasks=10, classes=150, classes_per_task=15, train=15_000, test=4_500),
+    )
     what = "CLINC150"
     files = CLINC150_FILES
-    source = "Larson et al. 2019, An Evaluation Dataset for Intent Classification; github.com/clinc/oos-eval"
-    licence = "CC BY 3.0"
 
     @dataclass
     class Config:
@@ -117,14 +126,19 @@ class CLINC150(_Intents):
 class Banking77(_Intents):
     """Banking77: 77 intents of customers of a bank, by default 7 tasks of 11. Intents are not equally frequent."""
 
+    facts = replace(
+        _Intents.facts,
+        citation="Casanueva et al. 2020, Efficient Intent Detection",
+        source="github.com/PolyAI-LDN/task-specific-datasets",
+        licence="CC BY 4.0",
+        sizes=StreamSizes(tasks=7, classes=77, classes_per_task=11, train=10_003, test=3_080),
+    )
     what = "Banking77"
     files = {
         "banking77/train.csv": "sha256:b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b",
         "banking77/test.csv": "sha256:d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d",
         "banking77/categories.json": "sha256:53261da888122daf2d120d925458631d9619e15d82e56052e7a42e535ce32b63",
     }
-    source = "Casanueva et al. 2020, Efficient Intent Detection; github.com/PolyAI-LDN/task-specific-datasets"
-    licence = "CC BY 4.0"
 
     @dataclass
     class Config:
@@ -162,10 +176,15 @@ class HWU64(_Intents):
     of three, the last, unless stream.singles=apart. Nothing is done about unequal tasks: each counts as one.
     """
 
+    facts = replace(
+        _Intents.facts,
+        citation="Liu et al. 2019, Benchmarking NLU Services",
+        source="github.com/xliuhw/NLU-Evaluation-Data, fold 1",
+        licence="CC BY 4.0",
+        sizes=StreamSizes(tasks=16, classes=64, classes_per_task=(2, 10), train=9_960, test=1_076),
+    )
     what = "HWU64"
     files = HWU64_FILES
-    source = "Liu et al. 2019, Benchmarking NLU Services; github.com/xliuhw/NLU-Evaluation-Data, fold 1"
-    licence = "CC BY 4.0"
 
     @dataclass
     class Config:

@@ -25,6 +25,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     TaskData,
     UsageError,
     check_choices,
@@ -105,11 +107,15 @@ class Text5(Stream):
     the stars of Yelp and those of Amazon are ten classes that compete.
     """
 
-    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.CLASS_INCREMENTAL, Scenario.TASK_AGNOSTIC)
-    source = (
-        "Zhang, Zhao & LeCun 2015, Character-level Convolutional Networks for Text Classification, arXiv 1509.01626"
+    facts = StreamFacts(
+        modality="texts",
+        citation=(
+            "Zhang, Zhao & LeCun 2015, Character-level Convolutional Networks for Text Classification, arXiv 1509.01626"
+        ),
+        licence="AG News: non-commercial use; DBpedia: CC BY-SA; Yelp, Amazon, Yahoo: their own terms",
+        scenarios=(Scenario.TASK_INCREMENTAL, Scenario.CLASS_INCREMENTAL, Scenario.TASK_AGNOSTIC),
+        sizes=StreamSizes(tasks=5, classes=38, classes_per_task=(4, 14), train=76_000, test=38_000),
     )
-    licence = "AG News: non-commercial use; DBpedia: CC BY-SA; Yelp, Amazon, Yahoo: their own terms"
 
     @dataclass
     class Config:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     TaskData,
     UsageError,
 )
@@ -48,11 +50,14 @@ class _TextPairs(Stream):
     pairs: ClassVar[tuple[tuple[str, str], ...]]
     classes: ClassVar[tuple[str, str]]
 
-    scenarios = (
-        Scenario.DOMAIN_INCREMENTAL,
-        Scenario.TASK_INCREMENTAL,
-        Scenario.CLASS_INCREMENTAL,
-        Scenario.TASK_AGNOSTIC,
+    facts = StreamFacts(
+        modality="vectors",
+        scenarios=(
+            Scenario.DOMAIN_INCREMENTAL,
+            Scenario.TASK_INCREMENTAL,
+            Scenario.CLASS_INCREMENTAL,
+            Scenario.TASK_AGNOSTIC,
+        ),
     )
 
     @dataclass
@@ -136,8 +141,13 @@ class CLINC150Pairs(_TextPairs):
     Each intent has its training and test texts from the data set itself; texts out of scope are left out.
     """
 
-    source = "Larson et al. 2019, An Evaluation Dataset for Intent Classification; github.com/clinc/oos-eval"
-    licence = "CC BY 3.0"
+    facts = replace(
+        _TextPairs.facts,
+        citation="Larson et al. 2019, An Evaluation Dataset for Intent Classification",
+        source="github.com/clinc/oos-eval",
+        licence="CC BY 3.0",
+        sizes=StreamSizes(tasks=5, classes=2, classes_per_task=2, train=15_000, test=4_500, input_shape=(512,)),
+    )
     classes = ("affairs", "home and talk")
     pairs = (
         ("banking", "kitchen_and_dining"),
@@ -167,8 +177,13 @@ class NewsgroupsComputer(_TextPairs):
     pickle runs code, so put none there that is not yours.
     """
 
-    source = "Lang 1995, NewsWeeder: Learning to Filter Netnews (20 Newsgroups, by date); via scikit-learn"
-    licence = "none stated"
+    facts = replace(
+        _TextPairs.facts,
+        citation="Lang 1995, NewsWeeder: Learning to Filter Netnews (20 Newsgroups, by date)",
+        source="via scikit-learn",
+        licence="none stated",
+        sizes=StreamSizes(tasks=5, classes=2, classes_per_task=2),
+    )
     classes = ("computer", "other")
     pairs = (
         ("comp.graphics", "misc.forsale"),

@@ -14,6 +14,8 @@ from cl_suite import (
     Seeds,
     Stream,
     StreamData,
+    StreamFacts,
+    StreamSizes,
     TaskData,
     UsageError,
     encode_texts,
@@ -35,9 +37,13 @@ SYLLABLES = ("ba", "de", "fi", "go", "mu", "na", "pe", "ri", "so", "tu")  # of t
 class ToyGaussians(Stream):
     """Gaussian clusters in a space of a few dimensions, two or more classes per task."""
 
-    source = "synthetic, made by cl-suite"
-    licence = "MIT"
-    embedded = True
+    facts = StreamFacts(
+        modality="vectors",
+        source="synthetic, made by cl-suite",
+        licence="MIT",
+        embedded=True,
+        sizes=StreamSizes(tasks=4, classes=8, classes_per_task=2, train=1_600, test=800, input_shape=(16,)),
+    )
 
     @dataclass
     class Config:
@@ -75,10 +81,14 @@ class ToyGaussians(Stream):
 class ToyText(Stream):
     """Sentences of made-up words, some of the class's own and some that all classes use."""
 
-    source = "synthetic, made by cl-suite"
-    licence = "MIT"
-    embedded = True
-    out_of_distribution = True  # texts with the words of one class more
+    facts = StreamFacts(
+        modality="texts",
+        source="synthetic, made by cl-suite",
+        licence="MIT",
+        embedded=True,
+        out_of_distribution=True,  # texts with the words of one class more
+        sizes=StreamSizes(tasks=4, classes=8, classes_per_task=2, train=800, test=400),
+    )
 
     @dataclass
     class Config:
@@ -131,10 +141,16 @@ class ToyText(Stream):
 class ToyReach(Stream):
     """A point on a plane is pushed to another goal in each task: imitation and success as on robots, in seconds."""
 
-    scenarios = (Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL)
-    source = "made by cl-suite"
-    licence = "MIT"
-    embedded = True
+    facts = StreamFacts(
+        modality="robots",
+        source="made by cl-suite",
+        licence="MIT",
+        embedded=True,
+        scenarios=(Scenario.TASK_INCREMENTAL, Scenario.DOMAIN_INCREMENTAL),
+        sizes=StreamSizes(
+            tasks=3, train=294, test=64, episodes=30, input_shape={"states": (1, 2), "instruction": (3,)}
+        ),
+    )
 
     @dataclass
     class Config:

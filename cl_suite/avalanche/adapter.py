@@ -56,23 +56,23 @@ class AvalancheStrategy(Strategy):
                 f"this strategy needs new classes in each task, but the tasks of {info.stream} share their outputs. "
                 "Use another strategy, e.g. avalanche/replay."
             )
-        from cl_suite.avalanche.datasets import SampleCount, Shown
+        from cl_suite.avalanche.datasets import GrowingBenchmark, SampleCount
 
         self.info, self._build_model = info, build_model
-        self._count, self._shown = SampleCount(), Shown(info.n_outputs)
-        self._seen: dict[int, tuple[int, ...]] = {}  # experience -> classes
+        self._count, self._benchmark = SampleCount(), GrowingBenchmark(info.n_outputs)
+        self._classes: dict[int, tuple[int, ...]] = {}  # of each experience so far
         self._learning = False
-        self._added = 0.0  # to the loss of a batch, in the latest experience
-        self._past: list[Any] = []  # experiences so far, where they are shown again
+        self._penalty = 0.0  # what plugins added to the loss of a batch, mean over the latest experience
+        self._past: list[Any] = []  # the latest experience; all so far, where a strategy learns them again
         self.network: Any = build_model()
         self._make()
 
     def _make(self) -> None:
         from cl_suite.avalanche.builders import BUILDERS
-        from cl_suite.avalanche.networks import View
+        from cl_suite.avalanche.networks import PreparedView
         from cl_suite.avalanche.strategy_builder import StrategyBuilder
 
-        self._view = View(self.info.prepare)
+        self._view = PreparedView(self.info.prepare)
         builder = StrategyBuilder(self.target, self.info, self.network, self.config, self.own, self._view)
         self.inner: Any = BUILDERS[self.recipe.build](builder)
         # PackNet hands over a list that may hold None.
@@ -89,14 +89,14 @@ class AvalancheStrategy(Strategy):
             self.network = self._build_model()
             self._make()
         assert experience.classes is not None
-        self._seen[experience.index] = experience.classes
-        for classes in self._seen.values():
+        self._classes[experience.index] = experience.classes
+        for classes in self._classes.values():
             self.network.heads.open(classes)
         if not experience.index:
             experience.note("a run of Avalanche's cannot be continued: interrupted, it starts anew")
         self._count.current = experience.index
-        shown = self._experience(experience)
-        self._past = [*self._past, shown] if self.recipe.anew else [shown]
+        latest = self._experience(experience)
+        self._past = [*self._past, latest] if self.recipe.anew else [latest]
         first = FirstPlugin(
             ForeignLoop(experience), self._count, self._view, self._augmenting(experience), ROWS[self.recipe.rows]
         )
@@ -113,14 +113,14 @@ class AvalancheStrategy(Strategy):
             self._learning = False
             first.abandon()
             self.inner.plugins = list(self._plugins)
-        self._added = first.mean_added()
+        self._penalty = first.mean_penalty()
         self.model = self.inner.model
         # What a strategy computes when it is first asked is part of learning.
         self._answer(self.info.prepare(experience.first(2).raw), self._label(experience.index))
 
     def _experience(self, experience: Experience) -> Any:
         """Return the experience as Avalanche knows it."""
-        from cl_suite.avalanche.datasets import ShownExperience, TensorSamples, as_dataset
+        from cl_suite.avalanche.datasets import SingleExperience, TensorSamples, as_dataset
 
         raw, targets = experience.stored()
         assert isinstance(raw, Tensor) and experience.classes is not None
@@ -129,16 +129,16 @@ class AvalancheStrategy(Strategy):
             assert isinstance(prepared, Tensor)
             raw = prepared
         samples = TensorSamples(raw, targets, experience=experience.index, count=self._count)
-        before = {c for index, block in self._seen.items() if index < experience.index for c in block}
-        self._shown.show(experience.classes, self.info.n_outputs)
+        before = {c for index, block in self._classes.items() if index < experience.index for c in block}
+        self._benchmark.add(experience.classes, self.info.n_outputs)
         task = self._label(experience.index)
-        return ShownExperience(
+        return SingleExperience(
             as_dataset(samples, task=task),
             index=experience.index,
             task=task,
             classes=experience.classes,
             before=before,
-            benchmark=self._shown,
+            benchmark=self._benchmark,
         )
 
     def _parts(self, experience: Experience) -> Sequence[Any]:
@@ -147,20 +147,20 @@ class AvalancheStrategy(Strategy):
             return [list(self._past)]
         if not self.recipe.mini:
             return self._past
-        from cl_suite.avalanche.datasets import ShownExperience
+        from cl_suite.avalanche.datasets import SingleExperience
 
         whole, parts = self._past[0], []
         for epoch in range(experience.epochs):
             order = torch.randperm(experience.n_samples, generator=experience.generator("mini", epoch))
             for positions in order.split(experience.batch_size):
                 parts.append(
-                    ShownExperience(
+                    SingleExperience(
                         whole.dataset.subset(positions.tolist()),
                         index=experience.index,
                         task=whole.task_label,
                         classes=sorted(whole.classes_in_this_experience),
                         before=whole.previous_classes,
-                        benchmark=self._shown,
+                        benchmark=self._benchmark,
                     )
                 )
         return parts
@@ -176,12 +176,12 @@ class AvalancheStrategy(Strategy):
 
     def predictor(self, task_id: int | None = None) -> Predictor:
         """Return Avalanche's own evaluation step, restricted to the classes that may be answered."""
-        if not self._seen or (self._learning and self.recipe.at_end):
+        if not self._classes or (self._learning and self.recipe.at_end):
             raise UnseenTask("nothing has been learned yet, or it is being learned")
-        if task_id is not None and task_id not in self._seen:
+        if task_id is not None and task_id not in self._classes:
             raise UnseenTask(f"task {task_id} has not been learned")
         visible = torch.zeros(self.info.n_outputs, dtype=torch.bool)
-        for classes in self._seen.values() if task_id is None else [self._seen[task_id]]:
+        for classes in self._classes.values() if task_id is None else [self._classes[task_id]]:
             visible[list(classes)] = True
         visible = visible.to(self.info.device)
         if self.network.heads.future and task_id is None:
@@ -203,7 +203,7 @@ class AvalancheStrategy(Strategy):
 
         inner = self.inner
         modes = {module: module.training for module in inner.model.modules()}
-        kept = {name: getattr(inner, name) for name in ("experience", "is_training", "mbatch", "mb_output", "loss")}
+        state = {name: getattr(inner, name) for name in ("experience", "is_training", "mbatch", "mb_output", "loss")}
         inner.is_training = False
         inner.model.eval()
         inner.experience = self._past[-1]
@@ -219,7 +219,7 @@ class AvalancheStrategy(Strategy):
                 return inner.mb_output.detach()
         finally:
             inner.plugins = plugins
-            for name, value in kept.items():
+            for name, value in state.items():
                 setattr(inner, name, value)
             for module, mode in modes.items():
                 module.training = mode
@@ -235,10 +235,10 @@ class AvalancheStrategy(Strategy):
 
         self._count.paused = True
         try:
-            held = kept_tensors(self.inner)
+            tensors = kept_tensors(self.inner)
         finally:
             self._count.paused = False
-        return {"model": self.inner.model.state_dict(), **held}
+        return {"model": self.inner.model.state_dict(), **tensors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Refuse: nothing is ever saved to be continued."""
@@ -246,7 +246,7 @@ class AvalancheStrategy(Strategy):
 
     def constraints(self) -> dict[str, float]:
         """Return the mean penalty that plugins added to the loss in the latest experience, where there is one."""
-        return {self.recipe.penalty: self._added} if self.recipe.penalty else {}
+        return {self.recipe.penalty: self._penalty} if self.recipe.penalty else {}
 
     def trained_network(self) -> nn.Module:
         """Return the network in Avalanche's wrapping."""

@@ -31,12 +31,12 @@ def none(inner: Any) -> int:
 
 def whole(builder: StrategyBuilder) -> Any:
     """DER keeps logits of outputs that open later, so all answer from the start (as in the Mammoth library)."""
-    return builder.make(builder.target, model=builder.model(whole=True, told=False))
+    return builder.make(builder.target, model=builder.model(whole=True, task_aware=False))
 
 
 def icarl(builder: StrategyBuilder) -> Any:
     """Backbone and heads apart: iCaRL trains both and answers by the nearest mean of features."""
-    model = builder.model(told=False)
+    model = builder.model(task_aware=False)
     return builder.construct(
         builder.target,
         feature_extractor=model.extractor,
@@ -58,7 +58,7 @@ def by_means(classifier: str) -> Any:
     """Return the builder of finetuning whose answers come from a classifier that a plugin keeps up to date."""
 
     def build(builder: StrategyBuilder) -> Any:
-        network = builder.model(told=False)
+        network = builder.model(task_aware=False)
         model = load_avalanche("avalanche.models:TrainEvalModel")(
             network.extractor, network.classifier, load_avalanche(f"avalanche.models:{classifier}")()
         ).to(builder.info.device)
@@ -93,26 +93,26 @@ def streaming_lda(builder: StrategyBuilder) -> Any:
 def cope(builder: StrategyBuilder) -> Any:
     """The heads' outputs are the embedding."""
     size = builder.info.n_outputs
-    model = builder.model(whole=True, told=False)
+    model = builder.model(whole=True, task_aware=False)
     return builder.make(builder.target, model=model, n_classes=size, p_size=size)
 
 
 def gss(builder: StrategyBuilder) -> Any:
     """Its memory is one tensor of prepared samples."""
-    model = builder.model(told=False)
+    model = builder.model(task_aware=False)
     return builder.make(builder.target, model=model, input_size=list(builder.info.input_shape))
 
 
 def cwr_star(builder: StrategyBuilder) -> Any:
     """The layer that it consolidates is that of the heads."""
-    model = builder.model(told=False)
+    model = builder.model(task_aware=False)
     return builder.make(builder.target, model=model, cwr_layer_name="classifier.linear")
 
 
 def feature_replay(builder: StrategyBuilder) -> Any:
     """The layer that is trained on stored features is that of the heads; new samples compete among new classes."""
     masked = load_avalanche("avalanche.training.losses:MaskedCrossEntropy")(mask="new")
-    model = builder.model(told=False)
+    model = builder.model(task_aware=False)
     optimizer = builder.optimizer(model)
     return builder.make(
         builder.target, model=model, optimizer=optimizer, criterion=masked, last_layer_name="classifier"
@@ -136,7 +136,7 @@ def packnet(builder: StrategyBuilder) -> Any:
             f"strategy.post_prune_epochs={builder.options.post_prune_epochs} leaves none of train.epochs="
             f"{builder.info.train.epochs} before the pruning. Use fewer."
         )
-    model = load_avalanche("avalanche.models.packnet:PackNetModel")(builder.model(told=False))
+    model = load_avalanche("avalanche.models.packnet:PackNetModel")(builder.model(task_aware=False))
     return builder.make(builder.target, model=model.to(builder.info.device))
 
 

@@ -57,26 +57,33 @@ def as_dataset(samples: TensorSamples, *, task: int) -> Any:
 
 
 @dataclass
-class Shown:
-    """What strategies ask of a benchmark, as far as it has been shown: classes still to come are in the last entry."""
+class GrowingBenchmark:
+    """What strategies ask of a benchmark, an experience at a time: classes still to come are in the last entry."""
 
     n_classes: int
     classes_order: list[int] = field(default_factory=list)
     n_classes_per_exp: list[int] = field(default_factory=list)
 
-    def show(self, classes: Sequence[int], n_outputs: int) -> None:
+    def add(self, classes: Sequence[int], n_outputs: int) -> None:
         """Add the classes of the next experience."""
-        shown = sum(self.n_classes_per_exp[:-1]) if self.n_classes_per_exp else 0
-        order = [*self.classes_order[:shown], *classes]
+        before = sum(self.n_classes_per_exp[:-1]) if self.n_classes_per_exp else 0
+        order = [*self.classes_order[:before], *classes]
         self.classes_order = [*order, *(c for c in range(n_outputs) if c not in order)]
-        self.n_classes_per_exp = [*self.n_classes_per_exp[:-1], len(classes), n_outputs - shown - len(classes)]
+        self.n_classes_per_exp = [*self.n_classes_per_exp[:-1], len(classes), n_outputs - before - len(classes)]
 
 
-class ShownExperience(DatasetExperience):  # type: ignore[type-arg]
-    """An experience whose benchmark arrives one experience at a time."""
+class SingleExperience(DatasetExperience):  # type: ignore[type-arg]
+    """An experience whose benchmark grows with each: later ones are not known yet."""
 
     def __init__(
-        self, dataset: Any, *, index: int, task: int, classes: Sequence[int], before: set[int], benchmark: Shown
+        self,
+        dataset: Any,
+        *,
+        index: int,
+        task: int,
+        classes: Sequence[int],
+        before: set[int],
+        benchmark: GrowingBenchmark,
     ) -> None:
         super().__init__(dataset=dataset, current_experience=index)
         self.benchmark = benchmark

@@ -44,22 +44,23 @@ def to_avalanche(
     from cl_suite.avalanche.datasets import as_dataset
     from cl_suite.core.listener import Hooks
 
-    shown = _present(stream, scenario, seed=seed, root=data_root, options=options)
-    told = shown.info.task_classes is not None
+    scenario_stream = _scenario_stream(stream, scenario, seed=seed, root=data_root, options=options)
+    has_task_labels = scenario_stream.info.task_classes is not None
     datasets = {
         "train": [
-            as_dataset(_samples(each.stored(), shown), task=each.index if told else 0)
-            for each in shown.experiences(Hooks())
+            as_dataset(_samples(each.stored(), scenario_stream), task=each.index if has_task_labels else 0)
+            for each in scenario_stream.experiences(Hooks())
         ],
         "test": [
-            as_dataset(_samples(_whole(task.test), shown), task=task.index if told else 0) for task in shown.tasks
+            as_dataset(_samples(_whole(task.test), scenario_stream), task=task.index if has_task_labels else 0)
+            for task in scenario_stream.tasks
         ],
     }
     benchmark = with_task_labels(with_classes_timeline(benchmark_from_datasets(**datasets)))
-    benchmark.n_classes = shown.info.n_outputs
-    benchmark.n_experiences = len(shown.tasks)
-    benchmark.n_classes_per_exp = [len(task.classes) for task in shown.tasks]
-    benchmark.classes_order = list(dict.fromkeys(c for task in shown.tasks for c in task.classes))
+    benchmark.n_classes = scenario_stream.info.n_outputs
+    benchmark.n_experiences = len(scenario_stream.tasks)
+    benchmark.n_classes_per_exp = [len(task.classes) for task in scenario_stream.tasks]
+    benchmark.classes_order = list(dict.fromkeys(c for task in scenario_stream.tasks for c in task.classes))
     for each in benchmark.streams.values():
         each.benchmark = benchmark
         for experience in each:
@@ -82,18 +83,18 @@ def matrix_from_avalanche(
     pattern = re.compile(rf"{re.escape(metric)}/.*/{re.escape(stream)}(?:/Task\d+)?/Exp(\d+)$")
     rows = []
     for number, each in enumerate(evaluations):
-        found = {int(match[1]): float(value) for name, value in each.items() if (match := pattern.match(name))}
-        if not found:
+        scores = {int(match[1]): float(value) for name, value in each.items() if (match := pattern.match(name))}
+        if not scores:
             raise UsageError(
                 f"evaluation {number} has no entry {metric}/.../{stream}/.../Exp000. "
                 "Give the evaluator accuracy_metrics(experience=True)."
             )
-        rows.append(found)
+        rows.append(scores)
     columns = 1 + max((column for row in rows for column in row), default=-1)
     return [[row.get(column) for column in range(columns)] for row in rows]
 
 
-def _present(
+def _scenario_stream(
     stream: str | Stream, scenario: str | None, *, seed: int, root: DataRoot | None, options: Mapping[str, Any]
 ) -> Any:
     """Return the stream as the scenario presents it, on the CPU."""
@@ -108,19 +109,19 @@ def _present(
 
     if isinstance(stream, str):
         chosen = choose(STREAM, stream)
-        name, made = chosen.name, chosen.cls(_config(chosen.cls.Config, options, name=chosen.name))
+        name, instance = chosen.name, chosen.cls(_config(chosen.cls.Config, options, name=chosen.name))
     else:
-        name, made = type(stream).__name__, stream
-    if options and made is stream:
+        name, instance = type(stream).__name__, stream
+    if options and instance is stream:
         raise UsageError(f"{', '.join(options)}: options are for a stream given by name; this one has its own already.")
     if scenario is not None and scenario not in list(Scenario):
         raise UsageError(f"scenario {scenario!r} is not known. {nearest(scenario, list(Scenario))}")
-    wanted = made.scenarios[0] if scenario is None else Scenario(scenario)
-    check_scenario(name, wanted, made.scenarios)
+    wanted = instance.scenarios[0] if scenario is None else Scenario(scenario)
+    check_scenario(name, wanted, instance.scenarios)
     if Requirement.BOUNDARIES not in wanted.provides:
         raise UsageError(f"{wanted} has no experiences that are tasks. Use class_incremental or task_incremental.")
     seeds = Seeds(seed, seed, seed)
-    data = made.load(root or DataRoot(default_data_root()), seeds)
+    data = instance.load(root or DataRoot(default_data_root()), seeds)
     return ScenarioStream(
         name, data, wanted, train=TrainSettings(augment=False), seeds=seeds, device=torch.device("cpu")
     )
@@ -140,7 +141,7 @@ def _whole(samples: Any) -> tuple[Any, Any]:
     return samples.take(torch.arange(len(samples)))
 
 
-def _samples(stored: tuple[Any, Any], shown: Any) -> Any:
+def _samples(stored: tuple[Any, Any], scenario_stream: Any) -> Any:
     """Return samples prepared once. Raise UsageError where they are not single tensors of classes."""
     from torch import Tensor
 
@@ -148,9 +149,9 @@ def _samples(stored: tuple[Any, Any], shown: Any) -> Any:
     from cl_suite.core.objective import Classification
 
     raw, targets = stored
-    if not isinstance(raw, Tensor) or not isinstance(shown.info.objective, Classification):
+    if not isinstance(raw, Tensor) or not isinstance(scenario_stream.info.objective, Classification):
         raise UsageError(
-            f"Avalanche's benchmarks hold one tensor and one class per sample; {shown.info.stream} has others. "
-            "Use a stream of images or vectors."
+            "Avalanche's benchmarks hold one tensor and one class per sample; "
+            f"{scenario_stream.info.stream} has others. Use a stream of images or vectors."
         )
-    return TensorSamples(shown.info.prepare(raw).contiguous(), targets)
+    return TensorSamples(scenario_stream.info.prepare(raw).contiguous(), targets)

@@ -22,15 +22,15 @@ def kept_tensors(inner: Any) -> dict[str, Tensor]:
 
     Names are paths, e.g. "EWCPlugin.importances.0.weight"; a memory's samples are [n, ...] in one tensor.
     """
-    found: dict[str, Tensor] = {}
-    seen = {id(inner.model)}
+    tensors: dict[str, Tensor] = {}
+    visited = {id(inner.model)}
     for owner in [inner, *inner.plugins]:
-        for path, tensor in _tensors(vars(owner), type(owner).__name__, seen, 0):
-            found[path] = tensor
-    return found
+        for path, tensor in _tensors(vars(owner), type(owner).__name__, visited, 0):
+            tensors[path] = tensor
+    return tensors
 
 
-def _tensors(value: Any, path: str, seen: set[int], depth: int) -> Iterator[tuple[str, Tensor]]:
+def _tensors(value: Any, path: str, visited: set[int], depth: int) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield path, value.detach()
         return
@@ -39,9 +39,9 @@ def _tensors(value: Any, path: str, seen: set[int], depth: int) -> Iterator[tupl
         return
     if value is None or isinstance(value, str | bytes | int | float | bool | type) or depth > 8:
         return
-    if id(value) in seen:
+    if id(value) in visited:
         return
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, AvalancheDataset):
         yield from _samples(value, path)
     elif isinstance(value, nn.Module):
@@ -50,12 +50,12 @@ def _tensors(value: Any, path: str, seen: set[int], depth: int) -> Iterator[tupl
     elif isinstance(value, Mapping):
         for name, entry in value.items():
             if str(name) not in PASSED_OVER and not str(name).startswith("_open"):
-                yield from _tensors(entry, f"{path}.{name}", seen, depth + 1)
+                yield from _tensors(entry, f"{path}.{name}", visited, depth + 1)
     elif isinstance(value, list | tuple | set):
         for number, entry in enumerate(value):
-            yield from _tensors(entry, f"{path}.{number}", seen, depth + 1)
+            yield from _tensors(entry, f"{path}.{number}", visited, depth + 1)
     elif type(value).__module__.startswith("avalanche.") and hasattr(value, "__dict__"):
-        yield from _tensors(vars(value), path, seen, depth + 1)
+        yield from _tensors(vars(value), path, visited, depth + 1)
 
 
 def _samples(dataset: Any, path: str) -> Iterator[tuple[str, Tensor]]:
@@ -65,5 +65,5 @@ def _samples(dataset: Any, path: str) -> Iterator[tuple[str, Tensor]]:
         return
     for column, values in enumerate(zip(*rows, strict=True)):
         first = values[0]
-        kept = torch.stack(list(values)) if isinstance(first, Tensor) else torch.tensor(values)
-        yield f"{path}.samples.{column}", kept
+        stacked = torch.stack(list(values)) if isinstance(first, Tensor) else torch.tensor(values)
+        yield f"{path}.samples.{column}", stacked

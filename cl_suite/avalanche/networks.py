@@ -15,7 +15,7 @@ from cl_suite.networks.network import HeadBank, Network
 ABSENT = -1000.0  # what an output that does not compete answers; finite, as in Avalanche's own classifiers
 
 
-class View:
+class PreparedView:
     """Makes of stored samples (integers) what a network reads; samples that are floats are prepared already.
 
     In a step the samples of a training batch are augmented, alike for all who ask about the same tensor (an old
@@ -25,15 +25,15 @@ class View:
     def __init__(self, prepare: Prepare) -> None:
         self._prepare = prepare
         self._generator: torch.Generator | None = None  # augments while it is set
-        self._asked: Tensor | None = None
-        self._answer: Any = None
+        self._inputs: Tensor | None = None  # the latest that were augmented, and what came of them
+        self._outputs: Any = None
 
-    def __deepcopy__(self, memo: Any) -> View:
+    def __deepcopy__(self, memo: Any) -> PreparedView:
         return self
 
     def augment(self, generator: torch.Generator | None) -> None:
         """Augment from now on; None = no longer."""
-        self._generator, self._asked, self._answer = generator, None, None
+        self._generator, self._inputs, self._outputs = generator, None, None
 
     def __call__(self, inputs: Tensor) -> Any:
         """[B, ...] as stored or prepared -> [B, ...] as the network reads it."""
@@ -41,15 +41,15 @@ class View:
             return inputs
         if self._generator is None:
             return self._prepare(inputs)
-        if inputs is not self._asked:
-            self._asked, self._answer = inputs, self._prepare(inputs, self._generator)
-        return self._answer
+        if inputs is not self._inputs:
+            self._inputs, self._outputs = inputs, self._prepare(inputs, self._generator)
+        return self._outputs
 
 
 class Extractor(nn.Module):
     """Prepares samples and returns the backbone's features [B, D]."""
 
-    def __init__(self, network: Network, view: View) -> None:
+    def __init__(self, network: Network, view: PreparedView) -> None:
         super().__init__()
         self.backbone = network.backbone
         self.view = view
@@ -59,13 +59,13 @@ class Extractor(nn.Module):
         return self.backbone(self.view(inputs))
 
 
-class Opened:
+class OpenOutputs:
     """Which outputs compete, [n_outputs] bool: copies of a network share it, so that all know the classes of now."""
 
     def __init__(self, heads: HeadBank) -> None:
         self._heads = heads
 
-    def __deepcopy__(self, memo: Any) -> Opened:
+    def __deepcopy__(self, memo: Any) -> OpenOutputs:
         return self
 
     @property
@@ -80,16 +80,16 @@ class Classifier(nn.Module):
     def __init__(self, heads: HeadBank, *, whole: bool = False) -> None:
         super().__init__()
         self.linear: nn.Module = heads.linear
-        self.opened = Opened(heads)
+        self.open_outputs = OpenOutputs(heads)
         self.whole = whole or heads.future
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, D] -> [B, n_outputs], finite."""
         outputs = self.linear(features)
-        return outputs if self.whole else outputs.masked_fill(~self.opened.mask, ABSENT)
+        return outputs if self.whole else outputs.masked_fill(~self.open_outputs.mask, ABSENT)
 
 
-class AnyTask(nn.Module, BaseModel):
+class TaskFreeNetwork(nn.Module, BaseModel):
     """A network that is not told the task."""
 
     def __init__(self, extractor: Extractor, classifier: Classifier) -> None:
@@ -106,7 +106,7 @@ class AnyTask(nn.Module, BaseModel):
         return self.classifier(self.get_features(x))
 
 
-class ToldTask(MultiTaskModule, BaseModel):
+class TaskAwareNetwork(MultiTaskModule, BaseModel):
     """A network that is told each sample's task: outputs of other tasks answer ABSENT."""
 
     masks: Tensor

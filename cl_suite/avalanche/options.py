@@ -25,14 +25,14 @@ def options_of(
 
     Arguments without a default and without one in `defaults` are None, and must be set.
     """
-    found = {}
+    options = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if name in GIVEN or name in filled or parameter.kind in VARIABLE:
             continue
         own = None if parameter.default is inspect.Parameter.empty else parameter.default
         default = defaults.get(name, own)
-        found[name] = (_type(parameter.annotation, default), default)
-    return found
+        options[name] = (_type(parameter.annotation, default), default)
+    return options
 
 
 def options_class(base: type, options: Mapping[str, tuple], *, defaults: Mapping[str, Any], module: str) -> type:

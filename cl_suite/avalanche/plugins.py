@@ -11,7 +11,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from torch import Tensor
 
 from cl_suite.avalanche.datasets import SampleCount
-from cl_suite.avalanche.networks import View
+from cl_suite.avalanche.networks import PreparedView
 from cl_suite.core.experience import ForeignLoop, Step
 from cl_suite.core.types import Batch
 
@@ -27,7 +27,7 @@ class FirstPlugin(SupervisedPlugin):
         self,
         loop: ForeignLoop,
         count: SampleCount,
-        view: View,
+        view: PreparedView,
         generator: torch.Generator | None,
         rows: Callable[[Any], int],
     ) -> None:
@@ -37,7 +37,7 @@ class FirstPlugin(SupervisedPlugin):
         self._open = ExitStack()
         self._step: Step | None = None
         self._before: Tensor | None = None  # the loss of the batch alone
-        self._added: Tensor | None = None  # what plugins added to it, summed over steps
+        self._penalty: Tensor | None = None  # what plugins added to it, summed over steps
         self._steps = 0
 
     def begin(self, *, phase: str = "", trains: bool = True) -> None:
@@ -82,13 +82,13 @@ class FirstPlugin(SupervisedPlugin):
     def close_loss(self, strategy: Any) -> None:
         """See what they added."""
         if self._before is not None:
-            added = (strategy.loss.detach() - self._before).sum()
-            self._added = added if self._added is None else self._added + added
+            penalty = (strategy.loss.detach() - self._before).sum()
+            self._penalty = penalty if self._penalty is None else self._penalty + penalty
             self._steps += 1
 
-    def mean_added(self) -> float:
+    def mean_penalty(self) -> float:
         """Return what plugins added to the loss, as the mean over the steps of the experience."""
-        return 0.0 if self._added is None else float(self._added) / self._steps
+        return 0.0 if self._penalty is None else float(self._penalty) / self._steps
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Open a step for what is done at the end: importances, exemplars. It lasts until `train` returns."""

@@ -22,7 +22,7 @@ class AvalancheRecipe:
     filled:   constructor arguments that the recipe itself fills in; they are no options
     build:    what makes it, by its name in `builders.py`; "plain" = its constructor with our network
     rows:     what counts the samples a step takes from tensors of its own, by its name there
-    anew:     whether it is made anew for each experience and shown all so far at once
+    anew:     whether it is made anew for each experience and learns all so far at once
     mini:     whether each mini-batch is an experience of its own, for methods that are defined on such streams
     at_end:   whether it answers only between experiences, as what it answers by is made when one ends
     penalty:  name of what it adds to the loss from the second experience on; "" = it adds none

@@ -14,9 +14,9 @@ from avalanche.training.plugins import SupervisedPlugin
 class KeptCopies(SupervisedPlugin):
     """After the plugin of synaptic intelligence: makes copies of what it keeps, as it does by itself on a GPU."""
 
-    def __init__(self, kept: Any) -> None:
+    def __init__(self, plugin: Any) -> None:
         super().__init__()
-        self._kept = kept
+        self._plugin = plugin
 
     def _copy(self, *stores: Any) -> None:
         for store in stores:
@@ -25,12 +25,12 @@ class KeptCopies(SupervisedPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The weights at the beginning of the experience."""
-        self._copy(self._kept.ewc_data[0])
+        self._copy(self._plugin.ewc_data[0])
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """The weights before the step."""
-        self._copy(self._kept.syn_data["old_theta"])
+        self._copy(self._plugin.syn_data["old_theta"])
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The weights that are held to from now on."""
-        self._copy(self._kept.ewc_data[0], self._kept.syn_data["new_theta"])
+        self._copy(self._plugin.ewc_data[0], self._plugin.syn_data["new_theta"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from cl_suite.core.scenario import StreamFacts
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class AvalancheSource:
     padding, flip: how training images are augmented
     defaults:  of arguments that have none, {name: value}
     filled:    arguments that are no options
+    modality:  what its samples are; None = not known before it is made
     """
 
     target: str
@@ -34,3 +37,10 @@ class AvalancheSource:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     filled: tuple[str, ...] = ()
     licence: str = "see the data set's own"
+    modality: Literal["images"] | None = None
+
+    @property
+    def facts(self) -> StreamFacts:
+        """What the stream that is made of it says of itself."""
+        source = f"{self.what or self.target}; cut by Avalanche"
+        return StreamFacts(modality=self.modality, source=source, licence=self.licence)

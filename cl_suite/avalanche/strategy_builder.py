@@ -1,4 +1,4 @@
-"""What a recipe builds with: the run's network, options and settings, in Avalanche's words. Imports Avalanche."""
+"""Builds a strategy of Avalanche from the run's network, options and settings. Imports Avalanche."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite.avalanche.networks import AnyTask, Classifier, Extractor, ToldTask, View
+from cl_suite.avalanche.networks import Classifier, Extractor, PreparedView, TaskAwareNetwork, TaskFreeNetwork
 from cl_suite.core.errors import UsageError
 from cl_suite.core.strategy import build_optimizer
 from cl_suite.core.types import StreamInfo
@@ -37,21 +37,21 @@ class StrategyBuilder:
     network: Network
     options: Any
     own: tuple[str, ...]
-    view: View
+    view: PreparedView
 
     def __post_init__(self) -> None:
         self.extractor = Extractor(self.network, self.view)
 
-    def model(self, *, whole: bool = False, told: bool = True) -> Any:
-        """Return our network; told the task where the scenario tells it at test, unless `told` is False.
+    def model(self, *, whole: bool = False, task_aware: bool = True) -> Any:
+        """Return our network; told the task where the scenario tells it at test, unless `task_aware` is False.
 
         whole: outputs that no task has opened yet compete too
         """
         classifier = Classifier(self.network.heads, whole=whole)
-        masks = self.masks() if told else None
+        masks = self.masks() if task_aware else None
         if masks is None:
-            return AnyTask(self.extractor, classifier).to(self.info.device)
-        return ToldTask(self.extractor, classifier, masks).to(self.info.device)
+            return TaskFreeNetwork(self.extractor, classifier).to(self.info.device)
+        return TaskAwareNetwork(self.extractor, classifier, masks).to(self.info.device)
 
     def masks(self) -> Tensor | None:
         """Return each task's outputs, [T, n_outputs] bool, or None where the task is not known at test."""

@@ -121,8 +121,7 @@ def avalanche_stream(name: str, table: AvalancheSource, *, module: str) -> type[
         "table": table,
         "target": staticmethod(target),
         "own": tuple(options),
-        "source": f"{table.what or table.target}; cut by Avalanche",
-        "licence": table.licence,
+        "facts": table.facts,
         "Config": options_class(AvalancheStream.Config, options, defaults={}, module=module),
     }
     return type(target.__name__, (AvalancheStream,), members)

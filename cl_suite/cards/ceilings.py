@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cl_suite.cards.facts import Ceiling
+from cl_suite.cards.stream_card import Ceiling
 from cl_suite.core.files import slug
 from cl_suite.records.compatibility import with_values_before
 from cl_suite.records.record import NOT_HASHED, RunRecord
@@ -40,11 +40,11 @@ def read_ceilings(
             continue
         if (record.stream, record.stream_version) != (stream, version):
             continue
-        found = _tasks(record.config, stream)
-        if found == wanted:
+        options = _tasks(record.config, stream)
+        if options == wanted:
             here.setdefault(record.scenario, []).append(record)
         else:
-            differing = [f"{key}={found[key]}" for key in found if found[key] != wanted.get(key)]
+            differing = [f"{key}={options[key]}" for key in options if options[key] != wanted.get(key)]
             elsewhere.setdefault(", ".join([record.scenario, *differing]), []).append(record)
     return (
         {scenario: _ranked(records, task_names) for scenario, records in here.items()},

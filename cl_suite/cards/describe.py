@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_suite.cards.facts import FileRow, TaskRow
+from cl_suite.cards.stream_card import FileRow, TaskRow
 from cl_suite.cards.typical_words import count_words, example_texts, typical_words
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.scenario_stream import ScenarioStream, Task
@@ -23,26 +23,32 @@ from cl_suite.run.load import Loaded
 
 @dataclass(frozen=True)
 class LoadedStream:
-    """A stream's data as it has it, and as a run learns it; what is known without it where it could not be read."""
+    """A stream whose data was asked for.
 
-    read: StreamData | None
-    loaded: Loaded | None
+    data:     as the stream has it; None where it could not be read
+    run_data: as a run learns it, with what was made of it
+    outline:  what is known of the tasks where the data could not be read
+    missing:  why it could not; "" if it could
+    """
+
+    data: StreamData | None
+    run_data: Loaded | None
     outline: tuple[TaskOutline, ...]
     missing: str
 
 
 def chance_of(task: Task, scenario_stream: ScenarioStream) -> float | None:
     """Return what guessing gives after the last task, in [0, 1]; None where the objective does not say."""
-    known = getattr(task.objective, "chance", None)
-    if known is None or task.scorer is not None:
+    chance = getattr(task.objective, "chance", None)
+    if chance is None or task.scorer is not None:
         return None
-    seen = scenario_stream.seen_after(len(scenario_stream.tasks))
-    return float(known(len(task.classes if task.answer_within_task else seen)))
+    classes = scenario_stream.seen_after(len(scenario_stream.tasks))
+    return float(chance(len(task.classes if task.answer_within_task else classes)))
 
 
-def task_rows(seen: LoadedStream, scenario_stream: ScenarioStream | None) -> list[TaskRow]:
+def task_rows(loaded: LoadedStream, scenario_stream: ScenarioStream | None) -> list[TaskRow]:
     """Return the tasks under the card's scenario; what is known of them where the data could not be read."""
-    if seen.read is None or scenario_stream is None:
+    if loaded.data is None or scenario_stream is None:
         return [
             TaskRow(
                 each.name,
@@ -51,10 +57,10 @@ def task_rows(seen: LoadedStream, scenario_stream: ScenarioStream | None) -> lis
                 trials="episodes" if each.episodes else "",
                 horizon=each.robot.horizon if isinstance(each.robot, RobotTask) else None,
             )
-            for each in seen.outline
+            for each in loaded.outline
         ]
     rows = []
-    for number, (task, data) in enumerate(zip(scenario_stream.tasks, seen.read.tasks, strict=True)):
+    for number, (task, data) in enumerate(zip(scenario_stream.tasks, loaded.data.tasks, strict=True)):
         robot = _robot(task.scorer)
         train = scenario_stream.training_samples(number)
         chance = chance_of(task, scenario_stream)
@@ -71,15 +77,15 @@ def task_rows(seen: LoadedStream, scenario_stream: ScenarioStream | None) -> lis
                 most_frequent=None if chance is None else _most_frequent(data.test.targets),
             )
         )
-    return _with_words(rows, seen.read) if isinstance(seen.read.prepare, PrepareTexts) else rows
+    return _with_words(rows, loaded.data) if isinstance(loaded.data.prepare, PrepareTexts) else rows
 
 
 def _with_words(rows: list[TaskRow], data: StreamData) -> list[TaskRow]:
-    counted = [count_words(task.train) for task in data.tasks]
-    typical = typical_words([counts for counts, _ in counted])
+    counts_and_means = [count_words(task.train) for task in data.tasks]
+    typical = typical_words([counts for counts, _ in counts_and_means])
     return [
         dataclasses.replace(row, words=mean, typical=words, examples=example_texts(task))
-        for row, task, words, (_, mean) in zip(rows, data.tasks, typical, counted, strict=True)
+        for row, task, words, (_, mean) in zip(rows, data.tasks, typical, counts_and_means, strict=True)
     ]
 
 
@@ -94,10 +100,11 @@ def _robot(scorer: Any) -> RobotTask | None:
     return task if isinstance(task, RobotTask) else None
 
 
-def robot_tasks(seen: LoadedStream) -> list[RobotTask]:
+def robot_tasks(loaded: LoadedStream) -> list[RobotTask]:
     """Return the robots' tasks, each once."""
-    found = [_robot(task.scorer) for task in seen.read.tasks] if seen.read else [each.robot for each in seen.outline]
-    return list({robot.name: robot for robot in found if isinstance(robot, RobotTask)}.values())
+    data = loaded.data
+    robots = [_robot(task.scorer) for task in data.tasks] if data else [each.robot for each in loaded.outline]
+    return list({robot.name: robot for robot in robots if isinstance(robot, RobotTask)}.values())
 
 
 def file_rows(checksums: Mapping[str, str], root: DataRoot) -> tuple[FileRow, ...]:
@@ -108,21 +115,21 @@ def file_rows(checksums: Mapping[str, str], root: DataRoot) -> tuple[FileRow, ..
         if algorithm == "sha256":
             rows.append(FileRow(name, digest))
             continue
-        path, found = root.path / name, ""
+        path, sha256 = root.path / name, ""
         if path.is_file():
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        rows.append(FileRow(name, found, checksum))
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        rows.append(FileRow(name, sha256, checksum))
     return tuple(rows)
 
 
-def sample_in_words(read: StreamData | None) -> str:
+def sample_summary(data: StreamData | None) -> str:
     """Return what one sample is, as a task hands it over."""
-    if read is None:
+    if data is None:
         return ""
-    if isinstance(read.prepare, PrepareTexts):
+    if isinstance(data.prepare, PrepareTexts):
         return "a text, stored as UTF-8 bytes"
-    sample, _ = read.tasks[0].train.take(torch.zeros(1, dtype=torch.long))
+    sample, _ = data.tasks[0].train.take(torch.zeros(1, dtype=torch.long))
     if isinstance(sample, Tensor):
         return _shape(sample[0])
     return "; ".join(f"{name} {_shape(value[0])}" for name, value in sample.items())
@@ -132,41 +139,41 @@ def _shape(sample: Tensor) -> str:
     return f"{' x '.join(map(str, sample.shape)) or 'one number'}, {str(sample.dtype).removeprefix('torch.')}"
 
 
-def learned_in_words(loaded: Loaded | None) -> str:
+def encoding_summary(run_data: Loaded | None) -> str:
     """Return what is made of the samples before a run, without what differs from one machine to another."""
-    made = loaded.encoding if loaded else {}
+    encoding = run_data.encoding if run_data else {}
     parts = []
-    if text := made.get("text"):
+    if text := encoding.get("text"):
         parts.append(
             f"{text['tokenizer']} tokens out of {text['vocabulary']:,}, {text['mean_tokens']:.1f} a text and at most "
             f"{text['length']}; {100 * text['share_cut']:.1f} % of the texts are cut, "
             f"{100 * text['share_unknown']:.1f} % of the tokens unknown"
         )
-    if features := made.get("features"):
+    if features := encoding.get("features"):
         parts.append(f"{features['dimensions']} frozen features of {features['network']} ({features['weights']})")
     return "; ".join(parts)
 
 
-def score_in_words(scenario_stream: ScenarioStream | None, seen: LoadedStream) -> str:
+def score_summary(scenario_stream: ScenarioStream | None, loaded: LoadedStream) -> str:
     """Return what a score means."""
-    solved = "share of solved episodes"
+    success = "share of solved episodes"
     if scenario_stream is None:
-        return solved if any(each.episodes for each in seen.outline) else ""
+        return success if any(each.episodes for each in loaded.outline) else ""
     task = scenario_stream.tasks[0]
     if _robot(task.scorer):
-        return solved
+        return success
     return {"classification": "share of right answers"}.get(task.objective.name, task.objective.name.replace("_", " "))
 
 
-def short_facts(read: StreamData | None) -> dict[str, str]:
+def short_facts(data: StreamData | None) -> dict[str, str]:
     """Return how made data came to be, as far as it is short: entries that are words, or dictionaries of them."""
-    found = {}
-    for name, entry in (read.facts if read else {}).items():
+    facts = {}
+    for name, entry in (data.facts if data else {}).items():
         if isinstance(entry, str):
-            found[as_title(name)] = entry
+            facts[as_title(name)] = entry
         elif isinstance(entry, Mapping) and entry and all(isinstance(value, str) for value in entry.values()):
-            found[as_title(name)] = ", ".join(f"{key} {value}" for key, value in entry.items())
-    return found
+            facts[as_title(name)] = ", ".join(f"{key} {value}" for key, value in entry.items())
+    return facts
 
 
 def as_title(name: str) -> str:

@@ -16,20 +16,20 @@ from cl_suite.cards.describe import (
     LoadedStream,
     as_title,
     chance_of,
+    encoding_summary,
     file_rows,
-    learned_in_words,
     robot_tasks,
-    sample_in_words,
-    score_in_words,
+    sample_summary,
+    score_summary,
     short_facts,
     task_rows,
 )
-from cl_suite.cards.facts import Ceiling, ScenarioRow, StreamCard, TaskRow
 from cl_suite.cards.pictures import draw_picture
+from cl_suite.cards.stream_card import Ceiling, ScenarioRow, StreamCard, TaskRow
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError, UsageError
 from cl_suite.core.registry import Chosen
-from cl_suite.core.scenario import Scenario
+from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.stream import Stream
 from cl_suite.records.provenance import without_machine
@@ -41,7 +41,7 @@ from cl_suite.run.plan import configuration, seeds_of
 from cl_suite.run.refuse import choose_scenario
 
 CPU = torch.device("cpu")
-TOLD_APART = ("source", "licence", "version", "embedded")  # of a stream's facts, shown in their own places
+FACTS = ("source", "licence", "embedded")  # entries of `Stream.card` that options of a stream may change
 OTHERS = ("text", "features", "schedule")  # groups of options that decide what the samples are
 
 
@@ -71,48 +71,49 @@ def make_card(
     chosen = choose_scenario(stream, scenario)
     composed = _composed(stream, chosen, overrides)
     instance: Stream = stream.cls(composed.run.stream)
-    told = instance.card()
-    seen = _look(instance, composed, root)
-    presented = _presentations(stream, seen, composed, chosen)
+    entries = dict(instance.card())
+    facts = instance.facts.with_class_variables({name: entries.pop(name) for name in FACTS if name in entries})
+    entries.pop("version", None)  # records have that of the class
+    loaded = _load(instance, composed, root)
+    scenario_streams = _scenario_streams(stream, loaded, composed, chosen)
     ceilings, elsewhere = read_ceilings(
         results,
         stream=stream.name,
-        version=stream.cls.version,
+        version=facts.version,
         config=configuration(composed, stream),
-        task_names=[task.name for task in seen.read.tasks] if seen.read else (),
+        task_names=[task.name for task in loaded.data.tasks] if loaded.data else (),
     )
-    scenarios = tuple(_row(each, presented.get(each), ceilings.get(each.value, ())) for each in stream.cls.scenarios)
-    tasks = _tasks(seen, presented.get(chosen), scenarios[stream.cls.scenarios.index(chosen)], told)
-    picture, caption = draw_picture(seen.read, tasks, robot_tasks(seen))
+    scenarios = tuple(_row(each, scenario_streams.get(each), ceilings.get(each.value, ())) for each in facts.scenarios)
+    tasks = _tasks(loaded, scenario_streams.get(chosen), scenarios[facts.scenarios.index(chosen)], entries)
+    picture, caption = draw_picture(loaded.data, tasks, robot_tasks(loaded))
     options = _options(composed)
-    told_of_all = {name: entry for name, entry in told.items() if name not in TOLD_APART}
-    texts = {as_title(name): str(entry) for name, entry in told_of_all.items() if isinstance(entry, (str, int, float))}
-    score = texts.pop("Score", "") or score_in_words(presented.get(chosen), seen)
+    texts = {as_title(name): str(entry) for name, entry in entries.items() if isinstance(entry, (str, int, float))}
+    score = texts.pop("Score", "") or score_summary(scenario_streams.get(chosen), loaded)
     summary, *notes = [" ".join(part.split()) for part in (stream.cls.__doc__ or "").strip().split("\n\n")]
-    asked = [*(["--scenario", scenario] if scenario else []), *overrides]
+    flags = [*(["--scenario", scenario] if scenario else []), *overrides]
     card = StreamCard(
         name=stream.name,
-        command=shlex.join(["cl-bench", "card", without_machine(spec), *asked]),
+        command=shlex.join(["cl-bench", "card", without_machine(spec), *flags]),
         summary=summary,
         notes=tuple(notes),
-        source=str(told.get("source", "")),
-        licence=str(told.get("licence", "")),
-        version=stream.cls.version,
-        embedded=bool(told.get("embedded", False)),
+        source=facts.origin,
+        licence=facts.licence,
+        version=facts.version,
+        embedded=facts.embedded,
         scenario=chosen.value,
         options=options,
         changed=_changed(options, stream),
         scenarios=scenarios,
         tasks=tasks,
         elsewhere=elsewhere,
-        files=file_rows(seen.read.checksums if seen.read else instance.checksums(), root),
-        samples=sample_in_words(seen.read),
-        learned=learned_in_words(seen.loaded),
+        files=file_rows(loaded.data.checksums if loaded.data else instance.checksums(), root),
+        samples=sample_summary(loaded.data),
+        learned=encoding_summary(loaded.run_data),
         score=score,
-        outside=len(seen.read.ood) if seen.read and seen.read.ood else 0,
-        facts=texts | short_facts(seen.read),
-        pairs=_matrices(told, tasks),
-        missing=seen.missing,
+        outside=len(loaded.data.ood) if loaded.data and loaded.data.ood else 0,
+        facts=texts | short_facts(loaded.data),
+        pairs=_matrices(entries, tasks),
+        missing=loaded.missing,
         caption=caption,
     )
     return card, picture
@@ -126,7 +127,7 @@ def _composed(stream: Chosen, scenario: Scenario, overrides: Sequence[str]) -> C
         )
     return compose_config(
         strategy="a card",
-        strategy_config=lambda asked: NoOptions,
+        strategy_config=lambda overrides: NoOptions,
         stream=stream.name,
         stream_config=stream.cls.Config,
         scenario=scenario.value,
@@ -134,31 +135,31 @@ def _composed(stream: Chosen, scenario: Scenario, overrides: Sequence[str]) -> C
     )
 
 
-def _look(instance: Stream, composed: Composed, root: DataRoot) -> LoadedStream:
+def _load(instance: Stream, composed: Composed, root: DataRoot) -> LoadedStream:
     """Load, as far as the data is there."""
     seeds, run = seeds_of(composed.run.seeds, 0), composed.run
     check_first_task(run)
     try:
         with kept_alone():
-            read = instance.load(root, seeds)
-        return LoadedStream(read, encode_stream(instance, read, run, root=root, seeds=seeds, device=CPU), (), "")
+            data = instance.load(root, seeds)
+        return LoadedStream(data, encode_stream(instance, data, run, root=root, seeds=seeds, device=CPU), (), "")
     except DataError as problem:
         return LoadedStream(None, None, instance.outline(root), str(problem))
 
 
-def _presentations(
-    stream: Chosen, seen: LoadedStream, composed: Composed, chosen: Scenario
+def _scenario_streams(
+    stream: Chosen, loaded: LoadedStream, composed: Composed, chosen: Scenario
 ) -> dict[Scenario, ScenarioStream]:
     """Return the stream under each of its scenarios that its options allow. Raise UsageError for the card's own."""
-    found: dict[Scenario, ScenarioStream] = {}
-    if seen.loaded is None:
-        return found
+    streams: dict[Scenario, ScenarioStream] = {}
+    if loaded.run_data is None:
+        return streams
     run = composed.run
     for scenario in stream.cls.scenarios:
         try:
-            found[scenario] = ScenarioStream(
+            streams[scenario] = ScenarioStream(
                 stream.name,
-                seen.loaded.data,
+                loaded.run_data.data,
                 scenario,
                 train=run.train,
                 seeds=seeds_of(run.seeds, 0),
@@ -168,26 +169,27 @@ def _presentations(
         except UsageError:
             if scenario is chosen:
                 raise
-    return found
+    return streams
 
 
-def _row(scenario: Scenario, found: ScenarioStream | None, ceilings: tuple[Ceiling, ...]) -> ScenarioRow:
-    chances = [chance_of(task, found) for task in found.tasks] if found else []
+def _row(scenario: Scenario, stream: ScenarioStream | None, ceilings: tuple[Ceiling, ...]) -> ScenarioRow:
+    chances = [chance_of(task, stream) for task in stream.tasks] if stream else []
     known = [chance for chance in chances if chance is not None]
     return ScenarioRow(
         scenario.value,
-        told=tuple(sorted(requirement.value for requirement in scenario.provides)),
+        # New classes are none of what is told: whether a task brings some is up to the stream.
+        told=tuple(sorted(each.value for each in scenario.provides - {Requirement.NEW_CLASSES})),
         chance=sum(known) / len(known) if known and len(known) == len(chances) else None,
         ceilings=ceilings,
     )
 
 
 def _tasks(
-    seen: LoadedStream, scenario_stream: ScenarioStream | None, row: ScenarioRow, told: Mapping[str, Any]
+    loaded: LoadedStream, scenario_stream: ScenarioStream | None, row: ScenarioRow, entries: Mapping[str, Any]
 ) -> tuple[TaskRow, ...]:
     """Return the tasks, with what the highest ceiling reached in each and what the stream says of each."""
     best = row.ceilings[0].per_task if row.ceilings else ()
-    columns = {as_title(name): entry for name, entry in told.items() if isinstance(entry, Mapping)}
+    columns = {as_title(name): entry for name, entry in entries.items() if isinstance(entry, Mapping)}
     columns = {title: entry for title, entry in columns.items() if not _is_matrix(entry)}
     return tuple(
         dataclasses.replace(
@@ -195,21 +197,21 @@ def _tasks(
             ceiling=best[number] if best else None,
             told={title: entry[task.name] for title, entry in columns.items() if task.name in entry},
         )
-        for number, task in enumerate(task_rows(seen, scenario_stream))
+        for number, task in enumerate(task_rows(loaded, scenario_stream))
     )
 
 
 def _is_matrix(entry: Any) -> bool:
-    """Whether a fact is told of pairs of tasks: {task: {task: share}}."""
+    """Whether an entry is of pairs of tasks: {task: {task: share}}."""
     return isinstance(entry, Mapping) and any(isinstance(value, Mapping) for value in entry.values())
 
 
-def _matrices(told: Mapping[str, Any], tasks: Sequence[TaskRow]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return facts of pairs of tasks, {title: {task: {task: share}}}, of the card's own tasks, each once."""
+def _matrices(entries: Mapping[str, Any], tasks: Sequence[TaskRow]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return entries of pairs of tasks, {title: {task: {task: share}}}, of the card's own tasks, each once."""
     names = list(dict.fromkeys(task.name for task in tasks))
     return {
         as_title(title): {name: dict(entry[name]) for name in names if isinstance(entry.get(name), Mapping)}
-        for title, entry in told.items()
+        for title, entry in entries.items()
         if _is_matrix(entry)
     }
 
@@ -217,10 +219,10 @@ def _matrices(told: Mapping[str, Any], tasks: Sequence[TaskRow]) -> dict[str, di
 def _options(composed: Composed) -> dict[str, str]:
     """Return the stream's options, and those of other groups that are not as usual: key -> value as one writes it."""
     plain, usual = composed.plain, _usual()
-    shown = {"stream": plain["stream"], **{name: plain[name] for name in OTHERS if plain[name] != usual[name]}}
+    groups = {"stream": plain["stream"], **{name: plain[name] for name in OTHERS if plain[name] != usual[name]}}
     if plain["train"]["validation"]:
-        shown["train"] = {"validation": plain["train"]["validation"]}
-    return flatten(shown)
+        groups["train"] = {"validation": plain["train"]["validation"]}
+    return flatten(groups)
 
 
 def _changed(options: Mapping[str, str], stream: Chosen) -> tuple[str, ...]:

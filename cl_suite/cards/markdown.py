@@ -6,8 +6,8 @@ import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from cl_suite.cards.facts import Ceiling, FileRow, ScenarioRow, StreamCard, TaskRow
 from cl_suite.cards.plain_text import plain
+from cl_suite.cards.stream_card import Ceiling, FileRow, ScenarioRow, StreamCard, TaskRow
 
 MISSING = "-"
 LONGEST_NAMES = 60  # characters of the names of a task's classes
@@ -23,8 +23,8 @@ def escaped(text: object, longest: int = 0) -> str:
 
 
 def _marked(line: str) -> str:
-    safe = html.escape(MARKS.sub(lambda found: f"\\{found[0]}", line), quote=False)
-    return FIRST.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", safe)
+    safe = html.escape(MARKS.sub(lambda match: f"\\{match[0]}", line), quote=False)
+    return FIRST.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", safe)
 
 
 def code(text: object) -> str:
@@ -84,11 +84,11 @@ def index_text(cards: Sequence[tuple[str, StreamCard]], others: Sequence[tuple[s
         _table(header, rows, right=("Tasks", "Training", "Chance", "Ceiling")),
     ]
     if others:
-        listed = "\n".join(
+        lines = "\n".join(
             f"- {f'[{escaped(name)}]({file})' if file else escaped(name)}: {prose(summary)}"
             for name, summary, file in others
         )
-        parts += ["## Data not at hand here", listed]
+        parts += ["## Data not at hand here", lines]
     return "\n\n".join(parts) + "\n"
 
 
@@ -147,8 +147,8 @@ def _elsewhere(card: StreamCard) -> str:
 
 def _tasks(card: StreamCard) -> str:
     tasks = card.tasks
-    told = list(dict.fromkeys(title for task in tasks for title in task.told))
-    numbers = [title for title in told if all(_is_number(task.told.get(title, 0.0)) for task in tasks)]
+    titles = list(dict.fromkeys(title for task in tasks for title in task.told))
+    numbers = [title for title in titles if all(_is_number(task.told.get(title, 0.0)) for task in tasks)]
     uneven = any(_uneven(task) for task in tasks)
     columns: list[tuple[str, bool, list[str], str]] = [  # title, whether it is a number, cells, of all tasks
         ("", True, [str(number) for number in range(len(tasks))], ""),
@@ -168,8 +168,8 @@ def _tasks(card: StreamCard) -> str:
         columns.append(("Most frequent", True, [_percent(task.most_frequent) for task in tasks], ""))
     best = card.row.ceilings[0].acc if card.row.ceilings else None
     columns.append(("Ceiling", True, [_percent(task.ceiling) for task in tasks], _percent(best)))
-    for title in told:
-        cells = [_told(task.told.get(title)) for task in tasks]
+    for title in titles:
+        cells = [_entry(task.told.get(title)) for task in tasks]
         columns.append((escaped(title), title in numbers, cells, _mean(card, title) if title in numbers else ""))
     if any(task.words is not None for task in tasks):
         words = [MISSING if task.words is None else f"{task.words:.1f}" for task in tasks]
@@ -198,7 +198,7 @@ def _below(card: StreamCard) -> list[str]:
 def _pairs(rows: Mapping[str, Mapping[str, float | str]]) -> str:
     """Return a table of tasks by tasks."""
     columns = list(dict.fromkeys(other for row in rows.values() for other in row))
-    cells = [[escaped(name), *(_told(row.get(other)) for other in columns)] for name, row in rows.items()]
+    cells = [[escaped(name), *(_entry(row.get(other)) for other in columns)] for name, row in rows.items()]
     titles = [escaped(other) for other in columns]
     return f"{_table(['Task', *titles], cells, right=titles)}\n\nShares are in percent."
 
@@ -257,7 +257,7 @@ def _of(ceiling: Ceiling) -> str:
     return escaped(f"{ceiling.strategy}, protocol {ceiling.protocol}{more}")
 
 
-def _told(entry: float | str | None) -> str:
+def _entry(entry: float | str | None) -> str:
     if entry is None:
         return MISSING
     return _percent(float(entry)) if _is_number(entry) else escaped(entry, LONGEST_TEXT)

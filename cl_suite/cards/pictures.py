@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cl_suite.cards import drawing
-from cl_suite.cards.facts import TaskRow
 from cl_suite.cards.plain_text import plain
 from cl_suite.cards.shown_samples import spread_over_classes
+from cl_suite.cards.stream_card import TaskRow
 from cl_suite.core.errors import CLSuiteError
 from cl_suite.core.samples import Samples
 from cl_suite.core.stream import StreamData, TaskData
@@ -73,18 +73,18 @@ def _names(tasks: Sequence[TaskData | RobotTask]) -> list[str]:
     return [plain(task.name).replace("_", " ") for task in tasks]  # so that long names have places to break at
 
 
-def _of(shown: int, tasks: int) -> str:
-    return f", the first {shown} of {tasks} tasks" if tasks > shown else ""
+def _of(most: int, tasks: int) -> str:
+    return f", the first {most} of {tasks} tasks" if tasks > most else ""
 
 
 def _frames(robots: Sequence[RobotTask]) -> tuple[bytes, str]:
-    shown = robots[:MOST_FRAMES]
+    first = robots[:MOST_FRAMES]
     try:
-        pictures = first_frames(shown)
+        pictures = first_frames(first)
     except CLSuiteError as problem:  # no simulator or nothing to draw with: the card is whole all the same
         return b"", str(problem)
-    across = min(len(shown), FRAMES_ACROSS if len(shown) > 5 else 3)
-    content = drawing.frames(_names(shown), pictures, cell=FRAME, across=across)
+    across = min(len(first), FRAMES_ACROSS if len(first) > 5 else 3)
+    content = drawing.frames(_names(first), pictures, cell=FRAME, across=across)
     return content, f"Initial state 0 of each task{_of(MOST_FRAMES, len(robots))}"
 
 

@@ -39,7 +39,7 @@ def typical_words(counts: Sequence[Counter[str]]) -> list[tuple[str, ...]]:
     for each in counts:
         total.update(each)
     everything, different = sum(total.values()), len(total)
-    found = []
+    rows = []
     for each in counts:
         here = sum(each.values())
         elsewhere = everything - here
@@ -53,8 +53,8 @@ def typical_words(counts: Sequence[Counter[str]]) -> list[tuple[str, ...]]:
             return share * math.log(p / q)
 
         ranked = sorted(((-weight(word), word) for word in each), key=lambda pair: pair)
-        found.append(tuple(word for negative, word in ranked[:TYPICAL] if negative < 0))
-    return found
+        rows.append(tuple(word for negative, word in ranked[:TYPICAL] if negative < 0))
+    return rows
 
 
 def example_texts(task: TaskData, count: int = EXAMPLES) -> tuple[tuple[str, str], ...]:

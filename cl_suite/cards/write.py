@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_suite.cards.facts import StreamCard
 from cl_suite.cards.make import make_card
 from cl_suite.cards.markdown import card_text, index_text
+from cl_suite.cards.stream_card import StreamCard
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import CLSuiteError
 from cl_suite.core.files import slug, write_atomic

@@ -46,6 +46,8 @@ class Provider(Protocol):
         """Return the class. Raise UsageError, with the nearest names, if there is none or it cannot be used."""
         ...
 
+    # One of streams may also have `facts(name)`, which returns the `StreamFacts` of one without loading it.
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -111,20 +113,27 @@ def choose(kind: Kind, spec: str) -> Chosen:
 def summary(point: EntryPoint) -> str:
     """Return the first line of a plugin's docstring by reading its source; the plugin is not imported."""
     module, _, attribute = point.value.partition(":")
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return "(cannot be found)"
-    if found is None or not found.origin or not found.origin.endswith(".py"):
-        return ""
-    try:
-        tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):
-        return "(cannot be read)"
+    tree = syntax_tree(module)
+    if isinstance(tree, str):
+        return tree
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == attribute:
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""
+
+
+def syntax_tree(module: str) -> ast.Module | str:
+    """Return the syntax tree of a module that is not imported; where there is none, why, in words or ""."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return "(cannot be found)"
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return ""
+    try:
+        return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return "(cannot be read)"
 
 
 def _import(kind: Kind, spec: str, value: str) -> Any:

@@ -15,7 +15,7 @@ from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
 from cl_suite.core.objective import Classification, Objective, Score
 from cl_suite.core.samples import Samples
-from cl_suite.core.scenario import Scenario
+from cl_suite.core.scenario import Scenario, StreamFacts
 from cl_suite.core.seeding import Seeds
 from cl_suite.core.types import Inputs, Prepare, map_inputs
 from cl_suite.core.version import renamed, renamed_class_variable
@@ -152,15 +152,17 @@ class StreamData:
 class Stream(ABC):
     """A family of task sequences: where the data comes from and how it is cut into tasks.
 
-    A plugin defines `Config` (its Hydra schema), the facts below, and `load`.
+    A plugin defines `Config` (its Hydra schema), `facts`, and `load`.
     """
 
-    scenarios: ClassVar[tuple[Scenario, ...]] = tuple(Scenario)  # the first is the default
-    version: ClassVar[str] = "1"  # raise it when the tasks change: records of different versions are not compared
-    source: ClassVar[str] = ""  # where the data comes from, with a citation
-    licence: ClassVar[str] = ""  # as the source states it
-    embedded: ClassVar[bool] = False  # needs no files
-    out_of_distribution: ClassVar[bool] = False  # its data has samples of no task: `StreamData.ood`
+    facts: ClassVar[StreamFacts] = StreamFacts()
+    # Some of the facts one by one, filled in from them. A stream may state these instead: facts are then made of them.
+    scenarios: ClassVar[tuple[Scenario, ...]] = facts.scenarios
+    version: ClassVar[str] = facts.version
+    source: ClassVar[str] = facts.origin
+    licence: ClassVar[str] = facts.licence
+    embedded: ClassVar[bool] = facts.embedded
+    out_of_distribution: ClassVar[bool] = facts.out_of_distribution
 
     @dataclass
     class Config:
@@ -172,6 +174,11 @@ class Stream(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         renamed_class_variable(cls, "open_set", "out_of_distribution")
+        names = cls.facts.class_variables()
+        if "facts" in vars(cls):
+            for name in names.keys() - vars(cls).keys():
+                setattr(cls, name, names[name])
+        cls.facts = cls.facts.with_class_variables({name: getattr(cls, name) for name in names})
 
     @abstractmethod
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.avalanche.provider import STREAMS
 from cl_suite import UsageError, check_strategy
 from cl_suite.avalanche import to_avalanche
 from cl_suite.conformance.case import Case
@@ -136,9 +137,9 @@ def test_an_augmented_batch_is_alike_for_the_old_network_and_the_new():
     import copy
 
     from cl_suite import PrepareImages
-    from cl_suite.avalanche.networks import View
+    from cl_suite.avalanche.networks import PreparedView
 
-    view = View(PrepareImages(mean=(0.5,), std=(0.5,), padding=2, flip=True))
+    view = PreparedView(PrepareImages(mean=(0.5,), std=(0.5,), padding=2, flip=True))
     images = torch.arange(8 * 36).view(8, 1, 6, 6).to(torch.uint8)
     plain = view(images)
     view.augment(torch.Generator().manual_seed(0))
@@ -230,3 +231,8 @@ def test_our_methods_agree_with_avalanches(tmp_path, capsys):
     verdicts = compare(stream="split_digits", results=tmp_path, scenarios=("domain_incremental",))
     explained = {"er"}  # its memory holds samples of the task at hand; ReplayAtEnd is the same without
     assert {method for (_, method), agree in verdicts.items() if not agree} <= explained
+
+
+def test_a_stream_says_what_its_table_says_without_avalanche():
+    facts = choose(STREAM, "avalanche/split_mnist").cls.facts
+    assert facts == STREAMS["split_mnist"].facts and facts.origin == "MNIST; cut by Avalanche"

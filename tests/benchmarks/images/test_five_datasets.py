@@ -17,6 +17,7 @@ from benchmarks.images.five_datasets import SOURCES, FiveDatasets
 from cl_suite import DataError, DataRoot, Ring, Scenario, Seeds, TrainSettings, UsageError
 from cl_suite.core.scenario_stream import ScenarioStream
 from tests.helpers.image_writers import write_idx
+from tests.helpers.stream_sizes import measured_sizes
 
 SEEDS = Seeds(0, 0, 0)
 
@@ -63,6 +64,8 @@ def test_five_tasks_of_ten_classes_in_the_published_order(root):
     data = loaded(root)
     assert [task.name for task in data.tasks] == ["cifar10", "mnist", "svhn", "fashion_mnist", "not_mnist"]
     assert data.input_shape == (3, 32, 32)
+    stated, measured = FiveDatasets.facts.sizes, measured_sizes(data)
+    assert stated == replace(measured, train=None, test=None)  # those of the real files are not known here
     for task in data.tasks:
         assert len(task.classes) == 10 and task.train.targets.unique().tolist() == list(range(10))
         images = data.prepare(task.test.take(torch.arange(2))[0])
