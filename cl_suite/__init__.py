@@ -21,19 +21,10 @@ _HOME = {
     "core.types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
     "core.seeding": ["Seeds", "generator_for"],
     "core.data_root": ["DataRoot"],
-    "core.stream": [
-        "Samples",
-        "Stream",
-        "StreamData",
-        "TaskData",
-        "TaskOutline",
-        "class_order",
-        "hold_out",
-        "split_by_class",
-    ],
+    "core.samples": ["Samples", "Source", "hold_out"],
+    "core.stream": ["Stream", "StreamData", "TaskData", "TaskOutline", "class_order", "split_by_class"],
     "core.objective": ["Classification", "MultiLabel", "Objective", "Score", "restrict"],
-    "core.experience": ["Experience", "Source"],
-    "core.foreign_loop": ["ForeignLoop"],
+    "core.experience": ["Experience", "ForeignLoop"],
     "core.metering": ["count_replayed"],
     "core.registry": ["choose_strategy"],
     "core.strategy": ["ModelPredictor", "Predictor", "Strategy", "build_optimizer"],
@@ -114,24 +105,15 @@ if TYPE_CHECKING:
         check_choices,
         nearest,
     )
-    from cl_suite.core.experience import Experience, Source
-    from cl_suite.core.foreign_loop import ForeignLoop
+    from cl_suite.core.experience import Experience, ForeignLoop
     from cl_suite.core.metering import count_replayed
     from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, restrict
     from cl_suite.core.registry import choose_strategy
+    from cl_suite.core.samples import Samples, Source, hold_out
     from cl_suite.core.scenario import Requirement, Scenario, StreamFacts, StreamSizes
     from cl_suite.core.seeding import Seeds, generator_for
     from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
-    from cl_suite.core.stream import (
-        Samples,
-        Stream,
-        StreamData,
-        TaskData,
-        TaskOutline,
-        class_order,
-        hold_out,
-        split_by_class,
-    )
+    from cl_suite.core.stream import Stream, StreamData, TaskData, TaskOutline, class_order, split_by_class
     from cl_suite.core.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs
     from cl_suite.data.image_files import (
         CIFAR10_FILES,

@@ -13,8 +13,7 @@ from cl_suite.avalanche.options import options_class, options_of
 from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.avalanche.recipe import AvalancheRecipe
 from cl_suite.core.errors import UnseenTask, UsageError
-from cl_suite.core.experience import Experience
-from cl_suite.core.foreign_loop import ForeignLoop
+from cl_suite.core.experience import Experience, ForeignLoop
 from cl_suite.core.objective import Classification, restrict
 from cl_suite.core.scenario import Requirement
 from cl_suite.core.strategy import Predictor, Strategy

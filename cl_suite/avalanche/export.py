@@ -42,7 +42,7 @@ def to_avalanche(
     from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
 
     from cl_suite.avalanche.datasets import as_dataset
-    from cl_suite.core.experience import Hooks
+    from cl_suite.core.listener import Hooks
 
     scenario_stream = _scenario_stream(stream, scenario, seed=seed, root=data_root, options=options)
     has_task_labels = scenario_stream.info.task_classes is not None

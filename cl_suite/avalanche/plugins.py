@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cl_suite.avalanche.datasets import SampleCount
 from cl_suite.avalanche.networks import PreparedView
-from cl_suite.core.foreign_loop import ForeignLoop, Step
+from cl_suite.core.experience import ForeignLoop, Step
 from cl_suite.core.types import Batch
 
 

@@ -17,8 +17,9 @@ from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.avalanche.source import AvalancheSource
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import CLSuiteError, DataError, UsageError
+from cl_suite.core.samples import Samples
 from cl_suite.core.seeding import Seeds
-from cl_suite.core.stream import Samples, Stream, StreamData, TaskData
+from cl_suite.core.stream import Stream, StreamData, TaskData
 from cl_suite.data import image_files
 from cl_suite.data.prepare import PrepareImages, PrepareVectors
 

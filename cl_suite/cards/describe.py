@@ -141,7 +141,7 @@ def _shape(sample: Tensor) -> str:
 
 def encoding_summary(run_data: Loaded | None) -> str:
     """Return what is made of the samples before a run, without what differs from one machine to another."""
-    encoding = run_data.made if run_data else {}
+    encoding = run_data.encoding if run_data else {}
     parts = []
     if text := encoding.get("text"):
         parts.append(

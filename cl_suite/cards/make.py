@@ -36,8 +36,9 @@ from cl_suite.records.provenance import without_machine
 from cl_suite.report.tables.labels import flatten
 from cl_suite.robots.kept_demonstrations import kept_alone
 from cl_suite.run.config import Composed, RunConfig, compose_config
-from cl_suite.run.load import as_learned, check_first_task
-from cl_suite.run.plan import choose_scenario, configuration, seeds_of
+from cl_suite.run.load import check_first_task, encode_stream
+from cl_suite.run.plan import configuration, seeds_of
+from cl_suite.run.refuse import choose_scenario
 
 CPU = torch.device("cpu")
 FACTS = ("source", "licence", "embedded")  # entries of `Stream.card` that options of a stream may change
@@ -141,7 +142,7 @@ def _load(instance: Stream, composed: Composed, root: DataRoot) -> LoadedStream:
     try:
         with kept_alone():
             data = instance.load(root, seeds)
-        return LoadedStream(data, as_learned(instance, data, run, root=root, seeds=seeds, device=CPU), (), "")
+        return LoadedStream(data, encode_stream(instance, data, run, root=root, seeds=seeds, device=CPU), (), "")
     except DataError as problem:
         return LoadedStream(None, None, instance.outline(root), str(problem))
 

@@ -14,7 +14,8 @@ from cl_suite.cards.plain_text import plain
 from cl_suite.cards.shown_samples import spread_over_classes
 from cl_suite.cards.stream_card import TaskRow
 from cl_suite.core.errors import CLSuiteError
-from cl_suite.core.stream import Samples, StreamData, TaskData
+from cl_suite.core.samples import Samples
+from cl_suite.core.stream import StreamData, TaskData
 from cl_suite.data.texts import PrepareTexts
 from cl_suite.robots.frames import first_frames
 from cl_suite.robots.simulator import RobotTask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_suite.core.stream import Samples
+from cl_suite.core.samples import Samples
 
 
 def spread_over_classes(samples: Samples, count: int) -> Tensor:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cl_suite.cards.shown_samples import spread_over_classes
-from cl_suite.core.stream import Samples, TaskData
+from cl_suite.core.samples import Samples
+from cl_suite.core.stream import TaskData
 from cl_suite.data.texts import decode_texts
 
 WORD = re.compile(r"[^\W\d_]{2,}(?:'[^\W\d_]+)?")  # letters alone, two or more

@@ -30,11 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
-    from cl_suite.report.definitions import report, text
+    from cl_suite.report.definitions import as_text, every_definition
 
     reference = None if options.reference is None else _load(options.reference)
-    told = report(_load(options.record), reference, options.definitions)
-    print(json.dumps(told, indent=2) if options.json else text(told))
+    computed = every_definition(_load(options.record), reference, options.definitions)
+    print(json.dumps(computed, indent=2) if options.json else as_text(computed))
     return 0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
+from cl_suite.run.evaluations import DIAGNOSED, EVALUATED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
     parser.add_argument(
-        "--evaluate",
-        choices=("preferences", "open_set", "learning", "calibration"),
-        help="also ask for trade-offs between tasks, show samples of no task, score tasks while they are learned, or "
-        "hold probabilities against outcomes",
+        "--evaluate", choices=tuple(EVALUATED), help=_alternatives(entry.what for entry in EVALUATED.values())
     )
     parser.add_argument(
-        "--diagnostics", choices=("modules", "video"), help="also measure how each module moves, or film robots"
+        "--diagnostics",
+        choices=tuple(DIAGNOSED),
+        help=f"also {_alternatives(entry.what for entry in DIAGNOSED.values())}",
     )
     parser.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="draw curves: tensorboard, wandb, mlflow, or several"
@@ -84,6 +85,12 @@ def execute(options: argparse.Namespace) -> int:
         return INTERRUPTED
     report_results(outcomes, as_json=options.json, target=plans[0].target)
     return 1 if any(outcome.record.status == "failed" for outcome in outcomes) else 0
+
+
+def _alternatives(texts: Iterable[str]) -> str:
+    """Return "also a, b, or c"."""
+    *first, last = texts
+    return f"also {', '.join(first)}, or {last}"
 
 
 def _parse_seeds(text: str) -> list[int]:

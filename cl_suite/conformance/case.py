@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from cl_suite.core.errors import UnseenTask
 from cl_suite.core.registry import Chosen
+from cl_suite.core.samples import Samples
 from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import Seeds, generator_for
 from cl_suite.core.strategy import Strategy
-from cl_suite.core.stream import Samples, StreamData, TaskData
+from cl_suite.core.stream import StreamData, TaskData
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.prepare import PrepareVectors
 from cl_suite.networks.network import build_network

@@ -25,9 +25,10 @@ from cl_suite.conformance.case import (
     training_modes,
 )
 from cl_suite.core.checkpoint import save_state
+from cl_suite.core.devices import forked_rng
 from cl_suite.core.errors import UnseenTask, UsageError
-from cl_suite.core.experience import Experience, Hooks
-from cl_suite.core.listener import Silent
+from cl_suite.core.experience import Experience
+from cl_suite.core.listener import Hooks, Silent
 from cl_suite.core.registry import Chosen
 from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
@@ -242,7 +243,7 @@ def _unseen(case: Case) -> str | None:
     strategy, info = harness.strategy, scenario_stream.info
     assert isinstance(info.input_shape, tuple)
     shape, inputs = info.input_shape, inputs_of(scenario_stream, 3)
-    with torch.random.fork_rng(devices=[]):
+    with forked_rng():
         torch.manual_seed(0)
         strategy.setup(info, lambda: build_network("mlp", shape, info.n_outputs, hidden=(32,)))
     tells = Requirement.TASK_ID_AT_TEST in case.scenario.provides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -24,6 +25,14 @@ def choose_device(wanted: str) -> torch.device:
     elif device.type != "cpu":
         raise UsageError(f"--device {wanted} is not supported. Use auto, cpu, cuda or cuda:1.")
     return device
+
+
+def forked_rng(device: torch.device | None = None) -> AbstractContextManager[None]:
+    """Within it random numbers are drawn from torch's global generators, and given back at the end.
+
+    device: whose generator counts beside the CPU's
+    """
+    return torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else [])
 
 
 def available_cores() -> int:

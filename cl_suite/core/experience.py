@@ -4,54 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cl_suite.core.errors import ClosedExperience, NonFiniteLoss
 from cl_suite.core.flops import LoopCost
-from cl_suite.core.metering import Meter
+from cl_suite.core.listener import Hooks, Progress
+from cl_suite.core.samples import JoinedSources, Samples, Source
 from cl_suite.core.seeding import Seeds, generator_for
-from cl_suite.core.stream import Samples
-from cl_suite.core.types import Batch, Inputs, Prepare, TrainSettings, choose_inputs
+from cl_suite.core.types import Batch, Inputs, Prepare, TrainSettings
 
 READ_SECONDS = 0.3  # the loss is read from the device at most this often
 
 
-class Source(Protocol):
-    """Anything batches can be taken from: an experience's samples, a buffer."""
-
-    def __len__(self) -> int: ...
-    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
-        """Return (raw inputs [B, ...], targets [B]) at `positions` [B]."""
-        ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One reading of the training loop, at most a few times a second."""
-
-    experience: int
-    step: int  # batches drawn in this experience
-    epoch: int
-    epochs: int
-    phase: str
-    loss: float | None
-    samples_drawn: int
-
-
 @dataclass
-class Hooks:
-    """What the harness listens to. Defaults do nothing, so an experience also works alone in a test."""
+class Step:
+    """One step of a loop that is not `Experience.batches`: what it reports of itself while it lasts.
 
-    meter: Meter = field(default_factory=Meter)
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    on_evaluation_point: Callable[[int, int], None] = lambda experience, step: None
-    on_note: Callable[[str], None] = lambda text: None
-    on_epoch: Callable[[int, str], None] = lambda experience, phase: None
-    on_observation: Callable[[float, float | None, int, bool], None] = lambda loss, threshold, expert, shift: None
+    drew: call it with how many samples were taken, before they are used
+    loss, batch: of the step, for the display, the NaN check and whoever watches; None = there is none
+    """
+
+    drew: Callable[[int, int], None]  # (own samples, samples from a memory)
+    loss: Tensor | None = None
+    batch: Batch | None = None
 
 
 class Experience:
@@ -100,6 +79,7 @@ class Experience:
         self._loss: Tensor | None = None
         self._next_reading = 0.0
         self._watchers: list[tuple[Callable[[Batch], None], Callable[[], None]]] = []
+        self._costs: dict[str, LoopCost] = {}  # of the steps of each phase of a loop that is not `batches`
 
     def generator(self, *purpose: object, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a generator of the data seed for a purpose within this experience."""
@@ -135,7 +115,7 @@ class Experience:
         drawn_from = self._open() if source is None else source
         own = len(drawn_from) if source is None else 0  # positions below it are the experience's own
         if beside is not None and len(beside):
-            drawn_from = _Joined(drawn_from, beside, self.task_id)
+            drawn_from = JoinedSources(drawn_from, beside, self.task_id)
         size = batch_size or self.batch_size
         epochs = 1 if self._ordered and source is None else (self.epochs if epochs is None else epochs)
         augment = self._train.augment if augment is None else augment
@@ -153,21 +133,47 @@ class Experience:
             for piece, positions in enumerate(places.to(self._device).split(size)):
                 self._open()
                 replayed = len(positions) - int(fresh[piece].sum())
-                self._hooks.meter.draw(len(positions) - replayed)
-                self.own_drawn += len(positions) - replayed
-                self._hooks.meter.draw(replayed, replayed=True)
+                self._draw(len(positions) - replayed, replayed)
                 batch = self._batch(drawn_from, positions, view_generator)
                 with self._hooks.meter.step(cost, len(positions)):
                     yield batch
                 if source is None:
-                    for seen, _ in self._watchers:
-                        seen(batch)
+                    self._batch_used(batch)
                 self._after_batch(epoch, epochs, phase, own=source is None)
             if source is None:
-                for _, passed in self._watchers:
-                    passed()
-                self._hooks.on_epoch(self.index, phase)
+                self.end_epoch(phase)
         self.check_finite()
+
+    @contextmanager
+    def step(self, *, epoch: int = 0, epochs: int = 0, phase: str = "", trains: bool = True) -> Iterator[Step]:
+        """Within it a loop that is not `batches` takes one step, which is counted and watched as those of `batches`.
+
+        epoch, epochs, phase: for the display; epochs = 0: as many as the run asks for
+        trains: False = a pass over samples that does not train
+        Raise BudgetExceeded when more is drawn than `train.max_samples`, NonFiniteLoss if the loss is not finite.
+        """
+        self._open()
+        drawn = 0
+
+        def drew(fresh: int, replayed: int) -> None:
+            nonlocal drawn
+            drawn += fresh + replayed
+            self._draw(fresh, replayed)
+
+        step = Step(drew)
+        with self._hooks.meter.step(self._costs.setdefault(phase, LoopCost()), lambda: drawn):
+            yield step
+        if step.loss is not None:
+            self.report(step.loss)
+        if step.batch is not None:
+            self._batch_used(step.batch)
+        self._after_batch(epoch, epochs or self.epochs, phase, own=trains)
+
+    def end_epoch(self, phase: str = "") -> None:
+        """Tell whoever watches that a pass over the own samples has ended; `batches` does so itself."""
+        for _, epoch_passed in self._watchers:
+            epoch_passed()
+        self._hooks.on_epoch(self.index, phase)
 
     def validation(self, *, batch_size: int = 500) -> Iterator[Batch]:
         """Yield the samples held out of the training data, in order, not augmented; nothing if none are."""
@@ -241,6 +247,15 @@ class Experience:
             )
         return self._source
 
+    def _draw(self, fresh: int, replayed: int) -> None:
+        self.own_drawn += fresh
+        self._hooks.meter.draw(fresh)
+        self._hooks.meter.draw(replayed, replayed=True)
+
+    def _batch_used(self, batch: Batch) -> None:
+        for batch_used, _ in self._watchers:
+            batch_used(batch)
+
     def _batch(self, source: Source, positions: Tensor, generator: torch.Generator | None) -> Batch:
         raw, targets = source.take(positions)
         task_ids_at = getattr(source, "task_ids_at", None)
@@ -264,30 +279,22 @@ class Experience:
             self._hooks.on_progress(Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn))
 
 
-class _Joined:
-    """An experience's own samples, then those of another source."""
+@dataclass
+class ForeignLoop:
+    """Counts the steps of a loop that another library runs: samples, operations, time, budget, evaluation points.
 
-    def __init__(self, own: Source, other: Source, task_id: int | None) -> None:
-        self._own, self._other, self._task_id = own, other, task_id
+    The strategy asks for all samples at once (`Experience.stored`) and is trusted to report what it draws of them.
+    """
 
-    def __len__(self) -> int:
-        return len(self._own) + len(self._other)
+    experience: Experience
+    epochs: int = 0  # that will be made, for the display; 0 = as many as the run asks for
+    epoch: int = 0  # passes so far
 
-    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
-        """Read both and choose, so that nothing waits for the device."""
-        is_own, own, other = self._split(positions)
-        own_raw, own_targets = self._own.take(own)
-        other_raw, other_targets = self._other.take(other)
-        return choose_inputs(is_own, own_raw, other_raw), choose_inputs(is_own, own_targets, other_targets)  # type: ignore
+    def step(self, *, phase: str = "", trains: bool = True) -> AbstractContextManager[Step]:
+        """Within it one step is taken, or one pass over samples that does not train: `Experience.step`."""
+        return self.experience.step(epoch=self.epoch, epochs=self.epochs, phase=phase, trains=trains)
 
-    def task_ids_at(self, positions: Tensor) -> Tensor | None:
-        """Return the task of each sample, or None where tasks are withheld."""
-        kept = getattr(self._other, "task_ids", None)
-        if self._task_id is None or kept is None:
-            return None
-        is_own, _, other = self._split(positions)
-        return torch.where(is_own, self._task_id, kept[other])
-
-    def _split(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        count = len(self._own)
-        return positions < count, positions.clamp(max=count - 1), (positions - count).clamp(min=0)
+    def end_epoch(self, phase: str = "") -> None:
+        """Report that a pass over the experience's samples has ended."""
+        self.epoch += 1
+        self.experience.end_epoch(phase)

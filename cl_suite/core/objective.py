@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,13 @@ class Objective(Protocol):
     def correct(self, outputs: Tensor, targets: Tensor, visible: Tensor) -> Tensor:
         """Return a score in [0, 1] per sample, [B] float; entries outside `visible` [C] do not compete."""
         ...
+
+
+def class_mask(classes: Iterable[int], n_outputs: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return [n_outputs] bool, True for `classes`."""
+    mask = torch.zeros(n_outputs, dtype=torch.bool)
+    mask[list(classes)] = True
+    return mask.to(device)
 
 
 def restrict(logits: Tensor, visible: Tensor) -> Tensor:

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from cl_suite.core.errors import RunError, UsageError
-from cl_suite.core.experience import Experience, Hooks, Source
-from cl_suite.core.objective import Objective, Score
+from cl_suite.core.experience import Experience
+from cl_suite.core.listener import Hooks
+from cl_suite.core.objective import Objective, Score, class_mask
+from cl_suite.core.samples import Samples, Source, hold_out
 from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.schedule import HiddenOrder, Schedule, hidden_order, plan_visits
 from cl_suite.core.seeding import Seeds, generator_for
-from cl_suite.core.stream import Samples, Scorer, StreamData, TaskData, hold_out
+from cl_suite.core.strategy import Predictor, Strategy
+from cl_suite.core.stream import Scorer, StreamData, TaskData
 from cl_suite.core.types import Inputs, Prepare, StreamInfo, TrainSettings
 
 SEGMENTS = 13  # of a stream without boundaries; the same for every stream, so that it tells nothing about tasks
@@ -50,9 +53,9 @@ class Task:
         """
         if self.scorer is not None:
             return self.scorer.score(self, predictor)
-        own = self._visible(self.classes)
-        allowed = own if self.answer_within_task else self._visible(seen)
         device = self.test.targets.device
+        own = class_mask(self.classes, self.n_outputs, device)
+        allowed = self.answer_among(seen)
         correct, within = torch.zeros((), device=device), torch.zeros((), device=device)
         not_a_number = torch.zeros((), dtype=torch.bool, device=device)
         with torch.no_grad():
@@ -69,10 +72,17 @@ class Task:
         rules_differ = not self.answer_within_task and not bool(own.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
 
-    def _visible(self, classes: tuple[int, ...] | frozenset[int]) -> Tensor:
-        mask = torch.zeros(self.n_outputs, dtype=torch.bool)
-        mask[list(classes)] = True
-        return mask.to(self.test.targets.device)
+    def answer_among(self, seen: frozenset[int]) -> Tensor:
+        """Return [C] bool, the outputs that an answer may be among; `seen` as in `score`."""
+        classes = self.classes if self.answer_within_task else seen
+        return class_mask(classes, self.n_outputs, self.test.targets.device)
+
+    def predictor_of(self, strategy: Strategy) -> Predictor:
+        """Return a strategy's predictor for this task; its id is given where the scenario tells it.
+
+        Raise UnseenTask if there is none.
+        """
+        return strategy.predictor(self.index if self.answer_within_task else None)
 
 
 class ScenarioStream:
@@ -80,7 +90,7 @@ class ScenarioStream:
 
     info:  what a strategy is told at the start
     tasks: the columns of R
-    ood: samples that belong to no task; None where the stream has none
+    ood:   samples that belong to no task; None where the stream has none
     """
 
     def __init__(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cl_suite.core.errors import UsageError
+from cl_suite.core.samples import Samples
 from cl_suite.core.seeding import Seeds, generator_for
-from cl_suite.core.stream import Samples
 from cl_suite.core.types import Inputs, join_inputs
 
 LABELS = ("global", "local")

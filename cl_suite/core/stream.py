@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -14,60 +14,11 @@ from torch import Tensor
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
 from cl_suite.core.objective import Classification, Objective, Score
+from cl_suite.core.samples import Samples
 from cl_suite.core.scenario import Scenario, StreamFacts
 from cl_suite.core.seeding import Seeds
 from cl_suite.core.types import Inputs, Prepare, map_inputs
 from cl_suite.core.version import renamed, renamed_class_variable
-
-
-class Transform(Protocol):
-    """Makes a task's samples out of stored ones, a batch at a time, on their device."""
-
-    def __call__(self, raw: Inputs) -> Inputs:
-        """[B, ...] as stored -> [B, ...] as the task's samples are; dtype and size may change, alike in every task."""
-        ...
-
-    def to(self, device: torch.device) -> Transform:
-        """Return the same transform with its tensors on `device`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A view of samples that may share their storage with other tasks.
-
-    inputs:    storage, [M, ...], as stored (images uint8)
-    targets:   [N] int64, for the N samples of this view
-    index:     [N] int64 rows of the storage that belong to this view; None = all, in order. [N, H]: each sample is a
-               window of H rows, so that `take` gives [B, H, ...]
-    transform: what makes the task out of the shared storage (a permutation, a rotation, a normalisation of
-               its own). What it returns is what `prepare` gets and buffers keep: dtype and size may differ from storage
-    """
-
-    inputs: Inputs
-    targets: Tensor
-    index: Tensor | None = None
-    transform: Transform | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
-        """Return (raw inputs [B, ...], targets [B]) at `positions` [B] of this view, on the view's device."""
-        rows = positions if self.index is None else self.index[positions]
-        raw = map_inputs(lambda tensor: tensor[rows], self.inputs)
-        return (raw if self.transform is None else self.transform(raw)), self.targets[positions]
-
-    def select(self, positions: Tensor) -> Samples:
-        """Return the view of these positions only; storage stays shared."""
-        index = positions if self.index is None else self.index[positions]
-        return dataclasses.replace(self, targets=self.targets[positions], index=index)
-
-    def chunks(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
-        """Yield all samples in order, `size` at a time."""
-        everything = torch.arange(len(self), device=self.targets.device)
-        for positions in everything.split(size):
-            yield self.take(positions)
 
 
 class ScoredTask(Protocol):
@@ -306,10 +257,3 @@ def class_order(kind: str, n_classes: int, seed: int, *, option: str = "class_or
     if kind == "seeded":
         return torch.randperm(n_classes, generator=torch.Generator().manual_seed(seed)).tolist()
     raise UsageError(f"stream.{option}={kind} is not known. Use natural or seeded.")
-
-
-def hold_out(samples: Samples, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:
-    """Split training samples into (training, validation), disjoint; `share` in [0, 1) goes to validation."""
-    order = torch.randperm(len(samples), generator=generator).to(samples.targets.device)
-    held = round(share * len(samples))
-    return samples.select(order[held:].sort().values), samples.select(order[:held].sort().values)

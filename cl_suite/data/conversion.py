@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 
-from cl_suite.core.stream import Samples, StreamData
+from cl_suite.core.samples import Samples
+from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs, count_samples
 
 
-def converted(data: StreamData, make: Callable[[Samples], Inputs]) -> StreamData:
+def convert(data: StreamData, make: Callable[[Samples], Inputs]) -> StreamData:
     """Return the stream with what `make` returns in place of its inputs, those of no task too.
 
     make: N samples -> [N, ...]; called once for all that share storage and transform, with what of it is used

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
+from cl_suite.core.samples import Samples, hold_out
 from cl_suite.core.seeding import Seeds, generator_for
-from cl_suite.core.stream import Samples, StreamData, hold_out
+from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs
-from cl_suite.data.conversion import converted
+from cl_suite.data.conversion import convert
 from cl_suite.data.texts import TEXT_BYTES, PrepareTexts, decode_texts, filled
 from cl_suite.data.tokenizers import Pieces, TextOptions, build_tokenizer, pinned_tokenizer
 
@@ -110,7 +111,7 @@ def as_tokens(
         return stand_in
 
     # First all texts are read, which gives L; only then are the rectangles made.
-    read_once = converted(data, read)
+    read_once = convert(data, read)
     width = min(options.max_length, -(-max(1, counts.longest) // MULTIPLE) * MULTIPLE)
     padded = {key: _padded(*parts, width=width) for key, parts in found.items()}
 
@@ -137,7 +138,7 @@ def as_tokens(
     return dataclasses.replace(made, prepare=PrepareTokens(), vocabulary=tokenizer.size), facts
 
 
-def in_words(facts: dict[str, Any]) -> str:
+def tokens_summary(facts: dict[str, Any]) -> str:
     """Return one line on what `as_tokens` did, for the user."""
     empty = f", {facts['empty_texts']} of them empty" if facts["empty_texts"] else ""
     stored = f", {facts['share_stored_cut']:.1%} at {TEXT_BYTES:,} bytes" if facts["share_stored_cut"] else ""

@@ -8,38 +8,37 @@ Forecasts Expressed in Terms of Probability": the squared error of all probabili
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from cl_suite.core.errors import RunError, UnseenTask, UsageError
-from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
 from cl_suite.core.objective import Classification, restrict
 from cl_suite.core.scenario_stream import EVALUATION_BATCH, ScenarioStream, Task
 from cl_suite.core.strategy import Strategy
+from cl_suite.evaluation.protocol import PerExperience, Settings
 from cl_suite.metrics.matrix import Matrix, Row
 
 
 @dataclass
-class CalibrationSettings:
+class CalibrationSettings(Settings):
     """Whether probabilities are held against outcomes after each experience: `calibration.<field>=...`."""
 
-    evaluate: bool = False  # set by --evaluate calibration
+    without: ClassVar[str] = (
+        "calibration.* says how probabilities are judged, but none are. Add --evaluate calibration."
+    )
+
     bins: int = 15  # equal intervals of the largest probability; Guo et al.: 15
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """Raise UsageError for values that mean nothing."""
         if self.bins < 1:
             raise UsageError(f"calibration.bins={self.bins} is too small. Use 1 or more; 15 is usual.")
-        if not self.evaluate and self != CalibrationSettings():
-            raise UsageError(
-                "calibration.* says how probabilities are judged, but none are. Add --evaluate calibration."
-            )
 
 
-class CalibrationEvaluation:
+class CalibrationEvaluation(PerExperience):
     """An entry for each experience, over the test samples of all tasks begun so far, every sample counted alike.
 
     Probabilities are the softmax over the classes that may be answered: the task's own where it is named at test,
@@ -50,6 +49,7 @@ class CalibrationEvaluation:
     """
 
     def __init__(self, settings: CalibrationSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
+        super().__init__(settings, strategy, scenario_stream)
         objective = scenario_stream.info.objective
         measured = any(task.scorer is not None for task in scenario_stream.tasks)
         if measured or not isinstance(objective, Classification):
@@ -63,16 +63,13 @@ class CalibrationEvaluation:
                 f"--evaluate calibration needs probabilities of classes, and {type(strategy).__name__} answers by "
                 "something else, such as distances. Leave it out, or use another strategy."
             )
-        self._bins, self._strategy, self._shown = settings.bins, strategy, scenario_stream
-        self.entries: list[dict[str, Any]] = []
-
-    def announce(self, experience: Experience, meter: Meter) -> None:
-        """Nothing has to be known before."""
+        self._bins = settings.bins
 
     def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """Hold the probabilities of all test samples of the tasks begun so far against their classes."""
-        tasks = [self._shown.tasks[number] for number in self._shown.begun(experience)]
-        seen = self._shown.seen_after(experience + 1)
+        stream = self.scenario_stream
+        tasks = [stream.tasks[number] for number in stream.begun(experience)]
+        seen = stream.seen_after(experience + 1)
         try:
             found = [self._judged(task, seen) for task in tasks]
         except UnseenTask:
@@ -93,9 +90,7 @@ class CalibrationEvaluation:
 
     def _judged(self, task: Task, seen: frozenset[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Return of each test sample, [N] float64 on the CPU: largest probability, 1 where it is right, Brier score."""
-        predictor = self._strategy.predictor(task.index if task.answer_within_task else None)
-        allowed = torch.zeros(task.n_outputs, dtype=torch.bool, device=task.test.targets.device)
-        allowed[list(task.classes if task.answer_within_task else seen)] = True
+        predictor, allowed = task.predictor_of(self.strategy), task.answer_among(seen)
         parts = []
         with torch.no_grad():
             for raw, targets in task.test.chunks(EVALUATION_BATCH):
@@ -118,14 +113,6 @@ class CalibrationEvaluation:
     def record(self) -> dict[str, Any]:
         """Return the entries."""
         return {"experiences": self.entries}
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """Return the entries so far."""
-        return self.entries
-
-    def load_state_dict(self, entries: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` returned."""
-        self.entries = entries
 
 
 def brier_scores(probabilities: Tensor, targets: Tensor) -> Tensor:

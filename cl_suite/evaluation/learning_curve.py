@@ -7,35 +7,45 @@ present task at 11 points, from before its first epoch to after its last; `liber
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
+from cl_suite.core.devices import forked_rng
 from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
+from cl_suite.core.registry import Chosen
+from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.core.types import Batch
+from cl_suite.evaluation.protocol import PerExperience, Settings
 from cl_suite.methods.gradient_strategy import GradientStrategy
 from cl_suite.metrics.matrix import Matrix, Row, libero_metrics
 
 
 @dataclass
-class LearningSettings:
+class LearningSettings(Settings):
     """At how many points of its own training a task is scored: `learning.<field>=...`."""
 
-    evaluate: bool = False  # set by --evaluate learning
+    without: ClassVar[str] = "learning.* says when a task is scored, but nothing is. Add --evaluate learning."
+
     points: int = 11  # evenly spaced, the first before the training and the last after it; LIBERO: 11
     keep_best: bool = False  # go on with the weights of the best point: selection on test data, labelled oracle
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """Raise UsageError for values that mean nothing."""
         if self.points < 2:
             raise UsageError(f"learning.points={self.points} is too small. Use 2 or more: before and after.")
-        if not self.evaluate and self != LearningSettings():
-            raise UsageError("learning.* says when a task is scored, but nothing is. Add --evaluate learning.")
+
+    def refuse(self, strategy: Chosen, stream: Chosen, scenario: Scenario) -> None:
+        """Raise UsageError where no task is learned at a time of its own."""
+        if Requirement.BOUNDARIES not in scenario.provides:
+            raise UsageError(
+                f"--evaluate learning scores a task while it is learned, and {scenario} does not say where one ends. "
+                f"Use --scenario {Scenario.DOMAIN_INCREMENTAL}."
+            )
 
 
 def _answers_by_weights(strategy: Strategy) -> bool:
@@ -46,36 +56,36 @@ def _answers_by_weights(strategy: Strategy) -> bool:
     )
 
 
-class LearningPoints:
+class LearningCurve(PerExperience):
     """An entry for each experience: {"scores": [points]}, in [0, 1], None where the strategy had no answer.
 
     Point p of P lies where p / (P - 1) of the planned samples of the experience have been drawn, replay not counted;
     the last is R[k][k]. A point that a strategy does not come to (joint trains on its memory alone) is None.
     """
 
+    settings: LearningSettings
+
     def __init__(self, settings: LearningSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
+        super().__init__(settings, strategy, scenario_stream)
         if settings.keep_best and not _answers_by_weights(strategy):
             raise UsageError(
                 f"learning.keep_best=true puts weights back, and {type(strategy).__name__} answers by more than "
                 "weights, or trains in a loop of its own. Leave it out."
             )
-        self._settings, self._strategy, self._shown = settings, strategy, scenario_stream
-        self._gpus = [torch.device(d) for d in [scenario_stream.info.device] if d.type == "cuda"]
-        self.entries: list[dict[str, Any]] = []
         self._scores: list[float | None] = []
         self._best: dict[str, Tensor] = {}  # weights of the best point so far
 
     def announce(self, experience: Experience, meter: Meter) -> None:
         """Before an experience: score it untrained, and be told of every batch."""
         self._scores, self._best = [], {}
-        last = self._settings.points - 1
+        last = self.settings.points - 1
         planned = experience.n_samples * experience.epochs
         due = [-(-planned * point // last) for point in range(1, last + 1)]  # of the last R[k][k] is the score
 
         def batch_used(_: Batch) -> None:
             while due and experience.own_drawn >= due[0]:
                 due.pop(0)
-                if due or self._settings.keep_best:
+                if due or self.settings.keep_best:
                     self._score(experience.index, meter)
                 if not due:
                     self._put_back()
@@ -84,36 +94,40 @@ class LearningPoints:
         experience.watch(batch=batch_used)
 
     def _score(self, number: int, meter: Meter) -> None:
-        shown, task = self._shown, self._shown.tasks[number]
-        with torch.random.fork_rng(devices=self._gpus), meter.timing("eval_seconds"):
+        stream, task = self.scenario_stream, self.scenario_stream.tasks[number]
+        with forked_rng(stream.info.device), meter.timing("eval_seconds"):
             try:
-                predictor = self._strategy.predictor(task.index if task.answer_within_task else None)
-                score: float | None = task.score(predictor, shown.seen_after(number + 1)).value
+                seen = stream.seen_after(number + 1)
+                score: float | None = task.score(task.predictor_of(self.strategy), seen).value
             except UnseenTask:
                 score = None
         self._scores.append(score)
-        network = self._strategy.trained_network()
+        network = self.strategy.trained_network()
         before = max((earlier for earlier in self._scores[:-1] if earlier is not None), default=-1.0)
-        if self._settings.keep_best and network is not None and score is not None and score > before:
+        if self.settings.keep_best and network is not None and score is not None and score > before:
             self._best = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def _put_back(self) -> None:
-        network = self._strategy.trained_network()
+        network = self.strategy.trained_network()
         if self._best and network is not None:
             network.load_state_dict(self._best)
             self._best = {}
 
     def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """After an experience: keep its points. Raise RunError if the best one was to be gone on with and was not."""
-        reached, last = self._scores[: self._settings.points - 1], scores[experience]
+        reached, last = self._scores[: self.settings.points - 1], scores[experience]
         best = max((score for score in self._scores if score is not None), default=None)
-        if self._settings.keep_best and best is not None and last != best:
+        if self.settings.keep_best and best is not None and last != best:
             raise RunError(
                 f"learning.keep_best=true: the best point of experience {experience} scored {best}, but {last} is "
                 "left, as the strategy went on after the last of its samples. Leave learning.keep_best out."
             )
-        missing = self._settings.points - 1 - len(reached)
+        missing = self.settings.points - 1 - len(reached)
         self.entries.append({"scores": [*reached, *([None] * missing), last]})
+
+    def model_selection(self) -> str:
+        """Return "oracle" if the best point, on test data, is what the strategy goes on with."""
+        return "oracle" if self.settings.keep_best else ""
 
     def metrics(self, R: Matrix) -> dict[str, float | None]:
         """Return LIBERO's three figures."""
@@ -122,11 +136,3 @@ class LearningPoints:
     def record(self) -> dict[str, Any]:
         """Return all points."""
         return {"points": [entry["scores"] for entry in self.entries]}
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """Return the entries so far."""
-        return list(self.entries)
-
-    def load_state_dict(self, entries: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` returned."""
-        self.entries = list(entries)

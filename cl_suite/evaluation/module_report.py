@@ -14,71 +14,104 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite.core.errors import UsageError
+from cl_suite.core.errors import UnseenTask, UsageError
+from cl_suite.core.metering import Meter
+from cl_suite.core.scenario_stream import ScenarioStream
+from cl_suite.core.strategy import Strategy
+from cl_suite.evaluation.protocol import Evaluation
 from cl_suite.methods.module_changes import ModuleChanges
+from cl_suite.metrics.matrix import Row
+from cl_suite.metrics.task_shifts import ShiftLog
 from cl_suite.networks.module_groups import mean_change, module_groups, snapshot
 
 MODULES = "modules"
 
-Score = Callable[[int], "float | None"]
-"""Task -> its score with the network as it is now; None where the strategy has no answer."""
 
-
-class ModuleReport:
+class ModuleReport(Evaluation):
     """Follows a network through a run. Costs a copy of it for each experience, kept in memory and in the checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: None, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
+        super().__init__(settings, strategy, scenario_stream)
         self.groups: dict[str, list[str]] = {}
         self.changes = ModuleChanges()
         self.snapshots: list[dict[str, Tensor]] = []  # before the first experience and after each
         self.swap: list[list[float | None]] = []  # [module][task]
 
-    def begin(self, network: nn.Module | None, strategy: str) -> None:
+    def start(self) -> None:
         """Start from the network as it is before the first experience. Raise UsageError if there is none."""
+        network = self.strategy.trained_network()
         if network is None:
-            raise UsageError(f"--diagnostics {MODULES} looks into one network, and {strategy} has no one such.")
+            raise UsageError(
+                f"--diagnostics {MODULES} looks into one network, and {type(self.strategy).__name__} has no one such."
+            )
         if not self.snapshots:
             self.groups = module_groups(network)
             self.changes.begin(network)
-            self.snapshots = [_kept(network)]
+            self.snapshots = [_copied(network)]
 
-    def observe_epoch(self, experience: int, network: nn.Module | None) -> None:
-        """After a pass over an experience's samples."""
+    def epoch_passed(self, experience: int) -> None:
+        """Measure how far each module has moved in the epoch."""
+        network = self.strategy.trained_network()
         if network is not None:
             self.changes.observe(experience, network)
 
-    def observe_experience(self, network: nn.Module | None) -> None:
-        """After an experience."""
+    def observe(self, experience: int, meter: Meter, scores: Row) -> None:
+        """Keep the network as it is after an experience."""
+        network = self.strategy.trained_network()
         if network is not None:
-            self.snapshots.append(_kept(network))
+            self.snapshots.append(_copied(network))
+
+    def finish(self, shift_log: ShiftLog, note: Callable[[str], None]) -> None:
+        """Put modules back and score the tasks again, where rows of R are tasks."""
+        network = self.strategy.trained_network()
+        if network is not None and self.scenario_stream.has_boundaries:
+            self.swap_test(network)
 
     @torch.no_grad()
-    def swap_test(self, network: nn.Module, score: Score, tasks: int) -> None:
+    def swap_test(self, network: nn.Module) -> None:
         """For each old task and module: by how much does the task's score rise if the module is put back?"""
         last = snapshot(network)
-        final = [score(task) for task in range(tasks - 1)]
+        final = [self._score(task) for task in range(len(self.scenario_stream.tasks) - 1)]
         self.swap = []
         for names in self.groups.values():
             row: list[float | None] = []
             for task, now in enumerate(final):
                 _write(network, self.snapshots[task + 1], names)
-                then = score(task)
+                then = self._score(task)
                 row.append(None if then is None or now is None else then - now)
                 _write(network, last, names)
             self.swap.append(row)
 
-    def record(self, tasks: Sequence[str]) -> dict[str, Any]:
-        """Return what was measured, and its figures, for the record's diagnostics."""
+    def _score(self, number: int) -> float | None:
+        """Return a task's score with the network as it is now; None where the strategy has no answer."""
+        stream = self.scenario_stream
+        task = stream.tasks[number]
+        try:
+            return task.score(task.predictor_of(self.strategy), stream.seen_after(stream.n_experiences)).value
+        except UnseenTask:
+            return None
+
+    def _whole_experiences(self) -> list[dict[str, float]]:
+        """Return the change of each module over each experience."""
+        pairs = zip(self.snapshots[:-1], self.snapshots[1:], strict=True)
+        return [mean_change(self.groups, before, after) for before, after in pairs]
+
+    def record(self) -> dict[str, Any]:
+        """Return what was measured."""
         names = list(self.groups)
-        experiences = len(self.snapshots) - 1
-        firsts, lasts = _first_and_last(self.changes.epochs, experiences)
-        whole = [mean_change(self.groups, *self.snapshots[i : i + 2]) for i in range(experiences)]
-        facts: dict[str, Any] = {
+        return {
             "modules": names,
             "epochs": [{"experience": number, "change": change} for number, change in self.changes.epochs],
-            "experiences": whole,
+            "experiences": self._whole_experiences(),
             "swap": dict(zip(names, self.swap, strict=False)),
         }
+
+    def figures(self) -> dict[str, Any]:
+        """Return heat maps of the changes and of the swap test."""
+        names, tasks = list(self.groups), [task.name for task in self.scenario_stream.tasks]
+        experiences = len(self.snapshots) - 1
+        firsts, lasts = _first_and_last(self.changes.epochs, experiences)
+        whole = self._whole_experiences()
         columns = list(tasks) if len(tasks) == experiences else [str(number) for number in range(experiences)]
         what = "task" if len(tasks) == experiences else "segment"
         figures: dict[str, Any] = {}
@@ -105,19 +138,20 @@ class ModuleReport:
                 "columns": columns[: len(self.swap[0])],
                 "values": [[[None if v is None else 100 * v for v in row] for row in self.swap]],
             }
-        return {"facts": facts, "figures": figures}
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that was seen."""
         return {"groups": self.groups, "changes": self.changes.state_dict(), "snapshots": self.snapshots}
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+        device = self.scenario_stream.info.device
         self.groups, self.snapshots = state["groups"], state["snapshots"]
         self.changes.load_state_dict(state["changes"], device)
 
 
-def _kept(network: nn.Module) -> dict[str, Tensor]:
+def _copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in snapshot(network).items()}
 
 

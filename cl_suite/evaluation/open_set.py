@@ -8,46 +8,59 @@ curve, which needs no threshold, and by how many samples of no task pass where 9
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cl_suite.core.errors import RunError, UnseenTask
-from cl_suite.core.experience import Experience
+from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.metering import Meter
-from cl_suite.core.scenario_stream import EVALUATION_BATCH, ScenarioStream
-from cl_suite.core.strategy import Strategy
-from cl_suite.core.stream import Samples
+from cl_suite.core.objective import class_mask, restrict
+from cl_suite.core.registry import Chosen
+from cl_suite.core.samples import Samples
+from cl_suite.core.scenario import Requirement, Scenario
+from cl_suite.core.scenario_stream import EVALUATION_BATCH
 from cl_suite.core.types import Inputs
+from cl_suite.evaluation.protocol import PerExperience, Settings
 from cl_suite.metrics.matrix import Matrix, Row
 
 PASS = 0.95  # of the tasks' samples, where those of no task are counted
 
 
-class OpenSetEvaluation:
+@dataclass
+class OpenSetSettings(Settings):
+    """Whether samples that belong to no task are shown after each experience: `open_set.<field>=...`."""
+
+    def refuse(self, strategy: Chosen, stream: Chosen, scenario: Scenario) -> None:
+        """Raise UsageError where the stream has no such samples, or the scenario tells a task that they do not have."""
+        if not stream.cls.out_of_distribution:
+            raise UsageError(
+                f"--evaluate open_set shows samples of no task, and {stream.name} has none. "
+                "Use a stream that has, e.g. clinc150."
+            )
+        if Requirement.TASK_ID_AT_TEST in scenario.provides:
+            raise UsageError(
+                f"--evaluate open_set shows samples of no task, and {scenario} tells the task of each. "
+                f"Use --scenario {Scenario.CLASS_INCREMENTAL}."
+            )
+
+
+class OpenSetEvaluation(PerExperience):
     """An entry for each experience: {"auroc", "fpr95"}, both in [0, 1], None where the strategy has no answer.
 
     auroc: chance that a test sample of a task begun so far is more certain than one of no task; 0.5 = cannot tell
     fpr95: share of the samples of no task that are as certain as the 95 % most certain samples of the tasks
     """
 
-    def __init__(self, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
-        self._strategy, self._shown = strategy, scenario_stream
-        self.entries: list[dict[str, Any]] = []
-
-    def announce(self, experience: Experience, meter: Meter) -> None:
-        """Nothing has to be known before."""
-
     def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """Score test samples of all tasks begun so far, and those of no task."""
-        shown, outside = self._shown, self._shown.ood
-        assert outside is not None  # planning has refused the streams without
-        tasks = [shown.tasks[number] for number in shown.begun(experience)]
-        allowed = torch.zeros(shown.info.n_outputs, dtype=torch.bool)
-        allowed[list(shown.seen_after(experience + 1))] = True
+        stream, outside = self.scenario_stream, self.scenario_stream.ood
+        assert outside is not None  # the settings have refused the streams without
+        tasks = [stream.tasks[number] for number in stream.begun(experience)]
+        allowed = class_mask(stream.seen_after(experience + 1), stream.info.n_outputs, outside.targets.device)
         try:
-            predictor = self._strategy.predictor(None)
+            predictor = self.strategy.predictor(None)
             inside = torch.cat([self._certainty(predictor, task.test, allowed) for task in tasks])
             beyond = self._certainty(predictor, outside, allowed)
         except UnseenTask:
@@ -60,8 +73,8 @@ class OpenSetEvaluation:
         parts = []
         with torch.no_grad():
             for raw, _ in samples.chunks(EVALUATION_BATCH):
-                logits = predictor(self._shown.info.prepare(raw))
-                closed = logits.masked_fill(~allowed.to(logits.device), -torch.inf)
+                logits = predictor(self.scenario_stream.info.prepare(raw))
+                closed = restrict(logits, allowed)
                 parts.append(closed.float().softmax(dim=1).amax(dim=1))
         certainty = torch.cat(parts).cpu()
         if bool(certainty.isnan().any()):
@@ -74,15 +87,7 @@ class OpenSetEvaluation:
 
     def record(self) -> dict[str, Any]:
         """Return the entries, and how many samples belong to no task."""
-        return {"experiences": self.entries, "samples": len(self._shown.ood or ())}
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """Return the entries so far."""
-        return self.entries
-
-    def load_state_dict(self, entries: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` returned."""
-        self.entries = entries
+        return {"experiences": self.entries, "samples": len(self.scenario_stream.ood or ())}
 
 
 def separation(inside: Tensor, outside: Tensor) -> dict[str, Any]:

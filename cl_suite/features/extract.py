@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
+from cl_suite.core.samples import Samples
 from cl_suite.core.seeding import Seeds
-from cl_suite.core.stream import Samples, StreamData
+from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs, map_inputs
-from cl_suite.data.conversion import converted
+from cl_suite.data.conversion import convert
 from cl_suite.data.prepare import PrepareVectors
 from cl_suite.data.texts import PrepareTexts
 from cl_suite.features.frozen_networks import ENCODER, FeatureOptions, FrozenNetwork, facts_of, frozen_network
@@ -55,7 +56,7 @@ def as_features(
             frozen = TextVectors(options, root=root, device=device)
         else:
             frozen = frozen_network(options, data, root=root, seeds=seeds, device=device, validation=validation)
-        encoded = converted(data, lambda samples: _features(samples, frozen, device))
+        encoded = convert(data, lambda samples: _features(samples, frozen, device))
     stores = _stores(encoded)
     if not all(bool(store.isfinite().all()) for store in stores):
         raise UsageError(
@@ -72,13 +73,13 @@ def as_features(
     return dataclasses.replace(encoded, prepare=PrepareVectors()), facts
 
 
-def in_words(facts: dict[str, Any]) -> str:
+def features_summary(facts: dict[str, Any]) -> str:
     """Return one line on what `as_features` did, for the user."""
     cache = f" ({facts['cache']})" if facts.get("cache") else ""
     return f"{facts['dimensions']} features of {facts['network']}, in {facts['seconds']:.0f} s{cache}."
 
 
-def on_card(facts: dict[str, Any]) -> dict[str, Any]:
+def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Return what the stream's card may tell of features: nothing of where a task ends."""
     return {"features": {name: facts[name] for name in ("network", "weights", "dimensions")}} if facts else {}
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cl_suite.core.data_root import DataRoot
+from cl_suite.core.devices import forked_rng
 from cl_suite.core.errors import DataError, UsageError, nearest
 from cl_suite.core.files import sha256_of
+from cl_suite.core.samples import Samples, hold_out
 from cl_suite.core.seeding import Seeds, generator_for, seed_for
-from cl_suite.core.stream import Samples, StreamData, hold_out
+from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs
 from cl_suite.data.prepare import PrepareImages
 from cl_suite.features.weights import fill, published_network
@@ -176,7 +178,7 @@ def frozen_network(
             f"features.network={options.network} reads images [C, H, W], but this stream's samples are of shape "
             f"{shape}. Set features.network={OFF}, or take a stream of images."
         )
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with forked_rng(device):
         torch.manual_seed(seed_for(seeds.model, "features"))
         if options.weights.startswith(TORCHVISION):
             network, facts = published_network(options.network, root)

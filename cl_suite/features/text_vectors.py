@@ -18,7 +18,7 @@ from torch import Tensor
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
 from cl_suite.core.files import slug, write_atomic
-from cl_suite.core.stream import Samples
+from cl_suite.core.samples import Samples
 from cl_suite.data.texts import decode_texts
 from cl_suite.features.frozen_networks import FeatureOptions, facts_of
 from cl_suite.networks.embeddings import masked_mean

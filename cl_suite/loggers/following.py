@@ -8,8 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cl_suite.core.experience import Progress
-from cl_suite.core.listener import Listener, Row
+from cl_suite.core.listener import Listener, Progress, Row
 from cl_suite.core.metering import Meter
 from cl_suite.loggers.curve_logger import LoggedRun
 from cl_suite.loggers.log_process import LogProcess

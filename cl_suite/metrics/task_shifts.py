@@ -62,7 +62,7 @@ def changes(visits: Sequence[Stretch]) -> list[int]:
     return [after.start for before, after in pairwise(visits) if before.task != after.task]
 
 
-def shift_quality(visits: Sequence[Stretch], seen: ShiftLog, *, blur: int = 0) -> dict[str, Any]:
+def shift_quality(visits: Sequence[Stretch], log: ShiftLog, *, blur: int = 0) -> dict[str, Any]:
     """Compare detected shifts with true ones.
 
     A detection belongs to the last true shift that began before it (a blurred one begins blur / 2 earlier); the first
@@ -70,7 +70,7 @@ def shift_quality(visits: Sequence[Stretch], seen: ShiftLog, *, blur: int = 0) -
     middle of a blurred one) to the end of the batch in which it was found.
     """
     true = changes(visits)
-    detected = [place for place, flag in zip(seen.samples, seen.shift, strict=True) if flag]
+    detected = [place for place, flag in zip(log.samples, log.shift, strict=True) if flag]
     delays: dict[int, int] = {}
     false_alarms = 0
     for place in detected:
@@ -89,14 +89,14 @@ def shift_quality(visits: Sequence[Stretch], seen: ShiftLog, *, blur: int = 0) -
     }
 
 
-def expert_use(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, Any]:
+def expert_use(visits: Sequence[Stretch], log: ShiftLog) -> dict[str, Any]:
     """Say which expert served which task: counts in samples, the task of each expert, and re-use when a task returns.
 
     A returning task re-uses its expert if the one that served most of this visit served most of an earlier one.
     """
     served = [Counter[int]() for _ in visits]
     before = 0
-    for end, expert in zip(seen.samples, seen.expert, strict=True):
+    for end, expert in zip(log.samples, log.expert, strict=True):
         for number, visit in enumerate(visits):
             shared = min(end, visit.end) - max(before, visit.start)
             if shared > 0:
@@ -110,7 +110,7 @@ def expert_use(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, Any]:
             returns += 1
             reused += main[number] in earlier
     n_tasks = 1 + max(visit.task for visit in visits)
-    experts = sorted(set(seen.expert))
+    experts = sorted(set(log.expert))
     counts = [[0] * len(experts) for _ in range(n_tasks)]
     for visit, each in zip(visits, served, strict=True):
         for expert, samples in each.items():
@@ -128,7 +128,7 @@ def expert_use(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, Any]:
     }
 
 
-def in_words(facts: Mapping[str, Any]) -> str:
+def shifts_summary(facts: Mapping[str, Any]) -> str:
     """Say in a line how well shifts were found, for facts of `shift_quality` and `expert_use`."""
     found = facts["true_shifts"] - facts["missed_shifts"]
     return (
@@ -137,14 +137,14 @@ def in_words(facts: Mapping[str, Any]) -> str:
     )
 
 
-def detection_figures(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, Any]:
+def shift_figures(visits: Sequence[Stretch], log: ShiftLog) -> dict[str, Any]:
     """Return two figures: the loss with true and detected shifts, and expert and task over time."""
     # Detections are always kept; of the other batches as many as a figure can show.
-    every = max(1, len(seen.samples) // MOST_POINTS)
-    kept = [i for i in range(len(seen.samples)) if i % every == 0 or seen.shift[i]]
-    x = [seen.samples[i] for i in kept]
-    at = {"true shift": changes(visits), "detected": [s for s, f in zip(seen.samples, seen.shift, strict=True) if f]}
-    task = [next(v.task for v in visits if seen.samples[i] <= v.end) for i in kept]
+    every = max(1, len(log.samples) // MOST_POINTS)
+    kept = [i for i in range(len(log.samples)) if i % every == 0 or log.shift[i]]
+    x = [log.samples[i] for i in kept]
+    at = {"true shift": changes(visits), "detected": [s for s, f in zip(log.samples, log.shift, strict=True) if f]}
+    task = [next(v.task for v in visits if log.samples[i] <= v.end) for i in kept]
     return {
         "loss": {
             "kind": "lines",
@@ -153,8 +153,8 @@ def detection_figures(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, An
             "y_label": "loss",
             "x": x,
             "series": {
-                "loss of the active expert": [seen.loss[i] for i in kept],
-                "threshold of the smoothed loss": [seen.threshold[i] for i in kept],
+                "loss of the active expert": [log.loss[i] for i in kept],
+                "threshold of the smoothed loss": [log.threshold[i] for i in kept],
             },
             "marks": {name: places for name, places in at.items() if places},
         },
@@ -165,6 +165,6 @@ def detection_figures(visits: Sequence[Stretch], seen: ShiftLog) -> dict[str, An
             "y_label": "number",
             "x": x,
             "steps": True,
-            "series": {"task (hidden)": task, "expert": [seen.expert[i] for i in kept]},
+            "series": {"task (hidden)": task, "expert": [log.expert[i] for i in kept]},
         },
     }

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_suite.core.devices import forked_rng
 from cl_suite.core.errors import DataError, UsageError
 from cl_suite.core.files import sha256_of
 from cl_suite.core.types import Inputs
@@ -70,7 +71,7 @@ def load_encoder(name: str, *, option: str = "model.encoder", offline: bool = Fa
     key = folder_digest(folder) if folder else name  # an encoder saved anew is another one
     if key not in _read:
         tokenizer = load_tokenizer(name, option=option, offline=offline)
-        with _quiet(transformers), torch.random.fork_rng(devices=[]):
+        with _quiet(transformers), forked_rng():
             torch.manual_seed(0)  # whatever of the model is not in the files is not drawn from the run's generator
             model = _fetched(transformers.AutoModel.from_pretrained, name, option, offline)
         if model.config.is_encoder_decoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cl_suite.core.errors import UsageError
@@ -28,7 +28,7 @@ _CHOSEN_AMONG = {
 _TASKS = ("stream", "schedule", "features", "text")
 
 
-def report(record: RunRecord, reference: RunRecord | None, names: str) -> dict[str, Any]:
+def every_definition(record: RunRecord, reference: RunRecord | None, names: str) -> dict[str, Any]:
     """Return what `cl-bench metrics --json` prints: whose run, what was computed, where definitions differ.
 
     names: as `chosen` takes them. Raise UsageError for a run that failed, a name or a reference that does not fit.
@@ -72,22 +72,24 @@ def check_reference(record: RunRecord, reference: RunRecord) -> None:
             )
 
 
-def text(told: dict[str, Any]) -> str:
+def as_text(computed: dict[str, Any]) -> str:
     """Return a report as text: a block for each family, `-` and the reason where there is no number."""
     rows = (
-        "rows of R are the tasks in order" if told["rows_are_tasks"] else f"{told['rows']} rows of R, which are times"
+        "rows of R are the tasks in order"
+        if computed["rows_are_tasks"]
+        else f"{computed['rows']} rows of R, which are times"
     )
-    lines = [f"{_title(told['record'])}: {told['tasks']} tasks, {rows}"]
-    if told["answer_among"] is not None:
-        lines.append(f"the answer is chosen among {told['answer_among']}")
-    if told["reference"] is not None:
-        lines.append(f"reference: {_title(told['reference'])}")
-    for family in dict.fromkeys(entry["family"] for entry in told["metrics"]):
+    lines = [f"{_title(computed['record'])}: {computed['tasks']} tasks, {rows}"]
+    if computed["answer_among"] is not None:
+        lines.append(f"the answer is chosen among {computed['answer_among']}")
+    if computed["reference"] is not None:
+        lines.append(f"reference: {_title(computed['reference'])}")
+    for family in dict.fromkeys(entry["family"] for entry in computed["metrics"]):
         lines += ["", family]
-        for entry in told["metrics"]:
+        for entry in computed["metrics"]:
             if entry["family"] == family:
                 lines += _lines(entry)
-        sentences = told["differences"].get(family, [])
+        sentences = computed["differences"].get(family, [])
         if sentences:
             lines.append("  why they differ:")
             for sentence in sentences:
@@ -186,6 +188,3 @@ def _points(value: Any, width: int) -> Matrix:
 
 def _alike(one: Matrix | None, other: Matrix) -> bool:
     return one is not None and [len(row) for row in one] == [len(row) for row in other]
-
-
-__all__: Sequence[str] = ["check_reference", "report", "text"]

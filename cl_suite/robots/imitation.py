@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_suite.core.stream import Samples, Scorer, TaskData
+from cl_suite.core.samples import Samples
+from cl_suite.core.stream import Scorer, TaskData
 from cl_suite.core.types import Inputs
 from cl_suite.core.version import renamed
 from cl_suite.robots.kept_demonstrations import Demonstrations

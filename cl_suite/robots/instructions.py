@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cl_suite.core.data_root import DataRoot, default_data_root
 from cl_suite.core.errors import UsageError, nearest
-from cl_suite.core.stream import Samples
+from cl_suite.core.samples import Samples
 from cl_suite.data.texts import encode_texts
 from cl_suite.features.frozen_networks import ENCODER, FeatureOptions
 from cl_suite.features.text_vectors import TextVectors

@@ -7,7 +7,7 @@ overrides. `protocol=paper` takes a whole published setting from `configs/reprod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -25,11 +25,8 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.core.schedule import Schedule
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.tokenizers import TextOptions
-from cl_suite.evaluation.calibration import CalibrationSettings
-from cl_suite.evaluation.learning_curve import LearningSettings
-from cl_suite.evaluation.preferences.settings import PreferenceSettings
-from cl_suite.evaluation.protocol import OpenSetSettings
 from cl_suite.features.frozen_networks import OFF, FeatureOptions
+from cl_suite.run.evaluations import EVALUATED, settings_of
 
 PROTOCOLS = ("quick", "standard", "paper")
 
@@ -63,7 +60,10 @@ class SeedConfig:
 
 @dataclass
 class RunConfig:
-    """Everything that decides a run's result, but for the strategy's and the stream's own options."""
+    """Everything that decides a run's result, but for the strategy's and the stream's own options.
+
+    The options of each evaluation stand beside these under its name: `run_schema`.
+    """
 
     protocol: str = "quick"
     scenario: str = ""
@@ -73,12 +73,14 @@ class RunConfig:
     schedule: Schedule = field(default_factory=Schedule)
     features: FeatureOptions = field(default_factory=FeatureOptions)
     text: TextOptions = field(default_factory=TextOptions)
-    preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
-    open_set: OpenSetSettings = field(default_factory=OpenSetSettings)
-    learning: LearningSettings = field(default_factory=LearningSettings)
-    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     strategy: Any = None  # the chosen strategy's Config
     stream: Any = None  # the chosen stream's Config
+
+
+def run_schema() -> type[RunConfig]:
+    """Return RunConfig with the options of every evaluation."""
+    groups = [(name, entry.settings, field(default_factory=entry.settings)) for name, entry in EVALUATED.items()]
+    return make_dataclass("RunSchema", groups, bases=(RunConfig,))
 
 
 FLAGS = ("strategy", "stream", "scenario", "seed", "device")  # set with --flag, not as key=value
@@ -125,7 +127,7 @@ def compose_config(
     if protocol != "paper" and not set(layer.get("strategy", ())) <= options:
         layer = {**layer, "strategy": {}}  # a rate without its optimiser would be another one
     store = ConfigStore.instance()
-    store.store(name="run_schema", node=RunConfig)
+    store.store(name="run_schema", node=run_schema())
     store.store(group="strategy", name="chosen", node=schema)
     store.store(group="stream", name="chosen", node=stream_config)
     store.store(group="layer", name="chosen", node=layer, package="_global_")
@@ -146,8 +148,8 @@ def compose_config(
     run.train.check()
     run.features.check()
     run.text.check()
-    run.learning.check()
-    run.calibration.check()
+    for settings in settings_of(run).values():
+        settings.check()
     plain: Any = OmegaConf.to_container(final, resolve=True)
     return Composed(run=run, plain=plain, target=target)
 

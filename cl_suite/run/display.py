@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cl_suite.core.experience import Progress
+from cl_suite.core.listener import Progress
 from cl_suite.core.metering import Meter
 from cl_suite.records.record import RunRecord
 

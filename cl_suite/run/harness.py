@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,17 @@ import torch
 from torch import nn
 
 from cl_suite.core.checkpoint import load_state, save_state, tensor_bytes
+from cl_suite.core.devices import forked_rng
 from cl_suite.core.errors import UnseenTask
-from cl_suite.core.experience import Hooks, Progress
-from cl_suite.core.listener import Listener, Row, Silent
+from cl_suite.core.experience import Experience
+from cl_suite.core.listener import Hooks, Listener, Row, Silent
 from cl_suite.core.metering import Meter
 from cl_suite.core.scenario import Requirement
-from cl_suite.core.scenario_stream import ScenarioStream, Task
+from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import seed_for
-from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy
-from cl_suite.evaluation.expert_routing import Routing, score_routing
-from cl_suite.evaluation.module_report import ModuleReport
+from cl_suite.core.strategy import ModelPredictor, Strategy
 from cl_suite.evaluation.protocol import Evaluation
-from cl_suite.metrics.task_shifts import ShiftLog, expert_use, in_words, shift_quality
+from cl_suite.metrics.task_shifts import ShiftLog
 from cl_suite.networks.network import Network
 
 
@@ -36,17 +36,14 @@ class Results:
 
     R_task_aware: from the same logits, argmax within the task; None where R already is that
     baseline:     score of the untrained network per task
-    seen, detection, routing: of a strategy that finds tasks, where they are hidden: its account, the account beside the
-                  truth, and how well it chooses experts
+    shift_log:    what the strategy reported of its batches (`experience.observe`)
     """
 
     R: list[Row] = field(default_factory=list)
     R_task_aware: list[Row] | None = None
     baseline: Row = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
-    seen: ShiftLog = field(default_factory=ShiftLog.none)
-    detection: dict[str, Any] = field(default_factory=dict)
-    routing: dict[str, float] = field(default_factory=dict)
+    shift_log: ShiftLog = field(default_factory=ShiftLog.none)
 
 
 class ModelFactory:
@@ -64,7 +61,7 @@ class ModelFactory:
 
     def make(self, number: int) -> nn.Module:
         """Return network number `number` without counting it."""
-        with torch.random.fork_rng(devices=[]):
+        with forked_rng():
             torch.manual_seed(seed_for(self._seed, "network", number))
             return self._build().to(self._device)
 
@@ -74,7 +71,6 @@ class Harness:
 
     checkpoint:  file for the state between experiences; None = not saved
     fingerprint: says what run a checkpoint belongs to; another one is not resumed
-    report:      follows the network's modules; None = nobody asked for it
     evaluations: what else is asked after each experience, by name
     """
 
@@ -87,7 +83,6 @@ class Harness:
         listener: Listener | None = None,
         checkpoint: Path | None = None,
         fingerprint: str = "",
-        report: ModuleReport | None = None,
         evaluations: Mapping[str, Evaluation] | None = None,
     ) -> None:
         self.strategy = strategy
@@ -95,18 +90,17 @@ class Harness:
         self.listener = listener or Silent()
         self.meter = Meter(max_samples=scenario_stream.info.train.max_samples)
         self.results = Results()
-        self.report, self.evaluations = report, dict(evaluations or {})
+        self.evaluations = dict(evaluations or {})
         self._checkpoint, self._fingerprint = checkpoint, fingerprint
-        device = scenario_stream.info.device
-        self._factory = ModelFactory(build_model, scenario_stream.info.seeds.model, device)
-        self._gpus = [device] if device.type == "cuda" else []  # whose generators are forked beside the CPU's
+        self._device = scenario_stream.info.device
+        self._factory = ModelFactory(build_model, scenario_stream.info.seeds.model, self._device)
 
     def run(self, *, resume: bool = True) -> Results:
         """Run to the end of the stream, from the checkpoint if there is one, and return what was measured."""
         info = self.scenario_stream.info
-        if self._gpus:
-            torch.cuda.reset_peak_memory_stats(info.device)
-        with torch.random.fork_rng(devices=self._gpus), self.meter.metering():
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        with forked_rng(self._device), self.meter.metering():
             started = time.perf_counter()
             self._seed_everything("setup", seed=info.seeds.model)
             self.strategy.setup(info, self._factory)
@@ -115,72 +109,47 @@ class Harness:
                 self.listener.resumed(done)
             elif not self.results.baseline:
                 self.results.baseline = self._baseline()
-            if self.report is not None:
-                self.report.begin(self.strategy.trained_network(), type(self.strategy).__name__)
-            hooks = Hooks(
-                meter=self.meter,
-                on_progress=self._on_progress,
-                on_evaluation_point=self._on_evaluation_point,
-                on_note=self.listener.note,
-                on_epoch=self._on_epoch,
-                on_observation=self._on_observation,
-            )
+            for each in self.evaluations.values():
+                each.start()
             before = self.meter.wall_seconds
-            for experience in self.scenario_stream.experiences(hooks, start=done):
+            for experience in self.scenario_stream.experiences(self._hooks(), start=done):
                 self._seed_everything("experience", experience.index, seed=info.seeds.data)
-                for each in self.evaluations.values():
-                    each.announce(experience, self.meter)
                 self._learn(experience)
-                scores, task_aware = self._evaluate(experience.index + 1)
-                self.results.R.append(scores)
-                if self._two_rules():
-                    self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
-                self._ask_more(experience.index)
+                self._score(experience.index)
                 self.meter.wall_seconds = before + time.perf_counter() - started
-                if self.report is not None:
-                    self.report.observe_experience(self.strategy.trained_network())
                 self._save(experience.index + 1)
-                self.listener.row(experience.index, scores)
-            if self.report is not None:
-                self._swap_test(self.report)
-            self._judge_detection()
+                self.listener.row(experience.index, self.results.R[-1])
+            for each in self.evaluations.values():
+                with self._asking():
+                    each.finish(self.results.shift_log, self.listener.note)
         return self.results
 
-    def _ask_more(self, experience: int) -> None:
+    def _learn(self, experience: Experience) -> None:
         for each in self.evaluations.values():
-            with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-                each.observe(experience, self.meter, self.results.R[-1])
+            each.announce(experience, self.meter)
+        evaluated = self.meter.eval_seconds
+        with self.meter.timing("train_seconds"):
+            self.strategy.learn(experience)
+            experience.close()
+            experience.check_finite()
+        # Evaluation points inside the experience are not training.
+        self.meter.train_seconds -= self.meter.eval_seconds - evaluated
 
-    def _swap_test(self, report: ModuleReport) -> None:
-        """Put modules back and score the tasks again; where rows of R are tasks."""
-        network = self.strategy.trained_network()
-        if network is None or not self.scenario_stream.has_boundaries:
-            return
-        seen = self.scenario_stream.seen_after(self.scenario_stream.n_experiences)
+    def _score(self, experience: int) -> None:
+        """Add a row to R, and ask what else is to be asked after an experience."""
+        scores, task_aware = self._evaluate(experience + 1)
+        self.results.R.append(scores)
+        if self._two_rules():
+            self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
+        for each in self.evaluations.values():
+            with self._asking():
+                each.observe(experience, self.meter, scores)
 
-        def score(number: int) -> float | None:
-            task = self.scenario_stream.tasks[number]
-            try:
-                return task.score(self.predictor_of(task), seen).value
-            except UnseenTask:
-                return None
-
-        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-            report.swap_test(network, score, len(self.scenario_stream.tasks))
-
-    def _judge_detection(self) -> None:
-        """Hold what a strategy told of tasks it found against the hidden truth, and score its choice of experts."""
-        shown, seen = self.scenario_stream, self.results.seen
-        if shown.has_boundaries or not seen.samples:
-            return
-        facts = shift_quality(shown.visits, seen, blur=shown.blur) | expert_use(shown.visits, seen)
-        self.results.detection = facts
-        self.listener.note(in_words(facts))
-        if not isinstance(self.strategy, Routing):
-            return
-        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
-            everything = shown.seen_after(shown.n_experiences)
-            self.results.routing = score_routing(self.strategy, shown.tasks, facts["task_of_expert"], everything)
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Within it time is evaluation's, and random numbers are given back."""
+        with forked_rng(self._device), self.meter.timing("eval_seconds"):
+            yield
 
     def costs(self) -> dict[str, float]:
         """Return what a finished run cost, in the record's words."""
@@ -205,15 +174,6 @@ class Harness:
         """Return the number of test samples, or episodes, of each task."""
         return [task.count for task in self.scenario_stream.tasks]
 
-    def _learn(self, experience: Any) -> None:
-        evaluated = self.meter.eval_seconds
-        with self.meter.timing("train_seconds"):
-            self.strategy.learn(experience)
-            experience.close()
-            experience.check_finite()
-        # Evaluation points inside the experience are not training.
-        self.meter.train_seconds -= self.meter.eval_seconds - evaluated
-
     def _two_rules(self) -> bool:
         within = Requirement.TASK_ID_AT_TEST in self.scenario_stream.scenario.provides
         return not within and any(len(task.classes) < task.n_outputs for task in self.scenario_stream.tasks)
@@ -223,22 +183,17 @@ class Harness:
         scores: Row = []
         task_aware: Row = []
         seen = self.scenario_stream.seen_after(n_experiences)
-        with torch.random.fork_rng(devices=self._gpus), self.meter.timing("eval_seconds"):
+        with self._asking():
             for task in self.scenario_stream.tasks:
                 score = None
                 if self.scenario_stream.answerable(task, n_experiences):
                     try:
-                        score = task.score(self.predictor_of(task), seen)
+                        score = task.score(task.predictor_of(self.strategy), seen)
                     except UnseenTask:
                         score = None
                 scores.append(None if score is None else score.value)
                 task_aware.append(None if score is None else score.task_aware)
         return scores, task_aware
-
-    def predictor_of(self, task: Task) -> Predictor:
-        """Return the strategy's predictor for a task; its id is given where the scenario tells it."""
-        tells = Requirement.TASK_ID_AT_TEST in self.scenario_stream.scenario.provides
-        return self.strategy.predictor(task.index if tells else None)
 
     def _baseline(self) -> Row:
         """Score the untrained network with all heads in place, before anything is learned."""
@@ -249,16 +204,23 @@ class Harness:
         with self.meter.timing("eval_seconds"):
             return [task.score(ModelPredictor(model), everything).value for task in self.scenario_stream.tasks]
 
-    def _on_progress(self, progress: Progress) -> None:
-        self.listener.progress(progress, self.meter)
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            meter=self.meter,
+            on_progress=lambda progress: self.listener.progress(progress, self.meter),
+            on_evaluation_point=self._on_evaluation_point,
+            on_note=self.listener.note,
+            on_epoch=self._on_epoch,
+            on_observation=self._on_observation,
+        )
 
     def _on_epoch(self, experience: int, phase: str) -> None:
-        if self.report is not None:
-            self.report.observe_epoch(experience, self.strategy.trained_network())
+        for each in self.evaluations.values():
+            each.epoch_passed(experience)
 
     def _on_observation(self, loss: float, threshold: float | None, expert: int, shift: bool) -> None:
         own = self.meter.samples_drawn - self.meter.samples_replayed
-        self.results.seen.add(own, loss, threshold, expert, shift)
+        self.results.shift_log.add(own, loss, threshold, expert, shift)
 
     def _on_evaluation_point(self, experience: int, step: int) -> None:
         scores, _ = self._evaluate(experience + 1)
@@ -286,9 +248,8 @@ class Harness:
             "R_task_aware": self.results.R_task_aware,
             "baseline": self.results.baseline,
             "curve": self.results.curve,
-            "seen": self.results.seen.state_dict(),
+            "seen": self.results.shift_log.state_dict(),
             "meter": self.meter.state_dict(),
-            "report": None if self.report is None else self.report.state_dict(),
             "evaluations": {name: each.state_dict() for name, each in self.evaluations.items()},
         }
         save_state(self._checkpoint, state)
@@ -302,12 +263,13 @@ class Harness:
             return 0
         self.strategy.load_state_dict(state["strategy"])  # may build networks, which are not counted
         self._factory.built = state["models_built"]
-        seen = ShiftLog(**state["seen"])
-        self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], seen)
-        if self.report is not None:
-            self.report.load_state_dict(state["report"], self.scenario_stream.info.device)
+        log = ShiftLog(**state["seen"])
+        self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], log)
+        # Before it was an evaluation like the others, the report on modules stood beside them.
+        found = {"modules": state.get("report"), **state["evaluations"]}
         for name, each in self.evaluations.items():
-            each.load_state_dict(state["evaluations"][name])
+            if name in found:
+                each.load_state_dict(found[name])
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
         return state["experiences_done"]

@@ -12,21 +12,19 @@ from cl_suite.core.errors import UsageError
 from cl_suite.core.seeding import Seeds
 from cl_suite.core.stream import Stream, StreamData
 from cl_suite.data.tokenizers import WORDS
-from cl_suite.data.tokens import as_tokens
-from cl_suite.data.tokens import in_words as tokens_in_words
-from cl_suite.features.extract import as_features, on_card
-from cl_suite.features.extract import in_words as features_in_words
+from cl_suite.data.tokens import as_tokens, tokens_summary
+from cl_suite.features.extract import as_features, features_summary, public_facts
 from cl_suite.features.frozen_networks import ENCODER, FIRST_TASK
 from cl_suite.run.config import RunConfig
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The data, the stream's public facts, and what the samples were made into: for the record, and in words."""
+    """The data, the stream's public facts, and what its samples were encoded by: for the record, and in words."""
 
     data: StreamData
     card: dict[str, Any]
-    made: dict[str, dict[str, Any]]
+    encoding: dict[str, dict[str, Any]]
     remarks: list[str]
 
 
@@ -36,10 +34,10 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
     Raise DataError where files are absent or wrong, UsageError where the configuration cannot be met.
     """
     check_first_task(run)
-    return as_learned(stream, stream.load(root, seeds), run, root=root, seeds=seeds, device=device)
+    return encode_stream(stream, stream.load(root, seeds), run, root=root, seeds=seeds, device=device)
 
 
-def as_learned(
+def encode_stream(
     stream: Stream, read: StreamData, run: RunConfig, *, root: DataRoot, seeds: Seeds, device: torch.device
 ) -> Loaded:
     """Make of a stream's data, `read` from its files, what `features.*` and `text.*` ask for.
@@ -51,9 +49,9 @@ def as_learned(
     data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=held)  # what is still texts
     facts = {name: found for name, found in (("text", tokens), ("features", features)) if found}
     facts |= {"data": dict(read.facts)} if read.facts else {}
-    remarks = [tokens_in_words(tokens)] if tokens else []
-    remarks += [features_in_words(features)] if features else []
-    return Loaded(data, stream.card() | on_card(features), facts, remarks)
+    remarks = [tokens_summary(tokens)] if tokens else []
+    remarks += [features_summary(features)] if features else []
+    return Loaded(data, stream.card() | public_facts(features), facts, remarks)
 
 
 def check_first_task(run: RunConfig) -> None:

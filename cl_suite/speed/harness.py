@@ -15,9 +15,9 @@ from cl_suite.core.devices import choose_device, set_threads
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
 from cl_suite.core.objective import Classification
+from cl_suite.core.samples import Samples
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.seeding import Seeds
-from cl_suite.core.stream import Samples
 from cl_suite.core.types import StreamInfo, TrainSettings
 from cl_suite.data.prepare import PrepareImages
 from cl_suite.methods.gradient_strategy import GradientStrategy

@@ -16,22 +16,23 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cl_suite.core.checkpoint import load_state, save_state
-from cl_suite.core.devices import choose_device, set_threads
+from cl_suite.core.devices import choose_device, forked_rng, set_threads
 from cl_suite.core.errors import RunError, UsageError
-from cl_suite.core.experience import Hooks
+from cl_suite.core.listener import Hooks
 from cl_suite.core.metering import Meter
 from cl_suite.core.registry import STRATEGY, Chosen, choose
+from cl_suite.core.samples import Samples
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import Seeds, generator_for, seed_for
 from cl_suite.core.strategy import Strategy
-from cl_suite.core.stream import Samples, StreamData, TaskData
+from cl_suite.core.stream import StreamData, TaskData
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.prepare import PrepareImages
 from cl_suite.networks.network import build_network
 from cl_suite.run.config import strategy_config
 from cl_suite.run.harness import ModelFactory
-from cl_suite.run.plan import check_requirements
+from cl_suite.run.refuse import check_requirements
 from cl_suite.speed.harness import device_name, now
 
 REFERENCE = "finetune"
@@ -82,7 +83,7 @@ def measure_strategies(
         check_requirements(strategy, configs[name], Scenario.TASK_INCREMENTAL)
     scenario_stream = _presentation(place, steps, batch_size, tasks)
     timings: dict[str, list[Timing]] = {name: [] for name in chosen}
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=_gpus(place)):
+    with tempfile.TemporaryDirectory() as folder, forked_rng(place):
         runs = {
             name: _Run(strategy, configs[name], scenario_stream, model, Path(folder) / f"{number}.safetensors")
             for number, (name, strategy) in enumerate(chosen.items())
@@ -198,10 +199,6 @@ def _marks(device: torch.device) -> Iterator[list[Any]]:
 
 def _between(first: Any, last: Any) -> float:
     return last - first if isinstance(first, float) else first.elapsed_time(last) / 1000
-
-
-def _gpus(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
 
 
 def _seed(*purpose: object) -> None:

@@ -15,9 +15,8 @@ from cl_suite.avalanche.options import options_class, options_of
 from cl_suite.avalanche.streams import label_kind, read_tasks
 from cl_suite.conformance.case import Case, present
 from cl_suite.core.errors import BudgetExceeded, NonFiniteLoss
-from cl_suite.core.experience import Hooks
-from cl_suite.core.foreign_loop import ForeignLoop
-from cl_suite.core.listener import Silent
+from cl_suite.core.experience import ForeignLoop
+from cl_suite.core.listener import Hooks, Silent
 from cl_suite.core.metering import Meter
 from cl_suite.core.registry import STRATEGY, STREAM, Chosen, choose, provided
 from cl_suite.core.scenario import Scenario

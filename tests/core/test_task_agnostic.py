@@ -8,15 +8,15 @@ import torch
 
 from cl_suite import TrainSettings, UsageError
 from cl_suite.conformance.case import present
-from cl_suite.core.experience import Hooks
+from cl_suite.core.listener import Hooks
 from cl_suite.core.registry import STRATEGY, choose
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import SEGMENTS, ScenarioStream
 from cl_suite.core.schedule import HiddenOrder, Schedule, Visit, hidden_order, plan_visits
 from cl_suite.metrics.matrix import accuracy_over_time, summarise
-from cl_suite.metrics.task_shifts import ShiftLog, changes, detection_figures, expert_use, shift_quality
+from cl_suite.metrics.task_shifts import ShiftLog, changes, expert_use, shift_figures, shift_quality
 from cl_suite.records.record import config_hash
-from cl_suite.run.plan import check_requirements
+from cl_suite.run.refuse import check_requirements
 from strategies.bounds.finetune import Finetune
 from strategies.regularisation.ewc import EWC
 from tests.helpers.hidden_streams import TRAIN, harness_of, permuted_clusters, presented
@@ -238,7 +238,7 @@ def test_figures_of_a_long_run_stay_small_and_keep_every_detection():
     found = ShiftLog.none()
     for number in range(5000):
         found.add(number + 1, 1.0, 2.0, 0, number == 777)
-    figures = detection_figures([Visit(0, 0, 5000)], found)
+    figures = shift_figures([Visit(0, 0, 5000)], found)
     assert len(figures["loss"]["x"]) < 1000 and 778 in figures["loss"]["x"]
     assert figures["loss"]["marks"] == {"detected": [778]}
 

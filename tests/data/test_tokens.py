@@ -29,12 +29,12 @@ from cl_suite import (
     hold_out,
     join_inputs,
 )
-from cl_suite.core.experience import Hooks
+from cl_suite.core.listener import Hooks
 from cl_suite.core.registry import STRATEGY, STREAM, choose
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import generator_for
 from cl_suite.data.tokenizers import Hashed, Words, pinned_tokenizer, words_of
-from cl_suite.data.tokens import TextOptions, as_tokens, in_words
+from cl_suite.data.tokens import TextOptions, as_tokens, tokens_summary
 from cl_suite.records.compatibility import GROUP_BEFORE
 from cl_suite.records.record import config_hash
 from cl_suite.run.config import RunConfig
@@ -146,7 +146,7 @@ def test_what_was_cut_empty_or_unknown_is_counted_and_said():
     assert data.input_shape["tokens"] == (5,) and facts["length"] == 5
     assert shown(data.tasks[0].train)[3] == shown(made()[0].tasks[0].train)[3][:5]
     assert facts["texts"] == 7 and facts["empty_texts"] == 1 and facts["share_cut"] == pytest.approx(2 / 7, abs=1e-6)
-    assert "7 texts, 1 of them empty" in in_words(facts) and "28.6% cut" in in_words(facts)
+    assert "7 texts, 1 of them empty" in tokens_summary(facts) and "28.6% cut" in tokens_summary(facts)
     json.dumps(facts)
 
 

@@ -10,7 +10,7 @@ from cl_suite import UnseenTask, UsageError
 from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.scenario_stream import ScenarioStream
-from cl_suite.evaluation.open_set import OpenSetEvaluation, separation
+from cl_suite.evaluation.open_set import OpenSetEvaluation, OpenSetSettings, separation
 from cl_suite.run.execute import run_one
 from cl_suite.run.harness import Harness
 from cl_suite.run.load import load_stream
@@ -103,7 +103,7 @@ def test_only_tasks_and_classes_begun_so_far_count(tmp_path):
     shown = ScenarioStream(
         "toy", loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
     )
-    evaluation = OpenSetEvaluation(Fixed(), shown)
+    evaluation = OpenSetEvaluation(OpenSetSettings(evaluate=True), Fixed(), shown)
     for experience in range(3):
         evaluation.observe(experience, None, [])
     for experience in range(2):  # class 5 is not begun: certainty is that of class 0 among the classes so far
@@ -134,7 +134,7 @@ def test_no_answer_is_no_figure(tmp_path):
     shown = ScenarioStream(
         "toy", loaded.data, planned.scenario, train=run.train, seeds=planned.seeds, device=planned.device
     )
-    evaluation = OpenSetEvaluation(Mute(), shown)
+    evaluation = OpenSetEvaluation(OpenSetSettings(evaluate=True), Mute(), shown)
     evaluation.observe(0, None, [])
     assert evaluation.metrics([]) == {"open_set_auroc": None, "open_set_fpr95": None}
 

@@ -14,7 +14,7 @@ from cl_suite import DataError, DataRoot, PrepareImages, Samples, Seeds, StreamD
 from cl_suite.core.registry import STREAM, choose
 from cl_suite.core.seeding import generator_for
 from cl_suite.features import weights as weights_module
-from cl_suite.features.extract import as_features, on_card
+from cl_suite.features.extract import as_features, public_facts
 from cl_suite.features.frozen_networks import FeatureOptions, frozen_network
 from cl_suite.networks.images import BACKBONES
 from cl_suite.records.compatibility import GROUP_BEFORE, without_unchanged
@@ -164,8 +164,8 @@ def test_the_network_is_frozen_and_the_card_does_not_tell_the_size_of_a_task():
     frozen = frozen_network(options, stream(), root=DataRoot(Path("unused")), seeds=SEEDS, device=CPU, validation=0.0)
     assert not frozen.network.training and not any(p.requires_grad for p in frozen.network.parameters())
     _, facts = made(weights="first_task", epochs=1)
-    assert set(on_card(facts)["features"]) == {"network", "weights", "dimensions"}
-    assert on_card({}) == {}
+    assert set(public_facts(facts)["features"]) == {"network", "weights", "dimensions"}
+    assert public_facts({}) == {}
 
 
 def test_a_stream_without_the_option_stays_as_it_is():

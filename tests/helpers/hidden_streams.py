@@ -6,7 +6,9 @@ from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, Train
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.schedule import Schedule
+from cl_suite.evaluation.expert_routing import Routing
 from cl_suite.run.harness import Harness
+from tests.helpers.evaluations import asked_of
 
 CLASSES = 4
 TRAIN = TrainSettings(epochs=4, batch_size=16, segments=5)
@@ -49,4 +51,6 @@ def harness_of(cls, *, data=None, schedule=None, train=TRAIN, seed=0, checkpoint
     def build():
         return build_network("mlp", info.input_shape, info.n_outputs, hidden=(32, 16))
 
-    return Harness(cls(cls.Config(**options)), scenario_stream, build, checkpoint=checkpoint, listener=listener)
+    strategy = cls(cls.Config(**options))
+    asked = asked_of(strategy, scenario_stream, ["detection", "routing"] if isinstance(strategy, Routing) else [])
+    return Harness(strategy, scenario_stream, build, checkpoint=checkpoint, listener=listener, evaluations=asked)

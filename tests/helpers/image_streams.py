@@ -7,6 +7,7 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
+from tests.helpers.evaluations import asked_of
 
 
 def image_stream(*, n_tasks=3, count=48, size=8):
@@ -32,11 +33,14 @@ def harness_of(
     model="conv_small",
     checkpoint=None,
     listener=None,
-    report=None,
+    ask=(),
     seed=0,
     **options,
 ):
-    """Return a harness for a fresh strategy with a small network; `options` are the strategy's."""
+    """Return a harness for a fresh strategy with a small network; `options` are the strategy's.
+
+    ask: evaluations by name
+    """
     scenario_stream = ScenarioStream(
         "images",
         data or image_stream(),
@@ -52,7 +56,9 @@ def harness_of(
         return build_network(model, info.input_shape, info.n_outputs, **sizes)
 
     config = options.pop("config", None) or cls.Config(**options)
-    return Harness(cls(config), scenario_stream, build, checkpoint=checkpoint, listener=listener, report=report)
+    strategy = cls(config)
+    evaluations = asked_of(strategy, scenario_stream, ask)
+    return Harness(strategy, scenario_stream, build, checkpoint=checkpoint, listener=listener, evaluations=evaluations)
 
 
 def run_of(cls, **options):

@@ -1,5 +1,6 @@
 """Robots: demonstrations, rollouts in processes, what happens when a simulator dies, and scores while learning."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from cl_suite.evaluation.learning_curve import LearningSettings
 from cl_suite.metrics.matrix import libero_metrics
 from cl_suite.records.record import config_hash, load_record
 from cl_suite.robots import RobotPool, SuccessRate, demonstrations, embed_instructions
-from cl_suite.robots.kept_demonstrations import SEEDS
+from cl_suite.robots.kept_demonstrations import SEEDS, kept_alone
 from cl_suite.robots.simulator import RobotTask
 from tests.helpers.robot_doubles import lost_task, troubled_task
 
@@ -125,6 +126,17 @@ def test_demonstrations_are_kept_with_how_they_came_to_be_and_damage_is_noticed(
     made(made_by={"physics": "2"})
     made(noise=0.0)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+
+
+def test_demonstrations_are_found_again_when_the_code_of_their_simulator_has_moved(tmp_path, pool):
+    task = point_mass_task("up")
+    asked = {"count": 4, "noise": 0.3, "made_by": {}, "root": tmp_path, "pool": pool}
+    first = demonstrations(task, **asked)
+    with kept_alone():  # nothing is made
+        moved = demonstrations(dataclasses.replace(task, factory="elsewhere:PointMass"), **asked)
+    assert moved.checksum == first.checksum
+    with kept_alone(), pytest.raises(DataError, match="are not kept"):
+        demonstrations(dataclasses.replace(task, kind="another simulator"), **asked)
 
 
 def test_an_expert_that_fails_is_said_to(pool):

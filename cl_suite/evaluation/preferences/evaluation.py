@@ -15,6 +15,7 @@ from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Predictor, Strategy
 from cl_suite.evaluation.preferences.protocols import PreferenceConditioned, PreferenceSampled, PreferenceTrained
 from cl_suite.evaluation.preferences.settings import PreferenceSettings
+from cl_suite.evaluation.protocol import PerExperience
 from cl_suite.metrics.matrix import Matrix, Row
 from cl_suite.metrics.trade_offs import backward_transfer, hypervolume, per_task, weighted
 
@@ -22,7 +23,7 @@ SHOWN = 100  # preferences whose scores are kept in the record, per experience
 CHOICES: dict[str, Callable[[Sequence[float]], float]] = {"best": max, "mean": fmean, "worst": min}
 
 
-class PreferenceEvaluation:
+class PreferenceEvaluation(PerExperience):
     """One entry for each experience: what was asked, how the answers score, what they cost.
 
     An entry holds preferences [P][T]; for best, mean and worst of the models drawn for a preference: `scores`
@@ -30,30 +31,29 @@ class PreferenceEvaluation:
     """
 
     def __init__(self, settings: PreferenceSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
-        assert isinstance(strategy, PreferenceConditioned)  # planning has refused the others
-        self._settings, self._shown = settings, scenario_stream
-        self._strategy: PreferenceConditioned = strategy
+        super().__init__(settings, strategy, scenario_stream)
+        assert isinstance(strategy, PreferenceConditioned)  # the settings have refused the others
+        self._asked: PreferenceConditioned = strategy
         self._before = (0, 0, 0.0)
-        self.entries: list[dict[str, Any]] = []
 
     def _wanted(self, experience: int) -> list[tuple[float, ...]]:
-        return self._settings.drawn(experience + 1, self._shown.info.seeds.data)
+        return self.settings.drawn(experience + 1, self.scenario_stream.info.seeds.data)
 
     def announce(self, experience: Experience, meter: Meter) -> None:
         """Before an experience: tell those that train a model for each preference which ones will be asked for."""
         self._before = _counts(meter)
-        if isinstance(self._strategy, PreferenceTrained):
-            self._strategy.announce(self._wanted(experience.index))
+        if isinstance(self._asked, PreferenceTrained):
+            self._asked.announce(self._wanted(experience.index))
 
-    def observe(self, experience: int, meter: Meter, scores_now: Row) -> None:
+    def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """After an experience: ask for each preference, score the models on every task learned so far."""
         drawn, steps, seconds = (now - then for now, then in zip(_counts(meter), self._before, strict=True))
         steps_before = meter.optimizer_steps
         wanted = self._wanted(experience)
-        tasks = self._shown.tasks[: experience + 1]
-        seen = self._shown.seen_after(experience + 1)
+        tasks = self.scenario_stream.tasks[: experience + 1]
+        seen = self.scenario_stream.seen_after(experience + 1)
         answering = 0.0
-        scores: dict[str, list[list[float]]] = {name: [] for name in CHOICES}
+        answers: dict[str, list[list[float]]] = {name: [] for name in CHOICES}
         sums: dict[str, list[float]] = {name: [] for name in CHOICES}
         for preference in wanted:
             started = time.perf_counter()
@@ -61,36 +61,32 @@ class PreferenceEvaluation:
             answering += time.perf_counter() - started
             table = [[task.score(model, seen).value for task in tasks] for model in models]  # [S][T]
             for name, choose in CHOICES.items():
-                scores[name].append([choose(column) for column in zip(*table, strict=True)])
+                answers[name].append([choose(column) for column in zip(*table, strict=True)])
                 sums[name].append(choose([weighted(row, preference) for row in table]))
-        own = self._shown.training_samples(experience) * self._shown.info.train.epochs
+        own = self.scenario_stream.training_samples(experience) * self.scenario_stream.info.train.epochs
         self.entries.append(
             {
                 "preferences": [list(preference) for preference in wanted[:SHOWN]],
                 "asked": len(wanted),
-                "scores": {name: rows[:SHOWN] for name, rows in scores.items()},
+                "scores": {name: rows[:SHOWN] for name, rows in answers.items()},
                 "weighted": {name: fmean(values) for name, values in sums.items()},
-                "per_task": {name: per_task(rows, wanted) for name, rows in scores.items()},
+                "per_task": {name: per_task(rows, wanted) for name, rows in answers.items()},
                 "passes": drawn / own,  # over the experience, replayed samples counted
                 "steps": steps,
                 "train_seconds": seconds,
                 "steps_in_answering": meter.optimizer_steps - steps_before,
                 "answer_seconds": answering,
-                "state_bytes": tensor_bytes(self._kept()),
+                "state_bytes": tensor_bytes(self.strategy.state_dict()),
             }
         )
 
     def _models(self, preference: Sequence[float]) -> Sequence[Predictor]:
-        if isinstance(self._strategy, PreferenceSampled):
-            models = self._strategy.predictors_for(preference)
+        if isinstance(self._asked, PreferenceSampled):
+            models = self._asked.predictors_for(preference)
             if not models:
                 raise RunError("predictors_for(preference) returned no predictor. Return one or more.")
             return models
-        return [self._strategy.predictor_for(preference)]
-
-    def _kept(self) -> Any:
-        strategy: Any = self._strategy  # the protocol says what answers; it is a Strategy all the same
-        return strategy.state_dict()
+        return [self._asked.predictor_for(preference)]
 
     def metrics(self, R: Matrix) -> dict[str, float | None]:
         """Return the figures of the last experience for tables, and of the second for the curve between two tasks."""
@@ -114,7 +110,7 @@ class PreferenceEvaluation:
 
     def _points(self) -> list[list[float]]:
         """Return [P][2], the mean scores on the first two tasks, where they are a grid."""
-        if len(self.entries) < 2 or not self._settings.grid:
+        if len(self.entries) < 2 or not self.settings.grid:
             return []
         points: list[list[float]] = self.entries[1]["scores"]["mean"]
         return points
@@ -123,14 +119,6 @@ class PreferenceEvaluation:
         """Return what was measured for the record's diagnostics."""
         transfer = backward_transfer([entry["per_task"]["mean"] for entry in self.entries])
         return {"experiences": self.entries, "front": self._points(), "backward_transfer": transfer}
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """Return the entries so far."""
-        return self.entries
-
-    def load_state_dict(self, entries: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` returned."""
-        self.entries = entries
 
 
 def _counts(meter: Meter) -> tuple[int, int, float]:

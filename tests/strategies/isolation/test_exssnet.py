@@ -21,7 +21,7 @@ from cl_suite import (
     generator_for,
 )
 from cl_suite.core.checkpoint import load_state, save_state
-from cl_suite.core.experience import Hooks
+from cl_suite.core.listener import Hooks
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from strategies.isolation.exssnet import EWC, ExSSNeT, SSNeT, exclusive, fisher, split_epochs

@@ -5,7 +5,7 @@ import torch
 
 from cl_suite import PrepareVectors, Samples, StreamData, TaskData, TrainSettings, UsageError
 from cl_suite.conformance.case import states_equal
-from cl_suite.core.experience import Hooks
+from cl_suite.core.listener import Hooks
 from strategies.isolation.piggyback import Piggyback, binary, masked_weight, ternary
 from tests.helpers.image_streams import harness_of as any_harness_of
 from tests.helpers.image_streams import image_stream

@@ -15,7 +15,7 @@ from cl_suite import Batch, TrainSettings, UnseenTask, UsageError, build_network
 from cl_suite.conformance.case import present
 from cl_suite.core.errors import BudgetExceeded
 from cl_suite.core.scenario import Scenario
-from cl_suite.metrics.task_shifts import expert_use, in_words, shift_quality
+from cl_suite.metrics.task_shifts import expert_use, shift_quality, shifts_summary
 from cl_suite.run.harness import Harness
 from strategies.tame.expert_memory import ExpertMemory
 from strategies.tame.loss_detector import DetectorOptions, LossDetector
@@ -57,7 +57,7 @@ def plain():
 
 
 def quality(harness):
-    visits, seen = harness.scenario_stream.visits, harness.results.seen
+    visits, seen = harness.scenario_stream.visits, harness.results.shift_log
     return shift_quality(visits, seen) | expert_use(visits, seen)
 
 
@@ -150,7 +150,7 @@ def test_as_many_experts_as_tasks_and_a_returning_task_gets_its_own_back(probe, 
     assert (found["returns"], found["reused"]) == (1, 1)
     assert max(found["delays"]) <= 5 * 16
     assert statistics.fmean(results.R[-1]) > 0.9
-    assert results.routing["acc_global"] <= statistics.fmean(results.R[-1]) + 1e-9
+    assert harness.evaluations["routing"].scores["acc_global"] <= statistics.fmean(results.R[-1]) + 1e-9
 
 
 class Watched:
@@ -242,8 +242,8 @@ def test_a_stream_without_a_shift_has_one_expert_and_needs_no_selector():
     harness = harness_of(TAME, data=permuted_clusters(n_tasks=1, count=800), **FAST)
     results = harness.run()
     assert len(harness.strategy.experts) == 1 and harness.strategy.selector is None
-    assert not any(results.seen.shift)
-    assert results.R[-1][0] > 0.9 and results.routing["selector_accuracy"] == 1.0
+    assert not any(results.shift_log.shift)
+    assert results.R[-1][0] > 0.9 and harness.evaluations["routing"].scores["selector_accuracy"] == 1.0
 
 
 def test_beyond_max_experts_changes_go_to_the_best_fitting_one_and_it_is_said():
@@ -385,7 +385,7 @@ def test_a_blurred_stream_has_as_many_experts_as_tasks():
 def test_shifts_shorter_than_the_window_are_missed_and_the_account_says_so():
     harness = harness_of(TAME, **{**FAST, "window": 400})
     harness.run()
-    assert in_words(quality(harness)) == "0 of 3 shifts found, 0 false alarms; experts used: 1, tasks: 4"
+    assert shifts_summary(quality(harness)) == "0 of 3 shifts found, 0 false alarms; experts used: 1, tasks: 4"
 
 
 def test_an_oracle_switches_where_it_is_told_and_routes_by_the_task():
@@ -586,7 +586,7 @@ def test_squashed_outputs_bound_the_loss():
     harness.run()
     classes = harness.scenario_stream.info.n_outputs
     low, high = math.log(1 + (classes - 1) / math.e), math.log(1 + (classes - 1) * math.e)
-    assert all(low - 1e-6 <= loss <= high + 1e-6 for loss in harness.results.seen.loss)
+    assert all(low - 1e-6 <= loss <= high + 1e-6 for loss in harness.results.shift_log.loss)
 
 
 def test_its_file_keeps_to_the_size_of_the_house():

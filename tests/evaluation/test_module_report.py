@@ -7,10 +7,11 @@ import torch
 
 from cl_suite import TrainSettings, UsageError
 from cl_suite.cli.main import main
+from cl_suite.core.checkpoint import load_state, save_state
+from cl_suite.core.listener import Silent
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import SEGMENTS
-from cl_suite.evaluation.module_report import ModuleReport
 from cl_suite.methods.module_changes import ModuleChanges, select
 from cl_suite.networks.module_groups import mean_change, module_groups, parameter_count, snapshot
 from cl_suite.networks.network import build_network
@@ -96,30 +97,30 @@ def test_looking_changes_nothing_and_finds_the_modules_of_every_strategy(name):
     model = "mlp"
     plain = harness_of(cls, scenario=scenario, model=model, train=TRAIN, config=cls.config_for({})())
     plain.run()
-    report = ModuleReport()
-    watched = harness_of(cls, scenario=scenario, model=model, train=TRAIN, config=cls.config_for({})(), report=report)
+    config = cls.config_for({})()
+    watched = harness_of(cls, scenario=scenario, model=model, train=TRAIN, config=config, ask=["modules"])
     if plain.strategy.trained_network() is None:
         with pytest.raises(UsageError, match="looks into one network"):
             watched.run()
         return
     watched.run()
     assert watched.results.R == plain.results.R
-    told = report.record([task.name for task in watched.scenario_stream.tasks])
-    assert len(told["facts"]["experiences"]) == 3
-    assert set(told["facts"]["modules"]) == set(told["facts"]["experiences"][0])
-    assert any(value > 0 for change in told["facts"]["experiences"] for value in change.values())
-    assert all(len(row) == 2 for row in told["facts"]["swap"].values())
+    facts = watched.evaluations["modules"].record()
+    assert len(facts["experiences"]) == 3
+    assert set(facts["modules"]) == set(facts["experiences"][0])
+    assert any(value > 0 for change in facts["experiences"] for value in change.values())
+    assert all(len(row) == 2 for row in facts["swap"].values())
 
 
 def test_putting_every_module_back_brings_the_score_back():
-    report = ModuleReport()
     train = TrainSettings(epochs=6, batch_size=4)
-    harness = harness_of(Finetune, scenario="task_incremental", model="mlp", report=report, train=train, lr=0.1)
+    harness = harness_of(Finetune, scenario="task_incremental", model="mlp", ask=["modules"], train=train, lr=0.1)
     harness.run()
+    report = harness.evaluations["modules"]
     network = harness.strategy.model
     last = snapshot(network)
     report.groups = {"all": [name for names in report.groups.values() for name in names]}
-    harness._swap_test(report)
+    report.swap_test(network)
     R = harness.results.R
     assert report.swap[0] == [R[task][task] - R[-1][task] for task in range(2)]
     assert max(report.swap[0]) > 0
@@ -127,8 +128,8 @@ def test_putting_every_module_back_brings_the_score_back():
 
 
 def test_an_interrupted_run_ends_with_the_same_report(tmp_path):
-    straight = ModuleReport()
-    harness_of(ER, report=straight).run()
+    straight = harness_of(ER, ask=["modules"])
+    straight.run()
 
     class Stop(Exception):
         pass
@@ -143,10 +144,11 @@ def test_an_interrupted_run_ends_with_the_same_report(tmp_path):
 
     checkpoint = tmp_path / "state.safetensors"
     with pytest.raises(Stop):
-        harness_of(ER, report=ModuleReport(), checkpoint=checkpoint, listener=StopAfterTwo()).run()
-    resumed = ModuleReport()
-    harness_of(ER, report=resumed, checkpoint=checkpoint).run()
-    assert resumed.record(["a", "b", "c"]) == straight.record(["a", "b", "c"])
+        harness_of(ER, ask=["modules"], checkpoint=checkpoint, listener=StopAfterTwo()).run()
+    resumed = harness_of(ER, ask=["modules"], checkpoint=checkpoint)
+    resumed.run()
+    before, after = (harness.evaluations["modules"] for harness in (straight, resumed))
+    assert (after.record(), after.figures()) == (before.record(), before.figures())
 
 
 def test_the_command_writes_heat_maps_that_the_report_draws(tmp_path, capsys):
@@ -166,9 +168,31 @@ def test_the_command_writes_heat_maps_that_the_report_draws(tmp_path, capsys):
 
 
 def test_without_boundaries_changes_are_by_segment_and_nothing_is_swapped():
-    report = ModuleReport()
-    harness = harness_of(ER, scenario="task_agnostic", report=report)
+    harness = harness_of(ER, scenario="task_agnostic", ask=["modules"])
     harness.run()
-    told = report.record([task.name for task in harness.scenario_stream.tasks])
-    assert set(told["figures"]) == {"module_changes"}
-    assert told["figures"]["module_changes"]["columns"] == [str(number) for number in range(SEGMENTS)]
+    figures = harness.evaluations["modules"].figures()
+    assert set(figures) == {"module_changes"}
+    assert figures["module_changes"]["columns"] == [str(number) for number in range(SEGMENTS)]
+
+
+def test_a_checkpoint_from_before_reports_were_evaluations_goes_on(tmp_path):
+    straight = harness_of(ER, ask=["modules"])
+    straight.run()
+
+    class Stop(Exception):
+        pass
+
+    class StopAfterTwo(Silent):
+        def row(self, experience, scores):
+            if experience == 1:
+                raise Stop
+
+    checkpoint = tmp_path / "state.safetensors"
+    with pytest.raises(Stop):
+        harness_of(ER, ask=["modules"], checkpoint=checkpoint, listener=StopAfterTwo()).run()
+    state = load_state(checkpoint)
+    state["report"] = state["evaluations"].pop("modules")
+    save_state(checkpoint, state)
+    resumed = harness_of(ER, ask=["modules"], checkpoint=checkpoint)
+    resumed.run()
+    assert resumed.evaluations["modules"].record() == straight.evaluations["modules"].record()

@@ -1,0 +1,81 @@
+"""What cannot run is refused before any data is read: one line with what, where, and what would work instead."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cl_suite.core.errors import CLSuiteError, PluginError, UsageError, nearest
+from cl_suite.core.registry import STRATEGY, Chosen, choose, installed
+from cl_suite.core.scenario import Requirement, Scenario
+from cl_suite.core.scenario_stream import check_scenario
+from cl_suite.run.config import RunConfig
+from cl_suite.run.evaluations import settings_of
+
+
+def choose_scenario(stream: Chosen, wanted: str | None) -> Scenario:
+    """Return the scenario asked for, else the stream's default. Raise UsageError for one it does not have."""
+    allowed = stream.cls.scenarios
+    if wanted is None:
+        return allowed[0]
+    if wanted not in list(Scenario):
+        raise UsageError(f"--scenario {wanted} is not known. {nearest(wanted, [s.value for s in Scenario])}")
+    check_scenario(stream.name, Scenario(wanted), allowed)
+    return Scenario(wanted)
+
+
+def check_requirements(strategy: Chosen, config: Any, scenario: Scenario) -> None:
+    """Refuse a scenario that withholds what the strategy needs, naming what would work instead."""
+    needed = strategy.cls.requirements(config)
+    if not isinstance(needed, frozenset) or not all(isinstance(each, Requirement) for each in needed):
+        raise PluginError(f"{strategy.name}: requires is not a frozenset of Requirement. Write frozenset({{...}}).")
+    missing = needed - scenario.provides
+    if not missing:
+        return
+    what = " and ".join(sorted(requirement.value for requirement in missing))
+    fitting = [s.value for s in Scenario if needed <= s.provides]
+    others = " or ".join(strategies_for(scenario, without=strategy.name))
+    raise UsageError(
+        f"{strategy.name} needs {what}, but {scenario} withholds it. "
+        f"Use --scenario {' or '.join(fitting)}{f', or --strategy {others}' if others else ''}."
+    )
+
+
+def check_evaluations(run: RunConfig, strategy: Chosen, stream: Chosen, scenario: Scenario) -> None:
+    """Refuse evaluations that were asked for where the strategy, the stream or the scenario has no answer."""
+    for settings in settings_of(run).values():
+        if settings.evaluate:
+            settings.refuse(strategy, stream, scenario)
+
+
+def strategies_for(scenario: Scenario, *, without: str) -> list[str]:
+    """Return what runs in `scenario`: strategies as they are, in one entry, then each that does under some options.
+
+    Ones that cannot be loaded are passed over.
+    """
+    names, modes = [], []
+    for name in installed(STRATEGY):
+        try:
+            cls = choose(STRATEGY, name).cls
+        except CLSuiteError:
+            continue
+        if cls.requirements(cls.Config()) <= scenario.provides:
+            names += [name] if name != without else []
+            continue
+        for mode in cls.modes:
+            if cls.requirements(cls.Config(**mode)) <= scenario.provides:
+                modes.append(" ".join([name, *(f"strategy.{key}={value}" for key, value in mode.items())]))
+    return [*([", ".join(names)] if names else []), *modes]
+
+
+def check_writable(folder: Path, results: Path) -> None:
+    """Make the folder of a record. Raise UsageError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+        reason = "no permission"
+    except OSError as problem:
+        writable, reason = False, f"{problem.strerror}: {problem.filename}"
+    if not writable:
+        raise UsageError(f"--results {results} cannot be written ({reason}). Name another folder.")
