@@ -26,9 +26,9 @@ from cl_suite.core.registry import installed
 from cl_suite.records.record import load_record, save_record
 from cl_suite.robots import robot_pool
 from cl_suite.robots.kept_demonstrations import demonstrations, kept_alone
+from tests.helpers.places import ROOT
 from tests.helpers.robot_streams import robot_stream
 
-ROOT = Path(__file__).parents[2]
 SMALL = "stream.n_train=40"  # of toy_gaussians
 
 
