@@ -77,6 +77,7 @@ def test_a_wrong_checksum_is_found_before_anything_is_unpickled(root):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
 def test_real_files_have_the_published_sizes_and_normalise():
     data = loaded("split_cifar100", DataRoot(Path(os.environ["CL_SUITE_DATA"]), offline=True))
@@ -93,6 +94,7 @@ def test_the_real_superclasses_are_the_published_ones():
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
 def test_the_real_animals_are_animals():
     data = loaded("cifar100_animals", DataRoot(Path(os.environ["CL_SUITE_DATA"]), offline=True))

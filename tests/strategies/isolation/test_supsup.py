@@ -1,6 +1,7 @@
 """SupSup: weights that never move, the task inferred from masks, tasks found where none is told, KKT."""
 
 import dataclasses
+from itertools import product
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from tests.helpers.mask_runs import (
     presented,
     ready,
 )
+from tests.helpers.slow import slow_but
 
 
 def test_supsup_never_moves_a_weight():
@@ -34,6 +36,11 @@ def test_supsup_never_moves_a_weight():
     fresh = ready(SupSup, scenario_stream)
     for layer, untouched in zip(strategy.masked.layers, fresh.masked.layers, strict=True):
         assert layer.weight.equal(untouched.weight)
+
+
+PER = ["sample", "batch"]
+INFER = ["oneshot", "binary", "min_entropy"]
+INFERRED = {("H", "sample", "oneshot"), ("G", "batch", "binary"), ("H", "batch", "min_entropy")}  # the others are slow
 
 
 def permuted_digits():
@@ -51,9 +58,7 @@ def permuted_digits():
     return StreamData(tuple(tasks), PrepareVectors(), labels="shared")
 
 
-@pytest.mark.parametrize("infer", ["oneshot", "binary", "min_entropy"])
-@pytest.mark.parametrize("per", ["sample", "batch"])
-@pytest.mark.parametrize("objective", ["H", "G"])
+@pytest.mark.parametrize(("objective", "per", "infer"), slow_but(INFERRED, product("HG", PER, INFER)))
 def test_the_right_mask_is_found_on_permuted_inputs(infer, per, objective):
     scenario_stream = presented(permuted_digits(), Scenario.DOMAIN_INCREMENTAL, epochs=10, batch_size=64)
     options = {"infer": infer, "infer_per": per, "infer_batch": 50, "infer_objective": objective, "density": 0.2}
@@ -70,8 +75,10 @@ def test_the_right_mask_is_found_on_permuted_inputs(infer, per, objective):
 
 def test_per_sample_inference_does_not_depend_on_the_batch():
     scenario_stream = permuted(Scenario.CLASS_INCREMENTAL)
-    for infer in ("oneshot", "binary", "min_entropy"):
-        strategy, _ = learned(SupSup, scenario_stream, infer=infer)
+    trained, _ = learned(SupSup, scenario_stream, infer="oneshot")
+    for infer in INFER:  # which decides nothing while training
+        strategy = ready(SupSup, scenario_stream, infer=infer)
+        strategy.load_state_dict(trained.state_dict())
         inputs = torch.cat([task.test.take(torch.arange(5))[0] for task in scenario_stream.tasks])
         together = strategy.predictor(None)(inputs)
         alone = torch.cat([strategy.predictor(None)(one) for one in inputs.split(1)])
@@ -110,7 +117,7 @@ def test_class_incremental_answers_name_the_inferred_task_and_rank_within_every_
     assert logits[:, 8:12].argmax(dim=1).equal(own)
 
 
-@pytest.mark.parametrize("infer", ["oneshot", "binary", "min_entropy"])
+@pytest.mark.parametrize("infer", slow_but({"oneshot"}, INFER))
 def test_without_ids_and_boundaries_supsup_finds_tasks(infer):
     data = clusters(tasks=3, classes=4, permuted=True, labels="shared")
     scenario_stream = presented(data, Scenario.TASK_AGNOSTIC, epochs=12, batch_size=16)

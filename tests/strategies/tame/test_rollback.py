@@ -15,6 +15,7 @@ from strategies.tame.rollback import Rollback
 from strategies.tame.sparse import is_compact
 from strategies.tame.tame import TAME
 from tests.helpers.hidden_streams import harness_of, permuted_clusters
+from tests.helpers.slow import slow_but
 from tests.helpers.tame_runs import FAST, quality
 
 
@@ -53,7 +54,7 @@ def test_rollback_gives_late_batches_to_the_new_expert():
     assert not late.any() and early.sum() < 0.05 * len(memory)
 
 
-@pytest.mark.parametrize("when", ["on_switch", "end"])
+@pytest.mark.parametrize("when", slow_but({"on_switch"}, ["on_switch", "end"]))
 def test_going_back_further_than_a_change_is_late_does_no_harm_where_labels_are_new(when):
     data = permuted_clusters(n_tasks=2, labels="disjoint")
     harness = harness_of(TAME, rollback=12, data=data, prune_when=when, **FAST)

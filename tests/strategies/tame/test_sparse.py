@@ -13,6 +13,7 @@ from tests.helpers.hidden_streams import harness_of, permuted_clusters
 from tests.helpers.tame_runs import FAST
 
 
+@pytest.mark.slow
 def test_a_pruned_expert_is_judged_by_its_own_losses():
     frozen = harness_of(TAME, remeasure=False, data=permuted_clusters(n_tasks=2), **FAST)
     anew = harness_of(TAME, data=permuted_clusters(n_tasks=2), **FAST)
@@ -90,6 +91,7 @@ def test_an_unpruned_expert_stays_dense():
     assert not any(is_compact(each.network) for each in harness.strategy.experts)
 
 
+@pytest.mark.slow
 def test_pruning_at_the_end_uses_the_samples_of_the_selector():
     harness = harness_of(TAME, prune_when="end", **FAST)
     results = harness.run()

@@ -16,6 +16,7 @@ from cl_suite.metrics.task_shifts import in_words
 from cl_suite.run.harness import Harness
 from strategies.tame.tame import TAME
 from tests.helpers.hidden_streams import harness_of, permuted_clusters
+from tests.helpers.slow import slow_but
 from tests.helpers.tame_runs import COURSE, FAST, ONE, quality
 
 
@@ -118,6 +119,7 @@ def test_an_expert_is_called_back_only_once_it_has_learned_enough(callable_after
     assert strategy.active == (0 if callable_after == 0 else 2)
 
 
+@pytest.mark.slow
 def test_a_batch_of_two_tasks_does_not_hide_that_one_of_them_came_back():
     """97.5 batches a visit: changes lie within batches. The paper's rule makes a superfluous expert here."""
     uneven = permuted_clusters(count=390)
@@ -176,6 +178,7 @@ def test_routing_by_entropy_needs_no_selector():
     assert statistics.fmean(results.R[-1]) > 1 / 4
 
 
+@pytest.mark.slow
 def test_a_selector_trained_only_at_the_end_leaves_earlier_rows_empty():
     results = harness_of(TAME, selector_every=0, **FAST).run()
     assert None in results.R[2] and None not in results.R[-1]
@@ -196,6 +199,7 @@ def test_one_expert_that_is_told_of_boundaries_goes_on():
     assert len(strategy.experts) == 1 and strategy.refused == 2
 
 
+@pytest.mark.slow
 def test_a_blurred_stream_has_as_many_experts_as_tasks():
     harness = harness_of(TAME, data=permuted_clusters(n_tasks=2), schedule={"blur": 100}, **FAST)
     harness.run()
@@ -232,7 +236,7 @@ def test_the_rate_of_an_expert_rises_and_drops_by_its_own_clock():
     assert rates == pytest.approx([0.05, 0.1, 0.1, 0.05, 0.05])
 
 
-@pytest.mark.parametrize("stop", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("stop", slow_but([], [2, 4]))
 def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
     straight = course.results
     broken = harness_of(TAME, schedule=COURSE, checkpoint=tmp_path / "state", **FAST)
