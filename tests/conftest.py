@@ -7,14 +7,6 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def pytest_collection_modifyitems(config, items):
-    """Slow tests run only where they are asked for: `pytest -m slow`."""
-    if not config.option.markexpr:
-        kept = [item for item in items if "slow" not in item.keywords]
-        config.hook.pytest_deselected(items=[item for item in items if "slow" in item.keywords])
-        items[:] = kept
-
-
 @pytest.fixture
 def bench(tmp_path, monkeypatch, capsys):
     """Run `cl-bench` in this process, in a folder of its own; return (exit status, standard output, standard error)."""

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,8 +22,8 @@ from cl_suite.metrics.matrix import acc
 from cl_suite.run.execute import run_one
 from cl_suite.run.plan import Request, plan
 from strategies.avalanche.provider import RECIPES
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 USABLE = [name for name, recipe in RECIPES.items() if not recipe.broken]
 FASTER = {"mer": ["strategy.n_inner_steps=1"]}
 pytestmark = [

@@ -1,57 +1,26 @@
-"""Task cards: sizes, chance by scenario, ceilings from records, what is said without data, pictures, hostile names."""
+"""Task cards: sizes, chance by scenario, what is said without data, hostile names, bad requests."""
 
-import dataclasses
 import html
 import io
-import json
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from benchmarks.toy.point_mass import point_mass_task
-from cl_suite import DataError, Samples, TaskData, UsageError
-from cl_suite.cards import drawing, write
-from cl_suite.cards.drawing import MOST_BYTES, fitted, image_rows
+from cl_suite import DataError, UsageError
+from cl_suite.cards import write
+from cl_suite.cards.drawing import MOST_BYTES
 from cl_suite.cards.markdown import escaped, prose
-from cl_suite.cards.pictures import as_pixels, draw_picture, plane
-from cl_suite.cards.shown_samples import spread_over_classes
 from cl_suite.cards.typical_words import typical_words
-from cl_suite.cli.main import main
 from cl_suite.core.registry import installed
-from cl_suite.records.record import load_record, save_record
 from cl_suite.robots import robot_pool
 from cl_suite.robots.kept_demonstrations import demonstrations, kept_alone
-from tests.helpers.robot_streams import robot_stream
-
-ROOT = Path(__file__).parents[2]
-SMALL = "stream.n_train=40"  # of toy_gaussians
-
-
-@pytest.fixture
-def card(bench):
-    """Return the card of a stream as JSON has it."""
-
-    def ask(*arguments):
-        status, out, err = bench("card", *arguments, "--json")
-        assert (status, err) == (0, "")
-        return json.loads(out)
-
-    return ask
-
-
-@pytest.fixture
-def unseen(monkeypatch):
-    """Draw nothing: a second less."""
-    monkeypatch.setattr("cl_suite.cards.make.draw_picture", lambda *of: (b"", "not asked for"))
-
-
-def column(rows, name):
-    return [row[name] for row in rows]
+from tests.helpers.card_rows import column
+from tests.helpers.places import ROOT
 
 
 def test_a_card_is_printed_and_written_with_its_picture(bench, tmp_path):
@@ -183,72 +152,6 @@ def test_escaped_text_reads_as_it_was():
     assert escaped("word " * 50, 20) == "word word word word…"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a folder with records of joint: two seeds, and one of three epochs."""
-    results = tmp_path_factory.mktemp("records")
-    fast = ["--strategy", "joint", "--stream", "toy_gaussians", "--results", str(results), "--quiet", SMALL]
-    for more in (["train.epochs=1", "--seeds", "0,1"], ["train.epochs=3"]):
-        with pytest.raises(SystemExit) as ended:
-            main([*fast, *more])
-        assert ended.value.code == 0
-    return results
-
-
-@pytest.fixture
-def joint(trained, tmp_path, unseen):
-    """Return the records of one epoch, seeds 0 and 1, as files of this test's own; the others are left out."""
-    found = [load_record(path) for path in trained.rglob("seed_*.json")]
-    of_one = sorted((r for r in found if r.config["train"]["epochs"] == 1), key=lambda record: record.seed)
-    return [save_record(record, record.path(tmp_path / "results")) for record in of_one]
-
-
-def test_the_ceiling_is_what_joint_reached_on_the_same_tasks(joint, card):
-    records = [load_record(path) for path in joint]
-    made = card("toy_gaussians", SMALL)
-    (ceiling,) = made["scenarios"][0]["ceilings"]
-    accs = [record.metrics["acc"] for record in records]
-    assert ceiling["seeds"] == [0, 1] and ceiling["strategy"] == "joint" and ceiling["configuration"] == ""
-    assert ceiling["acc"] == pytest.approx(np.mean(accs)) and ceiling["spread"] == pytest.approx(np.std(accs, ddof=1))
-    last = np.mean([record.R[-1] for record in records], axis=0)
-    assert column(made["tasks"], "ceiling") == pytest.approx(list(last))
-    assert all(not row["ceilings"] for row in made["scenarios"][1:])
-    text = Path(made["written"][0]).read_text()
-    assert "Ceiling: joint, protocol quick, mean over 2 seeds." in text
-
-
-def test_records_of_other_tasks_other_methods_and_failures_are_no_ceiling(joint, card):
-    path, second = joint
-    second.unlink()
-    record = load_record(path)
-    made = card("toy_gaussians")  # n_train=200: other tasks
-    assert not made["scenarios"][0]["ceilings"] and column(made["tasks"], "ceiling") == [None] * 4
-    assert list(made["elsewhere"]) == [f"task_incremental, {SMALL}"]
-    for change in ({"strategy": "er"}, {"status": "failed", "error": "why"}, {"stream": "other"}):
-        path.unlink()
-        save_record(dataclasses.replace(record, **change), path)
-        made = card("toy_gaussians", SMALL)
-        assert not made["scenarios"][0]["ceilings"] and not made["elsewhere"], change
-    path.write_text("{damaged", encoding="utf-8")
-    assert not card("toy_gaussians", SMALL)["scenarios"][0]["ceilings"]
-
-
-def test_of_several_ceilings_the_highest_counts_and_each_is_named(trained, card, unseen):
-    made = card("toy_gaussians", SMALL, "--results", trained)
-    first, second = made["scenarios"][0]["ceilings"]
-    assert first["acc"] >= second["acc"]
-    assert {first["configuration"], second["configuration"]} == {"train.epochs=1", "train.epochs=3"}
-    assert column(made["tasks"], "ceiling") == first["per_task"]
-
-
-def test_single_tasks_have_no_ceiling_where_the_seeds_saw_other_tasks(joint, card):
-    record = load_record(joint[0])
-    save_record(dataclasses.replace(record, task_names=["w", "x", "y", "z"]), joint[0])
-    made = card("toy_gaussians", SMALL)
-    assert made["scenarios"][0]["ceilings"][0]["seeds"] == [0, 1]
-    assert column(made["tasks"], "ceiling") == [None] * 4
-
-
 def test_without_data_the_card_has_what_is_known_and_says_what_is_missing(bench, tmp_path):
     status, out, err = bench("card", "split_mnist", "--data-root", tmp_path / "nowhere", "--offline")
     assert status == 2
@@ -373,56 +276,6 @@ def test_kept_demonstrations_are_read(tmp_path):
     with kept_alone():
         assert demonstrations(task, root=tmp_path, **options).checksum == made.checksum
         assert len(demonstrations(task, root=None, **options).lengths) == 3  # never kept: made all the same
-
-
-def test_states_of_robots_without_cameras_have_no_picture():
-    assert draw_picture(robot_stream(), [], []) == (b"", "samples are states of a robot, and no camera is among them")
-
-
-def test_samples_are_shown_class_by_class_in_turn():
-    samples = Samples(torch.arange(7.0)[:, None], torch.tensor([1, 1, 1, 0, 0, 2, 1]))
-    assert samples.targets[spread_over_classes(samples, 6)].tolist() == [0, 1, 2, 0, 1, 1]
-    assert spread_over_classes(samples, 3).tolist() == [3, 0, 5]
-    assert len(spread_over_classes(samples, 100)) == 7
-    assert len(spread_over_classes(Samples(torch.zeros(5, 2), torch.zeros(5, 4)), 3)) == 3  # actions
-
-
-def test_pixels_are_as_stored_and_other_numbers_are_scaled():
-    grey = torch.arange(4, dtype=torch.uint8).view(1, 1, 2, 2)
-    assert as_pixels(grey)[0, :, :, 2].tolist() == [[0, 1], [2, 3]]
-    assert as_pixels(torch.tensor([-1.0, 0.0, 3.0, float("nan")]).view(1, 1, 2, 2))[0, :, :, 0].tolist() == [
-        [0, 64],
-        [255, 64],
-    ]
-    assert fitted(np.zeros((8, 4, 3), dtype=np.uint8), 20).shape == (16, 8, 3)
-    assert fitted(np.zeros((400, 200, 3), dtype=np.uint8), 100).shape == (100, 50, 3)
-
-
-def test_the_plane_of_a_cloud_is_the_same_wherever_it_is_drawn():
-    points = torch.randn(50, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.arange(1, 7)
-    flat = plane(points)
-    assert flat.shape == (50, 2) and torch.allclose(flat, plane(points.clone()))
-    spread = flat.var(dim=0)
-    assert spread[0] > spread[1] and torch.allclose(spread[0], torch.linalg.eigvalsh(points.T.cov())[-1])
-    assert plane(points[:, :2]) is not None and plane(points[:, :1]).shape == (50, 2)
-    assert plane(points[:1, :3]).shape == (1, 2)
-
-
-def test_a_picture_stays_small_and_is_drawn_alike_each_time(monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3), dtype=np.uint8)  # which does not compress
-    usual = image_rows(["task 0", "task 1"], list(noise), cell=64)
-    assert usual == image_rows(["task 0", "task 1"], list(noise), cell=64)
-    monkeypatch.setattr(drawing, "MOST_BYTES", 5_000)
-    small = image_rows(["task 0", "task 1"], list(noise), cell=64)
-    assert len(small) <= 5_000 < len(usual)
-    monkeypatch.setattr(drawing, "MOST_BYTES", 1_000)
-    assert Image.open(io.BytesIO(image_rows(["task 0", "task 1"], list(noise), cell=64))).width < 200
-
-
-def test_samples_that_nothing_draws_are_named():
-    whole = Samples(torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
-    data = dataclasses.replace(robot_stream(), tasks=(TaskData("ids", whole, whole, ("a",)),))
-    assert draw_picture(data, [], []) == (b"", "samples are (4,) int64, which nothing here draws")
 
 
 BROKEN = '''

@@ -172,8 +172,14 @@ def test_a_run_keeps_both_errors_and_the_bins_behind_them(tmp_path):
     assert (record.metrics["ece"], record.metrics["brier"]) == (entries[-1]["ece"], entries[-1]["brier"])
 
 
-def test_asking_changes_no_score_and_not_asking_no_hash(tmp_path):
-    asked = run_one(plan(request_for(tmp_path, *ASKED, stream="toy_gaussians"))).record
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Return the record of a run that was asked and not stopped."""
+    return run_one(plan(request_for(tmp_path_factory.mktemp("straight"), *ASKED, stream="toy_gaussians"))).record
+
+
+def test_asking_changes_no_score_and_not_asking_no_hash(tmp_path, straight):
+    asked = straight
     silent = run_one(plan(request_for(tmp_path, ASKED[1], stream="toy_gaussians"))).record
     assert asked.R == silent.R and "ece" not in silent.metrics and "calibration" not in silent.diagnostics
     assert asked.config_hash != silent.config_hash
@@ -183,9 +189,8 @@ def test_asking_changes_no_score_and_not_asking_no_hash(tmp_path):
     assert silent.config_hash == hashed
 
 
-def test_stopped_and_continued_the_figures_are_the_same(tmp_path):
+def test_stopped_and_continued_the_figures_are_the_same(tmp_path, straight):
     options = {"stream": "toy_gaussians"}
-    straight = run_one(plan(request_for(tmp_path / "straight", *ASKED, **options))).record
     planned = plan(request_for(tmp_path / "stopped", *ASKED, **options))
     save = Harness._save
 

@@ -46,8 +46,14 @@ def test_a_strategy_that_has_learned_the_words_knows_those_it_has_not(tmp_path):
     assert told["experiences"][-1]["auroc"] == record.metrics["open_set_auroc"]
 
 
-def test_asking_changes_no_score(tmp_path):
-    asked = run_one(plan(request_for(tmp_path, *ASKED, strategy="er"))).record
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Return the record of a run of er that was asked and not stopped."""
+    return run_one(plan(request_for(tmp_path_factory.mktemp("straight"), *ASKED, strategy="er"))).record
+
+
+def test_asking_changes_no_score(tmp_path, straight):
+    asked = straight
     silent = run_one(plan(request_for(tmp_path, *ASKED[1:], strategy="er"))).record
     assert asked.R == silent.R and "open_set" not in silent.diagnostics
     assert asked.config_hash != silent.config_hash
@@ -67,8 +73,7 @@ def test_samples_of_no_task_are_not_among_the_training_texts(tmp_path):
         assert rows.isdisjoint(tuple(row.tolist()) for row in raw["tokens"])
 
 
-def test_stopped_and_continued_the_figures_are_the_same(tmp_path):
-    straight = run_one(plan(request_for(tmp_path / "straight", *ASKED, strategy="er"))).record
+def test_stopped_and_continued_the_figures_are_the_same(tmp_path, straight):
     planned = plan(request_for(tmp_path / "stopped", *ASKED, strategy="er"))
     row = Harness._save
 

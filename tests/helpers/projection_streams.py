@@ -1,16 +1,22 @@
 """Small streams whose layer inputs span few directions, and runs of gradient-projection methods on them."""
 
 import torch
+from torch import nn
 
-from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, TrainSettings, generator_for
+from cl_suite import PrepareImages, PrepareVectors, Samples, Seeds, StreamData, TaskData, TrainSettings, generator_for
 from cl_suite.core.listener import Silent
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
 from cl_suite.run.harness import Harness
+from strategies.projection.cuber import CUBER
+from strategies.projection.gpm import GPM
+from strategies.projection.trgp import TRGP
 
 SIZE = 20  # of an input
 RANK = 4  # directions a task's inputs span, exactly
+ALL = [GPM, TRGP, CUBER]
+EVERYTHING = {"threshold": 1.0, "threshold_last": 1.0, "first_task_rank": "paper"}  # the basis holds every input
 
 
 def low_rank_stream(*, n_tasks=3, shared=2, count=60):
@@ -70,3 +76,48 @@ def run_of(cls, **options):
     """Run a fresh strategy to the end; return what was measured and the strategy."""
     harness = harness_of(cls, **options)
     return harness.run(), harness.strategy
+
+
+def snapshots(cls, take, **options):
+    """Run, and return what `take(strategy)` gives after each experience, with the strategy."""
+    found = []
+    harness = harness_of(cls, listener=EachExperience(lambda _: found.append(take(harness.strategy))), **options)
+    harness.run()
+    return found, harness.strategy
+
+
+def weights(strategy):
+    return {name: W.clone() for name, W in strategy.projection.network.weights().items()}
+
+
+def image_harness(cls, found, **options):
+    """A run on tiny images with batch normalisation; after each experience its state goes into `found`."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(count):
+        images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+        return Samples(images, torch.arange(count) % 2)
+
+    tasks = tuple(TaskData(str(t), draw(24), draw(8), ("a", "b")) for t in range(3))
+    prepare = PrepareImages(mean=(0.5,) * 3, std=(0.25,) * 3)
+    scenario_stream = ScenarioStream(
+        "images",
+        StreamData(tasks, prepare),
+        Scenario.TASK_INCREMENTAL,
+        train=TrainSettings(epochs=1, batch_size=8),
+        seeds=Seeds(0, 0, 0),
+        device=torch.device("cpu"),
+    )
+
+    def keep(_):
+        state = harness.strategy.model.state_dict()
+        norms = {n for n, m in harness.strategy.model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        found.append({n: v.clone() for n, v in state.items() if n.rpartition(".")[0] in norms})
+
+    harness = Harness(
+        cls(cls.Config(**options)),
+        scenario_stream,
+        lambda: build_network("conv_small", (3, 8, 8), 6, width=4),
+        listener=EachExperience(keep),
+    )
+    return harness

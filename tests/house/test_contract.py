@@ -5,6 +5,7 @@ import pytest
 from cl_suite import check_strategy
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
+from tests.helpers.slow import slow_but
 
 LEAST_FIRST = [
     Scenario.TASK_AGNOSTIC,
@@ -20,8 +21,9 @@ OPTIONS = {  # the suite trains each strategy dozens of times, so fewer passes o
     "tame": ["strategy.window=10", "strategy.selector_epochs=2", "strategy.prune_experts=0.5"],  # a short stream
 }
 
-# One of each kind; of the others this is slow, together: pytest -m slow.
-ALSO_TOLD = {"finetune", "er", "der++", "icarl", "k_fpf", "ewc", "tame", "ibcl", "preference_replay"}
+# One of each family, here or there; of the others this is slow, together: pytest -m slow.
+TOLD_LEAST = {"finetune", "er", "a_gem", "fpf", "ewc", "packnet", "exssnet", "gpm", "preference_replay"}
+ALSO_TOLD = {"der++", "icarl", "k_fpf", "tame", "ibcl"}
 
 
 def fitting(name):
@@ -37,15 +39,12 @@ def assert_conforms(name, scenarios):
     assert not [str(finding) for finding in findings if finding.failed]
 
 
-@pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
+@pytest.mark.parametrize("name", slow_but(TOLD_LEAST, sorted(installed(STRATEGY))))
 def test_every_installed_strategy_conforms_where_it_is_told_least(name):
     assert_conforms(name, fitting(name)[:1])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in ALSO_TOLD else pytest.mark.slow) for name in sorted(installed(STRATEGY))],
-)
+@pytest.mark.parametrize("name", slow_but(ALSO_TOLD, sorted(installed(STRATEGY))))
 def test_every_installed_strategy_conforms_where_task_ids_are_told(name):
     if len(fitting(name)) == 1:
         pytest.skip("it is told the task above")

@@ -4,13 +4,12 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
+from tests.helpers.places import ROOT
 from tests.house import rules
 
-ROOT = Path(__file__).parents[2]
 PUBLIC = {face: set(import_module(face).__all__) for face in rules.FACES}
 RULES = {
     "arrows up": rules.arrows_up,

@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 
 import cl_suite
+from tests.helpers.places import ROOT
 from tests.house.rules import FACES, PLUGINS, imports, modules
 
-ROOT = Path(__file__).parents[2]
 # What plugins could import from cl_suite before it had further faces.
 BEFORE = ("RobotTask", "RobotPool", "SuccessRate", "demonstrations", "imitation_task", "BehaviourCloning")
 

@@ -1,5 +1,6 @@
 """Published settings of gradient projection and IBCL fit the networks they name, with the programs' numbers."""
 
+from functools import cache
 from importlib.resources import files
 
 import pytest
@@ -18,6 +19,7 @@ SHAPES = {
 STRATEGIES = ("gpm", "trgp", "cuber")
 
 
+@cache
 def composed(strategy, stream, scenario="task_incremental"):
     return compose_config(
         strategy=strategy,

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -27,6 +26,7 @@ from tests.helpers.golden_run import (
     record,
     record_alone,
 )
+from tests.helpers.places import ROOT
 
 BY_HAND = {
     "acc@gem": (0.85 + 0.50 + 0.75 + 0.96) / 4,  # .7650
@@ -206,7 +206,7 @@ def test_a_reference_must_have_what_is_read_of_it():
 def test_every_name_is_told_apart_and_documented():
     for each in DEFINITIONS.values():
         assert each.formula and each.source and "\n" not in each.formula and each.needs
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
     for each in DEFINITIONS.values():
         assert each.formula.replace("|", "\\|") in page and all(word in page for word in each.reported_by), each.name
     rows = dict(re.findall(r"^\| `([^`]+)` \|.*\| (-?[\d.]+) \|$", page, flags=re.M))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import random
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,8 @@ from cl_suite.records import validation as record_validation
 from cl_suite.records.record import parse_record
 from cl_suite.records.strict_json import read_record
 from cl_suite.records.validation import MAX_REASONS, misplaced, mixed_versions, place_of, validate
+from tests.helpers.places import ROOT
 from tests.helpers.record_makers import BASELINE, R, failed_record, sound_record
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_sound_record_passes():

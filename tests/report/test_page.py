@@ -5,11 +5,13 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import product
 
 import pytest
 
 from cl_suite.report.build import build_report, build_run_page
 from tests.helpers.report_records import fill, matrix, save
+from tests.helpers.slow import slow_but
 
 HOSTILE = '<script>alert("x")</script>\'"&<img src=x onerror=alert(1)>'
 
@@ -175,8 +177,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize(
+    ("width", "scheme"), slow_but({(390, "light"), (1300, "dark")}, product([390, 1300], ["light", "dark"]))
+)
 def test_a_reader_can_sort_filter_and_follow_a_run(tmp_path, scheme, width):
     sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     fill(tmp_path / "r")

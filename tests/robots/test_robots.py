@@ -17,6 +17,7 @@ from cl_suite.robots import RobotPool, SuccessRate, demonstrations, embed_instru
 from cl_suite.robots.kept_demonstrations import SEEDS, kept_alone
 from cl_suite.robots.simulator import RobotTask
 from tests.helpers.robot_doubles import lost_task, troubled_task
+from tests.helpers.slow import slow_but
 
 SHORT = ("stream.n_tasks=2", "stream.episodes=4", "train.epochs=100", "model.hidden=[64,64]")
 
@@ -44,6 +45,12 @@ def run(tmp_path, *arguments):
     assert status_of(command) == 0
     (path,) = tmp_path.rglob("seed_0.json")
     return load_record(path)
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    """Return the record of a run of er that several tests look at."""
+    return run(tmp_path_factory.mktemp("rehearsed"), "--strategy", "er", *SHORT)
 
 
 def test_a_policy_that_reaches_the_goal_succeeds_and_one_that_goes_elsewhere_does_not(pool):
@@ -154,15 +161,15 @@ def test_instructions_as_vectors():
         embed_instructions(sentences, "spoken")
 
 
-def test_finetuning_forgets_where_a_robot_was_sent_and_rehearsal_does_not(tmp_path):
+def test_finetuning_forgets_where_a_robot_was_sent_and_rehearsal_does_not(tmp_path, rehearsed):
     forgets = run(tmp_path / "a", "--strategy", "finetune", *SHORT)
-    keeps = run(tmp_path / "b", "--strategy", "er", *SHORT)
+    keeps = rehearsed
     assert min(forgets.R[0][0], forgets.R[1][1], keeps.R[0][0], keeps.R[1][1]) >= 0.75
     assert forgets.R[1][0] <= 0.25 and keeps.R[1][0] >= 0.75
     assert forgets.test_samples == [4, 4]  # episodes, not held-out steps
 
 
-@pytest.mark.parametrize("head", ["mse", "gmm"])
+@pytest.mark.parametrize("head", slow_but({"gmm"}, ["mse", "gmm"]))
 def test_other_heads_learn_the_task_too(tmp_path, head):
     record = run(tmp_path, "--strategy", "joint", f"stream.head={head}", "stream.history=2", *SHORT)
     assert min(record.R[-1]) >= 0.75
@@ -189,9 +196,9 @@ def test_libero_metrics_of_three_tasks_and_of_points_without_an_answer():
     assert set(libero_metrics([[None, 0.0], [0.0, 0.0]], points[:2]).values()) == {None}
 
 
-def test_a_task_is_scored_while_it_is_learned_and_that_changes_nothing(tmp_path):
+def test_a_task_is_scored_while_it_is_learned_and_that_changes_nothing(tmp_path, rehearsed):
     watched = run(tmp_path / "a", "--strategy", "er", "--evaluate", "learning", "learning.points=4", *SHORT)
-    silent = run(tmp_path / "b", "--strategy", "er", *SHORT)
+    silent = rehearsed
     assert watched.R == silent.R and watched.model_selection == "none"
     points = watched.diagnostics["learning"]["points"]
     assert [len(row) for row in points] == [4, 4]
@@ -201,7 +208,7 @@ def test_a_task_is_scored_while_it_is_learned_and_that_changes_nothing(tmp_path)
     assert "libero_fwt" not in silent.metrics
 
 
-@pytest.mark.parametrize("strategy", ["finetune", "er", "ewc"])
+@pytest.mark.parametrize("strategy", slow_but({"er"}, ["finetune", "er", "ewc"]))
 def test_going_on_with_the_best_point_is_labelled_as_a_look_at_the_test(tmp_path, strategy):
     # After so many epochs at such a rate the last point is not the best of all.
     shaky = ("strategy.lr=0.05", "learning.points=9", "learning.keep_best=true", "--seeds", "0")

@@ -8,6 +8,7 @@ import pytest
 from cl_suite.core.errors import UsageError
 from cl_suite.core.registry import STRATEGY, STREAM, choose, installed
 from cl_suite.run.config import compose_config, resolve_scenario
+from tests.helpers.slow import slow_but
 
 
 @dataclass
@@ -51,9 +52,12 @@ def test_the_plain_form_holds_every_option_for_the_record():
 # A protocol's settings depend on the stream alone, so each strategy is tried on one, and each stream with one.
 CASES = [("quick", each, "split_digits") for each in sorted(installed(STRATEGY))]
 CASES += [(protocol, "er", each) for protocol in ("quick", "standard") for each in sorted(installed(STREAM))]
+# One stream of each family; the others are slow.
+STREAMS = ("split_cifar100", "permuted_mnist", "clinc150", "metaworld_cw3", "libero_goal", "toy_gaussians")
+DEFAULT = {case for case in CASES if case[2] in STREAMS or case[2] == "split_digits"}
 
 
-@pytest.mark.parametrize(("protocol", "strategy", "stream"), CASES)
+@pytest.mark.parametrize(("protocol", "strategy", "stream"), slow_but(DEFAULT, CASES))
 def test_every_protocol_fits_every_strategy_and_stream(protocol, strategy, stream):
     run = composed(
         f"protocol={protocol}",

@@ -32,6 +32,9 @@ main.main(sys.argv[1:])
 """
 
 
+FEW = ("train.epochs=2",)  # one for the masks, one for the weights
+
+
 def arguments_for(strategy, results):
     return ["--strategy", strategy, "--stream", "split_digits", "--results", str(results), "--threads", "1"]
 
@@ -71,10 +74,11 @@ def request_for(strategy, results, **options):
 # Processes are slow to start: test_contract.py stops and continues every installed strategy within one.
 def test_killed_in_task_3_and_started_again_gives_bitwise_the_same_scores(tmp_path):
     strategy = "exssnet"
-    straight = run_one(plan(request_for(strategy, tmp_path / "straight"))).record
-    killed = subprocess.run([sys.executable, "-c", KILLED_IN_TASK_3, *arguments_for(strategy, tmp_path / "killed")])
+    straight = run_one(plan(request_for(strategy, tmp_path / "straight", overrides=FEW))).record
+    command = [sys.executable, "-c", KILLED_IN_TASK_3, *arguments_for(strategy, tmp_path / "killed"), *FEW]
+    killed = subprocess.run(command)
     assert killed.returncode == -9
-    unfinished = plan(request_for(strategy, tmp_path / "killed"))
+    unfinished = plan(request_for(strategy, tmp_path / "killed", overrides=FEW))
     assert unfinished.checkpoint.exists()
     assert not unfinished.record_path.exists()
     resumed = run_one(unfinished)

@@ -16,6 +16,7 @@ from benchmarks.libero.suites import LIBERO_SUITES, LIBERO_TASK_ORDERS, libero_t
 from cl_suite import DataError, DataRoot, Scenario, Seeds, Stream, UsageError
 from cl_suite.cli.main import main
 from tests.helpers.libero_writer import SIZE, change, replace, write_libero
+from tests.helpers.places import ROOT
 
 pytest.importorskip("h5py")
 
@@ -132,7 +133,7 @@ def test_pictures_that_differ_from_file_to_file_are_refused(root):
 
 
 def test_every_suite_is_a_stream_that_says_it_measures_no_success():
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     points = {k: v for k, v in project["entry-points"]["cl_suite.streams"].items() if k.startswith("libero")}
     offline = {name: target for name, target in points.items() if name.endswith("_offline")}
     assert set(offline) == {f"{suite}_offline" for suite in LIBERO_SUITES}

@@ -233,6 +233,7 @@ def test_the_checksum_of_newsgroups_changes_with_the_texts(newsgroups):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
 def test_the_real_clinc150_has_1500_training_and_450_test_texts_a_domain():
     data = loaded("clinc150_pairs", DataRoot(Path(os.environ["CL_SUITE_DATA"]), offline=True))

@@ -15,8 +15,9 @@ from cl_suite.run.harness import Harness
 from cl_suite.run.load import load_stream
 from cl_suite.run.plan import Request, plan
 from strategies.bounds.single_task import SingleTask
+from tests.helpers.places import ROOT
 
-SPEC = f"{Path(__file__).parents[3] / 'strategies' / 'bounds' / 'single_task.py'}:SingleTask"
+SPEC = f"{ROOT / 'strategies' / 'bounds' / 'single_task.py'}:SingleTask"
 OPTIONS = ("train.epochs=1", "stream.n_tasks=3")
 
 

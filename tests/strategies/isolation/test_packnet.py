@@ -8,6 +8,10 @@ from cl_suite.conformance.case import states_equal
 from strategies.isolation.packnet import PackNet, pruned_count, readable, steps_before_pruning, weakest
 from tests.helpers.image_streams import harness_of as any_harness_of
 from tests.helpers.image_streams import image_stream
+from tests.helpers.own_heads import (
+    assert_a_task_is_trained_within_its_own_outputs,
+    assert_tasks_that_share_outputs_have_heads_of_their_own,
+)
 from tests.helpers.projection_streams import EachExperience, Notes
 
 LONG = TrainSettings(epochs=15, batch_size=12)
@@ -154,33 +158,11 @@ def test_logits_of_finished_tasks_stay_bit_for_bit(model, options, steps):
 
 
 def test_tasks_that_share_outputs_have_heads_of_their_own():
-    class Watched(PackNet):
-        def setup(self, info, build_model):
-            super().setup(info, build_model)
-            self.heads_begun = [self.model.heads.linear.weight.detach().clone()]
-
-        def start(self, experience):
-            super().start(experience)
-            self.heads_begun.append(self.model.heads.linear.weight.detach().clone())
-
-    tasks = image_stream(n_tasks=2).tasks
-    swapped = [Samples(part.inputs, 1 - part.targets) for part in (tasks[0].train, tasks[0].test)]
-    data = StreamData((tasks[0], TaskData("swapped", *swapped, ("a", "b"))), PrepareVectors(), single_head=True)
-    found, harness = after_each(answers, cls=Watched, data=data, train=LONG, lr=0.01)
-    assert torch.equal(found[0][0], found[1][0])
-    assert min(harness.results.R[1]) > 0.9
-    built, first, second = harness.strategy.heads_begun
-    assert torch.equal(built, first) and torch.equal(built, second)
+    assert_tasks_that_share_outputs_have_heads_of_their_own(PackNet, after_each, answers, train=LONG, lr=0.01)
 
 
 def test_a_task_is_trained_within_its_own_outputs():
-    class Watched(PackNet):
-        def after_step(self, batch):
-            super().after_step(batch)
-            finite = self.logits(batch.inputs, None).isfinite().all(dim=0)
-            assert finite.nonzero().flatten().tolist() == [2 * self.current, 2 * self.current + 1]
-
-    after_each(answers, cls=Watched)
+    assert_a_task_is_trained_within_its_own_outputs(PackNet, after_each, answers)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])

@@ -1,4 +1,4 @@
-"""Masked layers: exact densities, straight-through gradients, statistics per task; task inference as pure functions."""
+"""Masked layers: exact densities, straight-through gradients, first weights and scores, statistics per task."""
 
 import math
 
@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 from cl_suite import UsageError
-from cl_suite.methods.best_state import BestState
 from cl_suite.networks.network import build_network
 from strategies.isolation.masks.initialisation import initialise_scores, initialise_weights
-from strategies.isolation.masks.knn_transfer import knn_accuracy, mean_scores, sources
 from strategies.isolation.masks.layers import (
     MaskedConv2d,
     MaskedLinear,
@@ -20,17 +18,7 @@ from strategies.isolation.masks.layers import (
     masked_layers_of,
     to_masked,
 )
-from strategies.isolation.masks.learning_rate import LearningRate
-from strategies.isolation.masks.storage import entropy_bits, mask_bytes
-from strategies.isolation.masks.subnetworks import MaskedNetwork, pack_bits, unpack_bits
-from strategies.isolation.masks.task_inference import (
-    confidences,
-    entropy,
-    halve,
-    is_new_task,
-    one_shot,
-    superfluous_energy,
-)
+from strategies.isolation.masks.subnetworks import MaskedNetwork
 
 
 def generator(seed=0):
@@ -189,131 +177,3 @@ def test_shared_statistics_are_one_row():
     norm(torch.ones(4, 2, 1, 1))
     assert norm.running_mean.shape == (1, 2)
     assert norm.running_mean[0, 0] == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("shape", [(3,), (8,), (5, 13), (4, 3, 3, 3)])
-def test_bits_survive_packing(shape):
-    mask = torch.rand(shape, generator=generator()) < 0.3
-    packed = pack_bits(mask)
-    assert packed.dtype == torch.uint8
-    assert len(packed) == math.ceil(mask.numel() / 8)
-    assert unpack_bits(packed, shape).equal(mask)
-
-
-def test_storage_of_the_worked_example():
-    n, tasks = 1_090_940, 20  # reduced ResNet-18, 5 outputs
-    cost = mask_bytes([n], [n // 10])
-    assert tasks * cost["dense"] == 20 * 136_368  # 2.73 MB
-    assert tasks * cost["entropy"] == pytest.approx(1.28e6, rel=2e-3)
-    assert 4 * n == 4_363_760  # 4.36 MB of weights
-    assert entropy_bits(1000, 100) == pytest.approx(469.0, abs=0.1)
-    assert entropy_bits(1000, 0) == entropy_bits(1000, 1000) == 0.0
-
-
-def test_entropy_and_its_extremes():
-    assert float(entropy(torch.zeros(4))) == pytest.approx(math.log(4))
-    assert float(entropy(torch.tensor([50.0, 0.0, 0.0]))) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_objective_g_has_a_gradient_only_through_superfluous_outputs():
-    logits = torch.tensor([[1.0, 2.0, 3.0, 4.0]], requires_grad=True)
-    value = superfluous_energy(logits, 2)
-    assert float(value.detach()) == pytest.approx(float(logits.detach().logsumexp(dim=1)))
-    value.backward()
-    assert logits.grad[0, :2].tolist() == [0.0, 0.0]
-    assert bool((logits.grad[0, 2:] > 0).all())
-    with pytest.raises(ValueError, match="superfluous"):
-        superfluous_energy(logits, 4)
-
-
-def test_one_shot_takes_the_steepest_descent():
-    assert one_shot(torch.tensor([[0.3, -0.2, 0.1], [-1.0, 0.0, 0.0]])).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
-def test_halving_ends_with_one_candidate_even_when_all_are_tied(count):
-    candidates = torch.ones(2, count, dtype=torch.bool)
-    rounds = 0
-    while int(candidates[0].sum()) > 1:
-        candidates = halve(torch.zeros(2, count), candidates)
-        rounds += 1
-    assert rounds <= math.ceil(math.log2(count)) if count > 1 else rounds == 0
-    assert candidates.int().argmax(dim=1).tolist() == [0, 0]
-
-
-def test_halving_keeps_gradients_up_to_the_median():
-    gradients = torch.tensor([[0.4, -0.1, 0.2, 0.3]])
-    kept = halve(gradients, torch.tensor([[True, True, True, True]]))
-    assert kept.tolist() == [[False, True, True, False]]
-    assert halve(gradients, torch.tensor([[True, False, True, True]])).tolist() == [[False, False, True, True]]
-
-
-def test_a_new_mask_is_asked_for_when_none_claims_the_batch():
-    assert is_new_task(confidences(torch.zeros(5)))
-    assert not is_new_task(confidences(torch.tensor([-1.0, 0.0, 0.0, 0.0, 0.0])))
-    assert is_new_task(confidences(torch.tensor([-0.1, 0.0, 0.0, 0.0, 0.0])))  # 5 max nu = 1.08 < 1.125
-
-
-def test_knn_votes_and_clamps_the_number_of_neighbours():
-    targets = torch.arange(60) % 2
-    apart = torch.stack([targets * 10.0, torch.zeros(60)], dim=1) + torch.rand(60, 2, generator=generator())
-    assert knn_accuracy(apart, targets, neighbours=5) == 1.0
-    same = torch.zeros(60, 2)
-    assert 0.3 < knn_accuracy(same, targets, neighbours=200) < 0.7  # every fitted sample votes
-    assert knn_accuracy(apart[:1], targets[:1]) == 0.0
-
-
-def test_transfer_rules():
-    assert sources([0.4, 0.9, 0.6], chance=0.5, rule="knn_best") == [1]
-    assert sources([0.4, 0.3], chance=0.5, rule="knn_best") == []
-    assert sources([0.4, 0.3], chance=0.5, rule="knn_always") == [0]
-    assert sources([0.4, 0.9, 0.6], chance=0.5, rule="knn_all") == [1, 2]
-    assert sources([], chance=0.5, rule="knn_always") == []
-
-
-def test_averaging_scores_leaves_the_averaged_ones_alone():
-    scores = [[torch.zeros(2)], [torch.ones(2)]]
-    assert mean_scores(scores)[0].tolist() == [0.5, 0.5]
-    assert scores[0][0].tolist() == [0.0, 0.0]
-
-
-def optimiser(lr=1.0):
-    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
-
-
-def test_cosine_falls_to_zero_over_the_phase_and_constant_stays():
-    falling, flat = optimiser(), optimiser()
-    cosine = LearningRate("cosine", falling, steps=10, epochs=2)
-    constant = LearningRate("constant", flat, steps=10, epochs=2)
-    rates = []
-    for _ in range(10):
-        cosine.after_step()
-        constant.after_step()
-        rates.append(falling.param_groups[0]["lr"])
-    assert rates == sorted(rates, reverse=True)
-    assert rates[4] == pytest.approx(0.5)
-    assert rates[-1] == pytest.approx(0.0)
-    assert flat.param_groups[0]["lr"] == 1.0
-
-
-def test_the_released_schedule_cuts_the_rate_while_the_accuracy_does_not_fall():
-    optimizer = optimiser()
-    released = LearningRate("released", optimizer, steps=500, epochs=50)
-    rates = []
-    optimizer.step()  # torch warns of schedules that run ahead of their optimiser
-    for epoch in range(50):
-        released.after_epoch(0.5 + epoch / 200)  # rising: the plateau rule waits for a fall
-        rates.append(optimizer.param_groups[0]["lr"])
-    plain = [0.5 * (1 + math.cos(math.pi * (epoch + 1) / 50)) for epoch in range(50)]
-    cuts = [round(math.log10(rate / usual)) for rate, usual in zip(rates[:-1], plain[:-1], strict=True)]
-    assert cuts[0] == 0 and cuts[20] == -1 and cuts[45] == -4
-
-
-def test_the_best_state_is_put_back_the_latest_of_equals():
-    value = torch.zeros(1)
-    best = BestState([value])
-    for accuracy, number in ((0.5, 1.0), (0.7, 2.0), (0.7, 3.0), (0.6, 4.0)):
-        value.fill_(number)
-        best.offer(accuracy)
-    best.restore()
-    assert value.item() == 3.0
