@@ -88,7 +88,7 @@ def test_what_keeps_tasks_apart_never_forgets_a_text(name, model):
 def test_ssnet_s_penalty_reads_texts():
     run = harness("ssnet", options={"ewc_lambda": 10.0, "ewc_samples": 20})
     run.run()
-    assert all(torch.isfinite(value).all() for value in run.strategy.ewc.fisher)
+    assert all(torch.isfinite(value).all() for value in run.strategy.ewc.importances)
 
 
 def test_token_vectors_are_frozen_where_no_mask_covers_them():
