@@ -50,7 +50,7 @@ _HOME = {
         "QuadraticPenalty",
         "check_own_gradients",
         "fisher_diagonal",
-        "mean_over_samples",
+        "true_label_fisher",
         "sample_gradients",
         "samples_behind",
     ],
@@ -139,9 +139,9 @@ if TYPE_CHECKING:
         QuadraticPenalty,
         check_own_gradients,
         fisher_diagonal,
-        mean_over_samples,
         sample_gradients,
         samples_behind,
+        true_label_fisher,
     )
     from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions, RateDrops
     from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient

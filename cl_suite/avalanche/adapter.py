@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from cl_suite.avalanche.presence import load_avalanche
 from cl_suite.avalanche.recipe import AvalancheRecipe
 from cl_suite.core.errors import UnseenTask, UsageError
 from cl_suite.core.experience import Experience, ForeignLoop
-from cl_suite.core.objective import Classification, restrict
+from cl_suite.core.objective import Classification, class_mask, restrict
 from cl_suite.core.scenario import Requirement
 from cl_suite.core.strategy import Predictor, Strategy
 from cl_suite.core.types import Inputs, StreamInfo
@@ -180,10 +181,8 @@ class AvalancheStrategy(Strategy):
             raise UnseenTask("nothing has been learned yet, or it is being learned")
         if task_id is not None and task_id not in self._classes:
             raise UnseenTask(f"task {task_id} has not been learned")
-        visible = torch.zeros(self.info.n_outputs, dtype=torch.bool)
-        for classes in self._classes.values() if task_id is None else [self._classes[task_id]]:
-            visible[list(classes)] = True
-        visible = visible.to(self.info.device)
+        answered = chain(*self._classes.values()) if task_id is None else self._classes[task_id]
+        visible = class_mask(answered, self.info.n_outputs, self.info.device)
         if self.network.heads.future and task_id is None:
             visible[:] = True
 

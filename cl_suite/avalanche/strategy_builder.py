@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cl_suite.avalanche.networks import Classifier, Extractor, PreparedView, TaskAwareNetwork, TaskFreeNetwork
 from cl_suite.core.errors import UsageError
+from cl_suite.core.objective import class_mask
 from cl_suite.core.strategy import build_optimizer
 from cl_suite.core.types import StreamInfo
 from cl_suite.networks.network import Network
@@ -57,10 +58,7 @@ class StrategyBuilder:
         """Return each task's outputs, [T, n_outputs] bool, or None where the task is not known at test."""
         if self.info.task_classes is None:
             return None
-        masks = torch.zeros(len(self.info.task_classes), self.info.n_outputs, dtype=torch.bool)
-        for task, classes in enumerate(self.info.task_classes):
-            masks[task, list(classes)] = True
-        return masks
+        return torch.stack([class_mask(classes, self.info.n_outputs) for classes in self.info.task_classes])
 
     def feature_dimension(self) -> int:
         """Return D, how many features the backbone has."""

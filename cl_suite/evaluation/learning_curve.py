@@ -52,7 +52,8 @@ def _answers_by_weights(strategy: Strategy) -> bool:
     """Whether its network's weights are all there is to an answer, and one loop over the samples makes them."""
     own = type(strategy)
     return isinstance(strategy, GradientStrategy) and all(
-        getattr(own, name) is getattr(GradientStrategy, name) for name in ("learn", "train", "train_on", "predictor")
+        getattr(own, name) is getattr(GradientStrategy, name)
+        for name in ("learn", "train", "train_on", "after_epoch", "predictor")
     )
 
 

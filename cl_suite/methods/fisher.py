@@ -25,7 +25,7 @@ GRADIENT_FLOATS = 2**26  # of per-sample gradients held at once: 256 MiB
 PIECE = 32  # samples whose gradients are held at once, at most: larger pieces are slower, on a CPU
 
 
-def fisher_diagonal(
+def true_label_fisher(
     model: nn.Module,
     info: StreamInfo,
     experience: Experience,
@@ -50,14 +50,15 @@ def fisher_diagonal(
         )
 
     theta = flatten(list(model.parameters())).detach()
-    return mean_over_samples(experience, squares, samples=samples, like=theta)
+    return fisher_diagonal(experience, squares, samples=samples, like=theta)
 
 
-def mean_over_samples(
-    experience: Experience, total: Callable[[Batch], Tensor], *, samples: int, like: Tensor, piece: int = 0
+def fisher_diagonal(
+    experience: Experience, squares: Callable[[Batch], Tensor], *, samples: int, like: Tensor, piece: int = 0
 ) -> Tensor:
-    """Return the mean over an experience's samples of what `total` sums over those of a batch, [P] as `like`.
+    """Return the mean over an experience's samples of their squared gradients, [P] as `like`.
 
+    squares: batch -> the sum over its samples, [P] (`squared_gradients`)
     samples: how many are drawn, 0 = all; piece: how many at once, 0 = as many as their gradients have room for
     """
     wanted = min(samples or experience.n_samples, experience.n_samples)
@@ -66,7 +67,7 @@ def mean_over_samples(
     with closing(experience.batches(epochs=1, batch_size=size, augment=False, phase="fisher")) as batches:  # type: ignore
         for batch in batches:
             first = _first(batch, wanted - used)
-            result += total(first)
+            result += squares(first)
             used += len(first)
             if used == wanted:
                 break
@@ -123,7 +124,7 @@ def squared_gradients(
 ) -> Tensor:
     """Return the sum over samples of the squared gradient of the sample's own loss, [P].
 
-    visible: [B, C] bool, the outputs that compete; by_probability: as in `fisher_diagonal`
+    visible: [B, C] bool, the outputs that compete; by_probability: as in `true_label_fisher`
     """
 
     def loss(logits: Tensor, target: Tensor, visible: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from cl_suite import (
     QuadraticPenalty,
     StreamInfo,
     UsageError,
+    fisher_diagonal,
     flatten,
-    mean_over_samples,
     sample_gradients,
 )
 from strategies.isolation.masks.options import SupermaskOptions
@@ -194,4 +194,4 @@ def fisher(strategy: SupermaskStrategy, experience: Experience) -> Tensor:
     strategy.network.eval()
     masks = [mask.float() for mask in strategy.masked.masks_of(learned)]
     with strategy.masked.bound(masks, learned.number, learned.rows):
-        return mean_over_samples(experience, squares, samples=chunks * FISHER_CHUNK, like=theta, piece=FISHER_CHUNK)
+        return fisher_diagonal(experience, squares, samples=chunks * FISHER_CHUNK, like=theta, piece=FISHER_CHUNK)

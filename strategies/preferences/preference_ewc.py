@@ -20,8 +20,8 @@ from cl_suite import (
     StreamInfo,
     UsageError,
     check_own_gradients,
-    fisher_diagonal,
     samples_behind,
+    true_label_fisher,
 )
 from strategies.preferences.one_per_preference import OnePerPreference
 
@@ -72,7 +72,7 @@ class PreferenceEWC(OnePerPreference):
         """Measure this task's Fisher and take the weights, as trained for even ones, as anchor."""
         samples = self.config.fisher_samples
         self.penalty.hold(
-            fisher_diagonal(self.model, self.info, experience, task_masks=self.task_masks, samples=samples)
+            true_label_fisher(self.model, self.info, experience, task_masks=self.task_masks, samples=samples)
         )
 
     def constraints(self) -> dict[str, float]:

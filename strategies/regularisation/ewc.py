@@ -28,8 +28,8 @@ from cl_suite import (
     UsageError,
     check_choices,
     check_own_gradients,
-    fisher_diagonal,
     samples_behind,
+    true_label_fisher,
 )
 
 
@@ -72,7 +72,7 @@ class EWC(GradientStrategy):
     def finish(self, experience: Experience) -> None:
         """Measure this task's Fisher, in evaluation mode, and take the weights as anchor."""
         c = self.config
-        fisher = fisher_diagonal(
+        fisher = true_label_fisher(
             self.model,
             self.info,
             experience,
