@@ -143,10 +143,10 @@ def _read_not_mnist(root: Path) -> Images:
     digest = hashlib.sha256(images.numpy().tobytes() + bytes(labels)).hexdigest()
     order = torch.randperm(len(targets), generator=generator_for(0, "not_mnist", "test"))
     cut = round(NOT_MNIST_TEST_SHARE * len(targets))
-    held, kept = order[:cut], order[cut:]  # mixed, not letter by letter: some networks normalise by the test batch
+    test, train = order[:cut], order[cut:]  # mixed, not letter by letter: some networks normalise by the test batch
     return Images(
-        (images[kept], targets[kept]),
-        (images[held], targets[held]),
+        (images[train], targets[train]),
+        (images[test], targets[test]),
         tuple("ABCDEFGHIJ"),
         {f"notMNIST_small ({len(targets)} images, {skipped} files left out)": f"sha256:{digest}"},
     )

@@ -16,7 +16,7 @@ from cl_suite import DataError
 Array = NDArray[Any]
 
 SOURCE = "https://libero-project.github.io (datasets, CC BY 4.0)"
-SEEN = {"ee_pos": 3, "ee_ori": 3, "gripper_states": 2, "joint_states": 7}  # of obs, in the order of the state vector
+SENSES = {"ee_pos": 3, "ee_ori": 3, "gripper_states": 2, "joint_states": 7}  # of obs, in the order of the state vector
 ACTION_SIZE = 7
 BEYOND = 1e-6  # by which an action may be out of [-1, 1] through rounding
 
@@ -38,9 +38,9 @@ class Demo:
         """Return time, qpos and qvel, [T, 1 + nq + nv]."""
         return self._numbers("states", scene.width)
 
-    def seen(self) -> dict[str, Array]:
+    def senses(self) -> dict[str, Array]:
         """Return what the robot senses of itself, [T, size] each."""
-        return {key: self._numbers(f"obs/{key}", size) for key, size in SEEN.items()}
+        return {key: self._numbers(f"obs/{key}", size) for key, size in SENSES.items()}
 
     def actions(self) -> Array:
         """Return the actions, [T, 7] in [-1, 1]."""

@@ -106,7 +106,7 @@ class PickAndPlace:
             grasp = self._grasp(attempt)
             yaw = grasp.yaw
             yield from self._pick(grasp)
-            if self._held:
+            if self._in_hand:
                 break
         yield from self._deliver(yaw)
         yield from self._wait(RESTING, self._scene.hand[0], yaw, OPEN)
@@ -114,9 +114,9 @@ class PickAndPlace:
     def _grasp(self, attempt: int) -> Grasp:
         """Choose a grasp from how things lie now: the best, then a little lower, then the next in another direction."""
         shapes = self._shapes(self._goal.thing)
-        found = grasps(shapes, self._obstacles, yaw=self._yaw)
-        chosen, lower = divmod(attempt, 2)
-        best = found[min(chosen * 7, len(found) - 1)]
+        candidates = grasps(shapes, self._obstacles, yaw=self._yaw)
+        direction, lower = divmod(attempt, 2)
+        best = candidates[min(direction * 7, len(candidates) - 1)]
         bottom = extent(shapes, UP)[0]
         height = max(best.position[2] - 0.01 * lower, bottom + 0.008)
         return Grasp(np.array([*best.position[:2], height]), best.yaw)
@@ -131,11 +131,11 @@ class PickAndPlace:
         yield from self._move(grasp.position, grasp.yaw, OPEN, within=0.008, limit=40)
         yield from self._wait(CLOSING, grasp.position, grasp.yaw, CLOSE)
         yield from self._move(grasp.position + 0.08 * UP, grasp.yaw, CLOSE, within=0.02, limit=25)
-        if not self._held:
+        if not self._in_hand:
             yield from self._wait(OPENING, self._scene.hand[0], grasp.yaw, OPEN)
 
     @property
-    def _held(self) -> bool:
+    def _in_hand(self) -> bool:
         return bool(self._scene.pose(self._goal.thing)[2] > self._rested + LIFTED)
 
     def _deliver(self, yaw: float) -> Iterator[Array]:

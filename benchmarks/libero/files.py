@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.libero.arrays import ACTION_SIZE, SEEN, Array, Demo, attribute, entry, opened, wrong
+from benchmarks.libero.arrays import ACTION_SIZE, SENSES, Array, Demo, attribute, entry, opened, wrong
 from benchmarks.libero.poses import SceneModel, goal_objects, object_poses
 from benchmarks.libero.suites import LIBERO_SUITES, libero_instruction
 from cl_suite import DataError, UsageError, nearest
@@ -84,19 +84,19 @@ class LiberoFile:
             for name, steps in zip(demos, self.lengths, strict=False):
                 demo = Demo(file["data"][name], f"{self.path}, {name}", steps)
                 scene = demo.scene()
-                moments, seen = demo.states(scene), demo.seen()
-                distances += _distances(moments, seen["joint_states"], scene)
+                moments, senses = demo.states(scene), demo.senses()
+                distances += _distances(moments, senses["joint_states"], scene)
                 begin, end = end, end + steps - start
-                shown = slice(start - observation_shift, steps - observation_shift)
-                parts = [seen[key][shown] for key in SEEN]
+                rows = slice(start - observation_shift, steps - observation_shift)
+                parts = [senses[key][rows] for key in SENSES]
                 parts.append(object_poses(moments[start:], scene, self.goal, source=demo.where).reshape(-1, 14))
                 states[begin:end] = torch.from_numpy(np.concatenate(parts, axis=1))
                 actions[begin:end] = torch.from_numpy(demo.actions()[start:])
-                for camera, stored in pictures.items():
-                    read = demo.pictures(
-                        CAMERAS[camera], shown, size=self.cameras[camera], upside_down=UPSIDE_DOWN[self.convention]
+                for camera, pixels in pictures.items():
+                    frames = demo.pictures(
+                        CAMERAS[camera], rows, size=self.cameras[camera], upside_down=UPSIDE_DOWN[self.convention]
                     )
-                    stored[begin:end] = torch.from_numpy(read)
+                    pixels[begin:end] = torch.from_numpy(frames)
         self._check_shift(distances, observation_shift)
         facts = {
             "file": self.path.name,
@@ -125,8 +125,10 @@ class LiberoFile:
                     "Ask for no other in stream.cameras."
                 )
         if cameras and self.convention not in UPSIDE_DOWN:
-            told = self.convention or "absent"
-            raise wrong(str(self.path), f"macros_image_convention is {told}, which way up pictures are is not known")
+            convention = self.convention or "absent"
+            raise wrong(
+                str(self.path), f"macros_image_convention is {convention}, which way up pictures are is not known"
+            )
         start = max(drop_first, observation_shift)
         steps, name = min(zip(self.lengths[: count or None], self.demos, strict=False))
         if drop_first < 0 or steps <= start:
@@ -138,8 +140,8 @@ class LiberoFile:
 
     def _check_shift(self, distances: Array, observation_shift: int) -> None:
         """Refuse observations whose joints are clearly those of the other moment in `states`."""
-        asked, other = distances[observation_shift], distances[1 - observation_shift]
-        if asked > 1e-3 and asked > 4 * other:
+        distance, other = distances[observation_shift], distances[1 - observation_shift]
+        if distance > 1e-3 and distance > 4 * other:
             when = "before" if observation_shift else "after"
             raise DataError(
                 f"{self.path}: obs/joint_states were stored {when} each action, as states show. "
@@ -154,11 +156,11 @@ def open_libero_file(path: Path) -> LiberoFile:
     """
     with opened(path) as file:
         data = entry(file, "data", str(path))
-        found = sorted((int(match[1]), name) for name in data if (match := re.fullmatch(r"demo_(\d+)", name)))
-        demos = tuple(name for _, name in found)
-        told = int(attribute(data, "num_demos", str(path)))
-        if told != len(demos) or not demos:
-            raise wrong(str(path), f"num_demos is {told}, but there are {len(demos)} demonstrations")
+        numbers = sorted((int(match[1]), name) for name in data if (match := re.fullmatch(r"demo_(\d+)", name)))
+        demos = tuple(name for _, name in numbers)
+        count = int(attribute(data, "num_demos", str(path)))
+        if count != len(demos) or not demos:
+            raise wrong(str(path), f"num_demos is {count}, but there are {len(demos)} demonstrations")
         lengths, cameras = [], []
         for name in demos:
             where = f"{path}, {name}"
@@ -198,10 +200,10 @@ def find_libero_files(
         raise DataError(f"{_absent(suite, absent, folder)} or use --stream split_digits, which needs no files.")
     files = {name: open_libero_file(path) for name, path in paths.items()}
     sizes = {camera: {file.cameras.get(camera) for file in files.values()} for camera in cameras}
-    for camera, found in sizes.items():
-        if len(found) > 1:
+    for camera, shapes in sizes.items():
+        if len(shapes) > 1:
             raise DataError(
-                f"{folder}: the pictures of {camera} differ from file to file: {found}. Choose tasks alike."
+                f"{folder}: the pictures of {camera} differ from file to file: {shapes}. Choose tasks alike."
             )
     return files
 

@@ -75,18 +75,18 @@ def grasps(shapes: Sequence[Shape], obstacles: Sequence[Shape], *, yaw: float) -
     low, high = extent(shapes, UP)
     height = max(high - DEPTH, low + FLOOR)
     spans = {angle: (extent(shapes, across(angle)), extent(shapes, across(angle + np.pi / 2))) for angle in _angles()}
-    found: list[tuple[float, Grasp]] = []
+    candidates: list[tuple[float, Grasp]] = []
     for angle, ((begin, end), (left, right)) in spans.items():
         middle = across(angle) * (begin + end) / 2 + across(angle + np.pi / 2) * (left + right) / 2
         if end - begin <= OPENING:
-            found.append((end - begin, Grasp(middle + height * UP, angle)))
-    if not found:
+            candidates.append((end - begin, Grasp(middle + height * UP, angle)))
+    if not candidates:
         for angle, ((begin, end), (left, right)) in spans.items():
             beside = across(angle + np.pi / 2) * (left + right) / 2 + max(high - RIM, low + FLOOR) * UP
             for edge in (begin + WALL, end - WALL):
-                found.append((abs(turn(angle, yaw)), Grasp(across(angle) * edge + beside, angle)))
-    order = [(-round(min(clearance(grasp, obstacles), ROOM) / 0.005), cost) for cost, grasp in found]
-    return [found[index][1] for index in sorted(range(len(found)), key=order.__getitem__)]
+                candidates.append((abs(turn(angle, yaw)), Grasp(across(angle) * edge + beside, angle)))
+    order = [(-round(min(clearance(grasp, obstacles), ROOM) / 0.005), cost) for cost, grasp in candidates]
+    return [candidates[index][1] for index in sorted(range(len(candidates)), key=order.__getitem__)]
 
 
 def highest_between(start: Array, end: Array, shapes: Sequence[Shape]) -> float:

@@ -52,8 +52,8 @@ def installed_versions() -> dict[str, str]:
 
 def package_folder() -> Path:
     """Return the folder with bddl_files/ and init_files/, without importing it. Raise DataError if it is absent."""
-    found = importlib.util.find_spec("libero")
-    places = [Path(place) / "libero" for place in (found.submodule_search_locations or ())] if found else []
+    spec = importlib.util.find_spec("libero")
+    places = [Path(place) / "libero" for place in (spec.submodule_search_locations or ())] if spec else []
     for place in places:
         if (place / "bddl_files").is_dir():
             return place
@@ -186,10 +186,10 @@ def _quiet_robosuite() -> None:
     """Load robosuite's settings before robosuite, which would write a log to /tmp and warn of a file it lacks."""
     if "robosuite.macros" in sys.modules:
         return
-    found = importlib.util.find_spec("robosuite")
-    if found is None or not found.submodule_search_locations:
+    robosuite = importlib.util.find_spec("robosuite")
+    if robosuite is None or not robosuite.submodule_search_locations:
         raise ImportError("No module named 'robosuite'")
-    path = Path(found.submodule_search_locations[0]) / "macros.py"
+    path = Path(robosuite.submodule_search_locations[0]) / "macros.py"
     spec = importlib.util.spec_from_file_location("robosuite.macros", path)
     assert spec is not None and spec.loader is not None
     macros: Any = importlib.util.module_from_spec(spec)

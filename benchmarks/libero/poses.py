@@ -143,9 +143,9 @@ def goal_objects(bddl: str, *, source: str) -> tuple[str, str | None]:
     things = read_things(bddl)
 
     def owner(name: str) -> str:
-        found = owner_of(name, things)
-        if found is None:
+        thing = owner_of(name, things)
+        if thing is None:
             raise DataError(f"{source}: the goal names {name}, which is of no declared object. Fetch the file again.")
-        return found
+        return thing
 
     return owner(goal.thing), None if goal.place is None else owner(goal.place)

@@ -80,7 +80,7 @@ class Libero:
         # A reset places things relative to where fixtures were before: they are put back first.
         model = self._untouched_model()
         self._fixtures = model.body_pos.copy(), model.body_quat.copy()
-        self._seen: dict[str, Array] = {}
+        self._raw_observation: dict[str, Array] = {}
 
     def _untouched_model(self) -> Any:
         inner = self._environment.env
@@ -94,7 +94,7 @@ class Libero:
     @property
     def hand(self) -> tuple[Array, Array]:
         """Position [3] of the hand in metres, and its quaternion [4], x y z w."""
-        return self._seen["robot0_eef_pos"], self._seen["robot0_eef_quat"]
+        return self._raw_observation["robot0_eef_pos"], self._raw_observation["robot0_eef_quat"]
 
     def reset(self, seed: int) -> Observation:
         """Return the first observation of an initial state: official (0 to 49) or random (from 100,000).
@@ -109,28 +109,28 @@ class Libero:
         sim.model.body_pos[:], sim.model.body_quat[:] = self._fixtures
         self.environment.robots[0].gripper.current_action = np.zeros(self.environment.robots[0].gripper.dof)
         with _quiet(), _random(seed):
-            self._seen = self._environment.reset()
+            self._raw_observation = self._environment.reset()
         if seed < OFFICIAL:
             state = self._initial[seed]
             if len(state) != 1 + sim.model.nq + sim.model.nv:
                 raise DataError(f"initial state {seed} has {len(state)} numbers and does not fit the model's.")
-            self._seen = self._environment.set_init_state(state)
+            self._raw_observation = self._environment.set_init_state(state)
         for _ in range(SETTLE):
-            self._seen, *_ = self._environment.step(np.zeros(len(ACTIONS)))
+            self._raw_observation, *_ = self._environment.step(np.zeros(len(ACTIONS)))
         return self._observation()
 
     def step(self, action: Array) -> tuple[Observation, bool]:
         """Move; success is LIBERO's own: the whole goal holds now."""
         carried = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
-        self._seen, _, solved, _ = self._environment.step(carried)
+        self._raw_observation, _, solved, _ = self._environment.step(carried)
         return self._observation(), bool(solved)
 
     def _observation(self) -> Observation:
-        position, quaternion, fingers, joints = (self._seen[name] for name in PROPRIOCEPTION)
+        position, quaternion, fingers, joints = (self._raw_observation[name] for name in PROPRIOCEPTION)
         poses = [self.pose(name) if name else np.zeros(7) for name in (self._goal.thing, self._place)]
         states = np.concatenate([position, axis_angle(quaternion), fingers, joints, *poses]).astype(np.float32)
-        seen = {name: self.picture(name).transpose(2, 0, 1) for name in self._cameras}
-        return {"states": states} | {name: np.ascontiguousarray(value) for name, value in seen.items()}
+        pictures = {name: self.picture(name).transpose(2, 0, 1) for name in self._cameras}
+        return {"states": states} | {name: np.ascontiguousarray(value) for name, value in pictures.items()}
 
     def pose(self, name: str) -> Array:
         """Return position and quaternion (w first) of an object, [7]; zeros for a name that has no body."""
@@ -145,8 +145,8 @@ class Libero:
 
     def picture(self, name: str = "agentview") -> Array:
         """Return what a camera sees, upright, [h, w, 3] uint8."""
-        drawn = self.environment.sim.render(camera_name=CAMERAS[name], width=SIZE, height=SIZE)
-        return np.ascontiguousarray(drawn[::-1])  # OpenGL's first row is the lowest
+        image = self.environment.sim.render(camera_name=CAMERAS[name], width=SIZE, height=SIZE)
+        return np.ascontiguousarray(image[::-1])  # OpenGL's first row is the lowest
 
     def expert(self) -> Callable[[], Array]:
         """Return our scripted expert, which picks up and places. Raise DataError for goals that need anything else."""

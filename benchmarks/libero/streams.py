@@ -124,8 +124,8 @@ class _Offline(_Suite):
             raise UsageError(f"stream.tolerance={c.tolerance} is not a tolerance. Use a number between 0 and 1.")
         objective = replace(imitation_objective(c.head), tolerance=c.tolerance)
         files = self.files(root)
-        told = [file.instruction for file in files.values()]
-        vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
+        instructions = [file.instruction for file in files.values()]
+        vectors = embed_instructions(instructions, c.language, encoder=c.encoder, root=root)
         tasks, checksums = [], {}
         for (name, file), vector in zip(files.items(), vectors, strict=True):
             count = c.demonstrations or len(file.demos)
@@ -134,14 +134,14 @@ class _Offline(_Suite):
                     f"stream.held_out={c.held_out} leaves none of {count} demonstrations of {file.path} to learn from. "
                     f"Use less than {count}."
                 )
-            shown = file.read(
+            demos = file.read(
                 count=count, cameras=c.cameras, drop_first=c.drop_first, observation_shift=c.observation_shift
             )
             checksums[f"{c.folder}/{self.suite}/{file.path.name}"] = file.checksum
             tasks.append(
                 imitation_task(
                     name,
-                    shown,
+                    demos,
                     held_out=c.held_out,
                     instruction=vector,
                     outputs=objective.outputs(ACTIONS),
@@ -154,9 +154,9 @@ class _Offline(_Suite):
 
     def card(self) -> dict[str, Any]:
         """Return the public facts, what the robot is told in each task, and that the score is no success rate."""
-        told = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
+        instructions = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
         score = "share of held-out actions within the tolerance; not a success rate"
-        return super().card() | {"instructions": told, "score": score}
+        return super().card() | {"instructions": instructions, "score": score}
 
 
 class _Simulated(_Suite):
@@ -202,25 +202,25 @@ class _Simulated(_Suite):
         names, files = self.names(), self.files(root) if c.shown_by == "files" else {}
         if not files:
             self._check_script(names)
-        told = [libero_instruction(name) for name in names]
-        vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
-        tasks, checksums, made = [], {}, dict[str, Any]()
+        instructions = [libero_instruction(name) for name in names]
+        vectors = embed_instructions(instructions, c.language, encoder=c.encoder, root=root)
+        tasks, checksums, demonstration_facts = [], {}, dict[str, Any]()
         for name, vector in zip(names, vectors, strict=True):
             robot = facts.task(self.suite, name, horizon=c.horizon, cameras=c.cameras)
             if name in files:
-                shown = files[name].read(
+                demos = files[name].read(
                     count=c.demonstrations, cameras=c.cameras, observation_shift=c.observation_shift
                 )
                 checksums[f"{c.folder}/{self.suite}/{files[name].path.name}"] = files[name].checksum
             else:
-                shown = demonstrations(
+                demos = demonstrations(
                     robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
                 )
-                checksums[f"robots/{name} (scripted)"], made[name] = shown.checksum, dict(shown.facts)
+                checksums[f"robots/{name} (scripted)"], demonstration_facts[name] = demos.checksum, dict(demos.facts)
             tasks.append(
                 imitation_task(
                     name,
-                    shown,
+                    demos,
                     held_out=0,
                     instruction=vector,
                     outputs=objective.outputs(ACTIONS),
@@ -235,7 +235,7 @@ class _Simulated(_Suite):
             checksums=checksums,
             objective=objective,
             single_head=True,
-            facts={"versions": facts.versions, "demonstrations": made},
+            facts={"versions": facts.versions, "demonstrations": demonstration_facts},
         )
 
     def _check_script(self, names: tuple[str, ...]) -> None:
@@ -259,9 +259,9 @@ class _Simulated(_Suite):
 
     def card(self) -> dict[str, Any]:
         """Return the public facts, what the robot is told in each task, and who showed it."""
-        told = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
+        instructions = {name: libero_instruction(name) for name in LIBERO_SUITES[self.suite]}
         who = {"script": "scripted, not the official human demonstrations", "files": f"files in {self.config.folder}"}
-        return super().card() | {"instructions": told, "demonstrations": who.get(self.config.shown_by, "")}
+        return super().card() | {"instructions": instructions, "demonstrations": who.get(self.config.shown_by, "")}
 
 
 class LiberoSpatial(_Simulated):

@@ -55,15 +55,15 @@ class MetaWorld:
         """Return the first observation of initial state `seed`."""
         self._environment.seed(seed)
         self._observation, _ = self._environment.reset(seed=seed)
-        return self._seen()
+        return self._as_observation()
 
     def step(self, action: Array) -> tuple[Observation, bool]:
         """Move; success is Meta-World's own."""
         carried = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
         self._observation, _, _, _, info = self._environment.step(carried)
-        return self._seen(), bool(info["success"])
+        return self._as_observation(), bool(info["success"])
 
-    def _seen(self) -> Observation:
+    def _as_observation(self) -> Observation:
         return {"states": self._observation.astype(np.float32)}
 
     def expert(self) -> Callable[[], Array]:

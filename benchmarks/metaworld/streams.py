@@ -107,18 +107,18 @@ class _MetaWorld(Stream):
             raise UsageError(f"stream.noise={c.noise} is not a deviation. Use 0 or more.")
         objective, facts, pool = imitation_objective(c.head), metaworld_facts(), robot_pool()
         names = list(dict.fromkeys(self.tasks))
-        told = [METAWORLD_INSTRUCTIONS[name] for name in names]
-        vectors = embed_instructions(told, c.language, encoder=c.encoder, root=root)
-        tasks, checksums, shown = {}, {}, {}
+        instructions = [METAWORLD_INSTRUCTIONS[name] for name in names]
+        vectors = embed_instructions(instructions, c.language, encoder=c.encoder, root=root)
+        tasks, checksums, demonstration_facts = {}, {}, {}
         for name, vector in zip(names, vectors, strict=True):
             robot = facts.task(name, horizon=c.horizon)
-            made = demonstrations(
+            demos = demonstrations(
                 robot, count=c.demonstrations, noise=c.noise, made_by=facts.versions, root=root.path, pool=pool
             )
-            checksums[f"robots/{name}"], shown[name] = made.checksum, dict(made.facts)
+            checksums[f"robots/{name}"], demonstration_facts[name] = demos.checksum, dict(demos.facts)
             tasks[name] = imitation_task(
                 name,
-                made,
+                demos,
                 held_out=HELD_OUT,
                 instruction=vector,
                 outputs=objective.outputs(ACTIONS),
@@ -132,7 +132,7 @@ class _MetaWorld(Stream):
             checksums=checksums,
             objective=objective,
             single_head=True,
-            facts={"versions": facts.versions, "demonstrations": shown},
+            facts={"versions": facts.versions, "demonstrations": demonstration_facts},
         )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:

@@ -94,15 +94,15 @@ def text_tasks(
     check_labels(texts.train, texts.test, what=what)
     train, test = (encode_texts([text for text, _ in part]) for part in (texts.train, texts.test))
 
-    def view(stored: Tensor, part: Labelled, labels: Sequence[str]) -> Samples:
+    def view(storage: Tensor, part: Labelled, labels: Sequence[str]) -> Samples:
         local = {label: number for number, label in enumerate(labels)}
         rows = [row for row, (_, label) in enumerate(part) if label in local]
         targets = [local[part[row][1]] for row in rows]
-        found = set(targets)
-        missing = [label for number, label in enumerate(labels) if number not in found]
-        if missing:
-            raise DataError(f"{what}: there is no text of {missing[0]}. The files are incomplete: fetch them anew.")
-        return Samples(stored, torch.tensor(targets), torch.tensor(rows))
+        present = set(targets)
+        absent = [label for number, label in enumerate(labels) if number not in present]
+        if absent:
+            raise DataError(f"{what}: there is no text of {absent[0]}. The files are incomplete: fetch them anew.")
+        return Samples(storage, torch.tensor(targets), torch.tensor(rows))
 
     return tuple(
         TaskData(name, view(train, texts.train, labels), view(test, texts.test, labels), tuple(labels))

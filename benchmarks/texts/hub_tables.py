@@ -17,8 +17,8 @@ OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 def hub_is_at_hand() -> bool:
     """Return whether the package `datasets` is installed and not told to stay offline."""
-    told = any(os.environ.get(name, "0").upper() in ("1", "TRUE", "ON", "YES") for name in OFFLINE)
-    return not told and importlib.util.find_spec("datasets") is not None
+    offline = any(os.environ.get(name, "0").upper() in ("1", "TRUE", "ON", "YES") for name in OFFLINE)
+    return not offline and importlib.util.find_spec("datasets") is not None
 
 
 def fetch_hub_tables(name: str, columns: Sequence[str], folder: Path) -> None:

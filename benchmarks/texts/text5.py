@@ -137,7 +137,7 @@ class Text5(Stream):
         """
         checksums: dict[str, str] = {}
         tasks = []
-        for name, paths in self._found(root).items():
+        for name, paths in self._data_files(root).items():
             train, test = (self._read(name, part, path) for part, path in paths.items())
             checksums |= {f"{path.parent.name}/{path.name}": _sha256(path) for path in paths.values()}
             tasks.append(TaskData(name, train, test, SOURCES[name].classes))
@@ -145,44 +145,44 @@ class Text5(Stream):
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
         """Look for all files, in the hub too, and return their checksums; none is published."""
-        paths = [path for both in self._found(root).values() for path in both.values()]
+        paths = [path for both in self._data_files(root).values() for path in both.values()]
         return {f"{path.parent.name}/{path.name}": _sha256(path) for path in paths}
 
     def card(self) -> dict[str, Any]:
         """Return the public facts, and which of the five are in the sequence."""
-        chosen = self._chosen()
-        return super().card() | {"sequence": f"{len(chosen)} of the 5 data sets: {', '.join(chosen)}"}
+        names = self._names()
+        return super().card() | {"sequence": f"{len(names)} of the 5 data sets: {', '.join(names)}"}
 
-    def _chosen(self) -> list[str]:
+    def _names(self) -> list[str]:
         """Return the data sets in their order. Raise UsageError for options that cannot be met."""
         c = self.config
-        chosen = list(c.datasets)
+        names = list(c.datasets)
         if not 1 <= c.order <= len(ORDERS):
             raise UsageError(f"stream.order={c.order} is not one of the published orders. Use 1 to {len(ORDERS)}.")
-        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(SOURCES):
-            raise UsageError(f"stream.datasets=[{','.join(chosen)}] is no choice of {', '.join(SOURCES)}, each once.")
-        if len(chosen) < 2:
-            raise UsageError(f"stream.datasets=[{','.join(chosen)}] is no sequence. Name two or more of the five.")
+        if len(set(names)) < len(names) or not set(names) <= set(SOURCES):
+            raise UsageError(f"stream.datasets=[{','.join(names)}] is no choice of {', '.join(SOURCES)}, each once.")
+        if len(names) < 2:
+            raise UsageError(f"stream.datasets=[{','.join(names)}] is no sequence. Name two or more of the five.")
         if c.train_per_class < 1 or c.test < 0:
             name, low = ("train_per_class", 1) if c.train_per_class < 1 else ("test", 0)
             raise UsageError(f"stream.{name}={getattr(c, name)} is too small. Use {low} or more.")
         check_choices(c, {"text": ("body", "all")}, group="stream")
-        return [name for name in ORDERS[c.order - 1] if name in chosen]
+        return [name for name in ORDERS[c.order - 1] if name in names]
 
-    def _found(self, root: DataRoot) -> dict[str, dict[str, Path]]:
+    def _data_files(self, root: DataRoot) -> dict[str, dict[str, Path]]:
         """Return {data set: {part: file}} in the order of the sequence. Raise DataError where a file is absent."""
-        chosen = self._chosen()
-        found = {name: _at_hand(name, root) for name in chosen}
-        whole = [name for name, paths in found.items() if len(paths) == 2]
-        if whole == chosen:
-            return found
-        lacking = next(name for name in chosen if name not in whole)
-        part = next(part for part in ("train", "test") if part not in found[lacking])
+        names = self._names()
+        files = {name: _at_hand(name, root) for name in names}
+        whole = [name for name, paths in files.items() if len(paths) == 2]
+        if whole == names:
+            return files
+        lacking = next(name for name in names if name not in whole)
+        part = next(part for part in ("train", "test") if part not in files[lacking])
         source = SOURCES[lacking]
         hint = (
             f"Or go on with what is there: stream.datasets=[{','.join(whole)}]."
             if len(whole) > 1
-            else f"Of {', '.join(chosen)} {'only ' + whole[0] if whole else 'none'} is there, and a sequence needs two."
+            else f"Of {', '.join(names)} {'only ' + whole[0] if whole else 'none'} is there, and a sequence needs two."
         )
         raise DataError(
             f"{source.what}: {source.folders[0]}/{part}.csv is not in {root.path} (set by --data-root or "
@@ -194,17 +194,17 @@ class Text5(Stream):
         """Return the drawn texts of a file, in the file's order; it is gone through twice, and never held whole."""
         labels = _labels(path, SOURCES[name])
         generator = generator_for(self.config.data_seed, "text5", name, part)
-        drawn = self._drawn(labels, part, path, generator)
-        wanted = set(drawn.tolist())
+        rows = self._rows(labels, part, path, generator)
+        numbers = set(rows.tolist())
         first = 1 if self.config.text == "all" else -1
         texts = [
             " ".join(cell for cell in row[first:] if cell)
             for number, (_, row) in enumerate(read_rows(path, SOURCES[name].columns))
-            if number in wanted
+            if number in numbers
         ]
-        return Samples(encode_texts([text.replace("\\n", " ") for text in texts]), labels[drawn])
+        return Samples(encode_texts([text.replace("\\n", " ") for text in texts]), labels[rows])
 
-    def _drawn(self, labels: torch.Tensor, part: str, path: Path, generator: torch.Generator) -> torch.Tensor:
+    def _rows(self, labels: torch.Tensor, part: str, path: Path, generator: torch.Generator) -> torch.Tensor:
         """Return the numbers of the rows that are drawn, ascending."""
         if part == "test":
             if len(labels) < self.config.test:
@@ -214,7 +214,7 @@ class Text5(Stream):
                 )
             order = torch.randperm(len(labels), generator=generator)
             return order[: self.config.test or len(labels)].sort().values
-        drawn = []
+        parts = []
         for label, count in enumerate(labels.bincount().tolist()):
             if count < self.config.train_per_class:
                 raise DataError(
@@ -222,24 +222,24 @@ class Text5(Stream):
                     f"{self.config.train_per_class}. Is it complete? Or ask for {count}."
                 )
             rows = (labels == label).nonzero().squeeze(1)
-            drawn.append(rows[torch.randperm(count, generator=generator)[: self.config.train_per_class]])
-        return torch.cat(drawn).sort().values
+            parts.append(rows[torch.randperm(count, generator=generator)[: self.config.train_per_class]])
+        return torch.cat(parts).sort().values
 
 
 def _files(name: str, root: DataRoot) -> dict[str, Path]:
     """Return {part: file} of what is there of a data set, in the first of its folders that has both."""
-    found = [
+    candidates = [
         {part: path for part in ("train", "test") if (path := root.path / folder / f"{part}.csv").is_file()}
         for folder in SOURCES[name].folders
     ]
-    return max(found, key=len)
+    return max(candidates, key=len)
 
 
 def _at_hand(name: str, root: DataRoot) -> dict[str, Path]:
     """Return {part: file} of a data set, fetched from the hub where there is none of it: sources are not mixed."""
-    found, source = _files(name, root), SOURCES[name]
-    if found or source.hub is None or root.offline or not hub_is_at_hand():
-        return found
+    files, source = _files(name, root), SOURCES[name]
+    if files or source.hub is None or root.offline or not hub_is_at_hand():
+        return files
     fetch_hub_tables(*source.hub, root.path / source.folders[0])
     return _files(name, root)
 

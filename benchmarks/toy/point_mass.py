@@ -26,14 +26,14 @@ class PointMass:
     def reset(self, seed: int) -> Observation:
         """Begin near the middle."""
         self._place = np.random.default_rng(seed).uniform(-0.2, 0.2, 2)
-        return self._seen()
+        return self._as_observation()
 
     def step(self, action: Array) -> tuple[Observation, bool]:
         """Move; solved near the goal."""
         self._place = self._place + STEP * np.clip(action, -1.0, 1.0)
-        return self._seen(), bool(np.linalg.norm(self._goal - self._place) < NEAR)
+        return self._as_observation(), bool(np.linalg.norm(self._goal - self._place) < NEAR)
 
-    def _seen(self) -> Observation:
+    def _as_observation(self) -> Observation:
         return {"states": self._place.astype(np.float32)}
 
     def expert(self) -> Callable[[], Array]:

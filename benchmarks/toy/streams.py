@@ -119,10 +119,10 @@ class ToyText(Stream):
 
         def text(label: int) -> str:
             shortest = max(1, c.words // 3)
-            own = torch.rand(shortest + number(c.words - shortest + 1), generator=generator) < c.share_own
+            is_own = torch.rand(shortest + number(c.words - shortest + 1), generator=generator) < c.share_own
             return " ".join(
                 _word(c.common_words + label * c.own_words + number(c.own_words) if mine else number(c.common_words))
-                for mine in own.tolist()
+                for mine in is_own.tolist()
             )
 
         def draw(classes: range, count: int) -> Samples:
@@ -175,11 +175,11 @@ class ToyReach(Stream):
         tasks = []
         for goal, vector in zip(names[: c.n_tasks], embed_instructions(names[: c.n_tasks], "onehot"), strict=True):
             robot = point_mass_task(goal)
-            made = demonstrations(robot, count=c.demonstrations, noise=0.3, made_by={}, root=None, pool=pool)
+            demos = demonstrations(robot, count=c.demonstrations, noise=0.3, made_by={}, root=None, pool=pool)
             tasks.append(
                 imitation_task(
                     robot.name,
-                    made,
+                    demos,
                     held_out=2,
                     instruction=vector,
                     outputs=objective.outputs(("x", "y")),

@@ -37,16 +37,16 @@ def execute(options: argparse.Namespace) -> int:
         for record in read_records(options.results).records
         if options.stream in (None, record.stream) and options.scenario in (None, record.scenario)
     ]
-    found = _published(records, options) if options.against else _compared(records, options)
+    entries = _published(records, options) if options.against else _compared(records, options)
     if options.json:
-        print(json.dumps([each.to_dict() for each in found], indent=2))
+        print(json.dumps([each.to_dict() for each in entries], indent=2))
         return 0
     from rich.console import Console
 
     from cl_suite.report.compare.terminal import comparisons, published
 
     console = Console()
-    for piece in published(found) if options.against else comparisons(found, options.metric):
+    for piece in published(entries) if options.against else comparisons(entries, options.metric):
         console.print(piece)
     return 0
 
@@ -56,13 +56,13 @@ def _published(records: list[Any], options: argparse.Namespace) -> list[Any]:
     from cl_suite.report.compare.published import beside_published, setting_names
 
     names = setting_names([*installed(STRATEGY)], [*installed(STREAM)])
-    found = beside_published(records, names)
-    wanted = [
-        each for each in found if options.stream in (None, each.stream) and options.scenario in (None, each.scenario)
+    figures = beside_published(records, names)
+    selection = [
+        each for each in figures if options.stream in (None, each.stream) and options.scenario in (None, each.scenario)
     ]
-    if not wanted:
+    if not selection:
         raise UsageError("no published figure is kept for this stream and scenario. Leave out --stream or --scenario.")
-    return wanted
+    return selection
 
 
 def _compared(records: list[Any], options: argparse.Namespace) -> list[Any]:

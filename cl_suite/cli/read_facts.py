@@ -74,14 +74,14 @@ class Reader:
             raise NotConstant(name)
         node = self._classes[name]
         bases = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
-        own = _assignments(node.body)
-        plain = all(isinstance(each, PLAIN) for each in node.body) and not FORMER & own.keys()
+        assignments = _assignments(node.body)
+        plain = all(isinstance(each, PLAIN) for each in node.body) and not FORMER & assignments.keys()
         if len(bases) != 1 or node.keywords or node.decorator_list or not plain:
             raise NotConstant(name)
         inherited = StreamFacts() if bases[0] == BASE else self.facts(bases[0])
-        facts = self.value(own["facts"]) if "facts" in own else inherited
-        names = facts.class_variables().keys() & own.keys()
-        return facts.with_class_variables({each: self.value(own[each]) for each in names})
+        facts = self.value(assignments["facts"]) if "facts" in assignments else inherited
+        names = facts.class_variables().keys() & assignments.keys()
+        return facts.with_class_variables({each: self.value(assignments[each]) for each in names})
 
     def value(self, node: ast.expr) -> Any:
         """Return what an expression is worth. Raise NotConstant where that cannot be read."""

@@ -29,24 +29,24 @@ def execute(options: argparse.Namespace) -> int:
 
     if options.output.exists() and not (options.overwrite or options.dry_run):
         raise UsageError(f"{options.output} is there already. Name another file with --output, or --overwrite it.")
-    found = survey(options.results, streams=options.stream, strategies=options.strategy)
-    for place, reasons in found.refused.items():
+    records = survey(options.results, streams=options.stream, strategies=options.strategy)
+    for place, reasons in records.refused.items():
         print(f"cl-bench: {options.results / place}: {'; '.join(reasons)}", file=sys.stderr)
-    counts = summary(found.sound.values())["counts"]
+    counts = summary(records.sound.values())["counts"]
     valid = f"{counts['records']} records valid ({counts['complete']} complete, {counts['failed']} failed runs)"
     if options.dry_run:
-        print(f"{valid}, {len(found.refused)} not")
-        return 2 if found.refused else 0
-    if found.refused and not options.skip_invalid:
+        print(f"{valid}, {len(records.refused)} not")
+        return 2 if records.refused else 0
+    if records.refused and not options.skip_invalid:
         raise UsageError(
-            f"{len(found.refused)} of {len(found.refused) + counts['records']} records failed validation, and nothing "
-            "was written. Run them again, or leave them out with --skip-invalid."
+            f"{len(records.refused)} of {len(records.refused) + counts['records']} records failed validation, and "
+            "nothing was written. Run them again, or leave them out with --skip-invalid."
         )
-    if not found.sound:
+    if not records.sound:
         raise UsageError(f"no record below {options.results} is valid, and nothing was written. Run them again.")
     from cl_suite.core.files import write_atomic
 
-    content, fingerprint = bundle(options.results, found.sound, name=options.name, who=options.who)
+    content, fingerprint = bundle(options.results, records.sound, name=options.name, who=options.who)
     write_atomic(options.output, content, flag="--output")
     print(f"{options.output}: {valid}, {len(content)} bytes")
     print(f"manifest sha256: {fingerprint}")

@@ -81,6 +81,6 @@ def _try(name: str, chosen: Chosen, check: Callable[..., str | None], *arguments
 def _place(problem: Exception, chosen: Chosen) -> str:
     """Return the innermost line of the strategy's own file that led to `problem`, else the innermost of all."""
     frames = traceback.extract_tb(problem.__traceback__)
-    own = getattr(sys.modules.get(chosen.cls.__module__), "__file__", None)
-    frame = next((each for each in reversed(frames) if each.filename == own), frames[-1])
+    file = getattr(sys.modules.get(chosen.cls.__module__), "__file__", None)
+    frame = next((each for each in reversed(frames) if each.filename == file), frames[-1])
     return f"{Path(frame.filename).name}, line {frame.lineno}"

@@ -214,27 +214,27 @@ class _Constraints(Silent):
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
-        self.found: list[dict[str, float]] = []
+        self.values: list[dict[str, float]] = []
 
     def row(self, experience: int, scores: Any) -> None:
         """Keep what is declared now."""
-        self.found.append(dict(self.strategy.constraints()))
+        self.values.append(dict(self.strategy.constraints()))
 
 
 def _constraints_act(case: Case) -> str:
     harness = case.harness()
     harness.listener = listener = _Constraints(harness.strategy)
     harness.run()
-    names = sorted({name for found in listener.found for name in found})
+    names = sorted({name for values in listener.values for name in values})
     if not names:
         raise Skipped("none is declared")
-    for number, found in enumerate(listener.found[1:], start=1):
+    for number, values in enumerate(listener.values[1:], start=1):
         for name in names:
             # One that is missing does as little as one that is zero.
-            value = found.get(name, 0.0)
+            value = values.get(name, 0.0)
             if not value or not isfinite(value):
                 raise Broken(f"{name} is {value} in experience {number}: it does nothing there")
-    return ", ".join(f"{name} {listener.found[-1][name]:.3g}" for name in names)
+    return ", ".join(f"{name} {listener.values[-1][name]:.3g}" for name in names)
 
 
 def _unseen(case: Case) -> str | None:

@@ -53,11 +53,11 @@ def tensor_bytes(state: Any, *, without: Any = None) -> int:
 
 def _storages(state: Any) -> dict[int, int]:
     """Return {address: bytes} of the tensors in `state`."""
-    seen: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def visit(value: Any) -> None:
         if isinstance(value, Tensor):
-            seen[value.data_ptr() or id(value)] = value.numel() * value.element_size()
+            sizes[value.data_ptr() or id(value)] = value.numel() * value.element_size()
         elif isinstance(value, dict):
             for entry in value.values():
                 visit(entry)
@@ -66,7 +66,7 @@ def _storages(state: Any) -> dict[int, int]:
                 visit(entry)
 
     visit(state)
-    return seen
+    return sizes
 
 
 def _encode(value: Any, tensors: dict[str, Tensor], place: str) -> Any:

@@ -72,14 +72,14 @@ class DataRoot:
         algorithm, _, digest = expected.partition(":")
         try:
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
+                actual = hashlib.file_digest(file, algorithm).hexdigest()
         except OSError as problem:
             reason = problem.strerror or type(problem).__name__
             raise DataError(
                 f"{what}: {path} cannot be read ({reason}). Check its permissions and the disk."
             ) from problem
-        if found != digest:
+        if actual != digest:
             raise DataError(
-                f"{what}: {path} is truncated or altered ({algorithm} {found[:12]}, expected {digest[:12]}). "
+                f"{what}: {path} is truncated or altered ({algorithm} {actual[:12]}, expected {digest[:12]}). "
                 "Delete it and run again to fetch it anew."
             )

@@ -113,7 +113,7 @@ class Experience:
         Raise ClosedExperience after `learn` has returned, NonFiniteLoss if a reported loss is not finite.
         """
         drawn_from = self._open() if source is None else source
-        own = len(drawn_from) if source is None else 0  # positions below it are the experience's own
+        n_own = len(drawn_from) if source is None else 0  # positions below it are the experience's own
         if beside is not None and len(beside):
             drawn_from = JoinedSources(drawn_from, beside, self.task_id)
         size = batch_size or self.batch_size
@@ -129,7 +129,7 @@ class Experience:
             places = torch.arange(len(drawn_from))
             if not (self._ordered and source is None):
                 places = torch.randperm(len(drawn_from), generator=order_generator)
-            fresh = (places < own).split(size)
+            fresh = (places < n_own).split(size)
             for piece, positions in enumerate(places.to(self._device).split(size)):
                 self._open()
                 replayed = len(positions) - int(fresh[piece].sum())
@@ -139,7 +139,7 @@ class Experience:
                     yield batch
                 if source is None:
                     self._batch_used(batch)
-                self._after_batch(epoch, epochs, phase, own=source is None)
+                self._after_batch(epoch, epochs, phase, of_stream=source is None)
             if source is None:
                 self.end_epoch(phase)
         self.check_finite()
@@ -153,21 +153,21 @@ class Experience:
         Raise BudgetExceeded when more is drawn than `train.max_samples`, NonFiniteLoss if the loss is not finite.
         """
         self._open()
-        drawn = 0
+        samples = 0
 
         def drew(fresh: int, replayed: int) -> None:
-            nonlocal drawn
-            drawn += fresh + replayed
+            nonlocal samples
+            samples += fresh + replayed
             self._draw(fresh, replayed)
 
         step = Step(drew)
-        with self._hooks.meter.step(self._costs.setdefault(phase, LoopCost()), lambda: drawn):
+        with self._hooks.meter.step(self._costs.setdefault(phase, LoopCost()), lambda: samples):
             yield step
         if step.loss is not None:
             self.report(step.loss)
         if step.batch is not None:
             self._batch_used(step.batch)
-        self._after_batch(epoch, epochs or self.epochs, phase, own=trains)
+        self._after_batch(epoch, epochs or self.epochs, phase, of_stream=trains)
 
     def end_epoch(self, phase: str = "") -> None:
         """Tell whoever watches that a pass over the own samples has ended; `batches` does so itself."""
@@ -263,11 +263,11 @@ class Experience:
         if task_ids_at is None and self.task_id is not None:
             task_ids = torch.full((len(targets),), self.task_id, device=targets.device)
         extras = getattr(source, "extras_at", None)
-        kept = {} if extras is None else extras(positions)
-        return Batch(self._prepare(raw, generator), targets, raw, task_ids, kept)
+        values = {} if extras is None else extras(positions)
+        return Batch(self._prepare(raw, generator), targets, raw, task_ids, values)
 
-    def _after_batch(self, epoch: int, epochs: int, phase: str, *, own: bool) -> None:
-        if own:  # loops over a buffer may run inside a step of the stream, and are no place to evaluate
+    def _after_batch(self, epoch: int, epochs: int, phase: str, *, of_stream: bool) -> None:
+        if of_stream:  # loops over a buffer may run inside a step of the stream, and are no place to evaluate
             self._steps += 1
             every = self._train.evaluate_every
             if every and self._steps % every == 0:
@@ -275,8 +275,10 @@ class Experience:
         now = time.monotonic()
         if now >= self._next_reading:
             self._next_reading = now + READ_SECONDS
-            drawn = self._hooks.meter.samples_drawn
-            self._hooks.on_progress(Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), drawn))
+            samples = self._hooks.meter.samples_drawn
+            self._hooks.on_progress(
+                Progress(self.index, self._steps, epoch, epochs, phase, self.check_finite(), samples)
+            )
 
 
 @dataclass

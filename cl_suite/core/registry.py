@@ -76,10 +76,12 @@ def installed(kind: Kind) -> dict[str, EntryPoint]:
 
 def provided(kind: Kind) -> dict[str, tuple[str, str]]:
     """Return {name with prefix: (summary, its provider's module)} of what other libraries provide, where they are."""
-    found: dict[str, tuple[str, str]] = {}
+    summaries: dict[str, tuple[str, str]] = {}
     for point in sorted(entry_points(group=kind.providers), key=lambda point: point.name):
-        found |= {f"{point.name}/{name}": (text, point.value) for name, text in _provider(kind, point).names().items()}
-    return found
+        summaries |= {
+            f"{point.name}/{name}": (text, point.value) for name, text in _provider(kind, point).names().items()
+        }
+    return summaries
 
 
 def _provider(kind: Kind, point: EntryPoint) -> Provider:
@@ -158,12 +160,12 @@ def _from_file(kind: Kind, spec: str) -> Any:
     if not path.is_file():
         raise UsageError(f"{kind.word} {spec!r}: there is no file {path}. Check the path.")
     module_name = f"{PLUGIN_PREFIX}{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}"
-    found = importlib.util.spec_from_file_location(module_name, path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
-        found.loader.exec_module(module)
+        module_spec.loader.exec_module(module)
     except Exception as problem:  # whatever a stranger's file does on import, it is reported in one line
         del sys.modules[module_name]
         raise _import_failed(kind, spec, problem) from problem
@@ -172,17 +174,17 @@ def _from_file(kind: Kind, spec: str) -> Any:
 
 def _attribute(kind: Kind, module: ModuleType, attribute: str, spec: str) -> Any:
     base = _base(kind)
-    own = {
+    classes = {
         name: value
         for name, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
     }
     if not attribute:
-        if len(own) == 1:
-            return next(iter(own.values()))
-        raise UsageError(f"{kind.word} {spec!r}: say which class, as {spec}:Class. {nearest('', own)}")
+        if len(classes) == 1:
+            return next(iter(classes.values()))
+        raise UsageError(f"{kind.word} {spec!r}: say which class, as {spec}:Class. {nearest('', classes)}")
     if not hasattr(module, attribute):
-        raise UsageError(f"{kind.word} {spec!r}: {module.__name__} has no {attribute!r}. {nearest(attribute, own)}")
+        raise UsageError(f"{kind.word} {spec!r}: {module.__name__} has no {attribute!r}. {nearest(attribute, classes)}")
     return getattr(module, attribute)
 
 

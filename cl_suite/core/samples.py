@@ -82,27 +82,27 @@ def hold_out(samples: Samples, share: float, generator: torch.Generator) -> tupl
 class JoinedSources:
     """An experience's own samples, then those of another source."""
 
-    def __init__(self, own: Source, other: Source, task_id: int | None) -> None:
-        self._own, self._other, self._task_id = own, other, task_id
+    def __init__(self, first: Source, second: Source, task_id: int | None) -> None:
+        self._first, self._second, self._task_id = first, second, task_id
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._other)
+        return len(self._first) + len(self._second)
 
     def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
         """Read both and choose, so that nothing waits for the device."""
-        is_own, own, other = self._split(positions)
-        own_raw, own_targets = self._own.take(own)
-        other_raw, other_targets = self._other.take(other)
-        return choose_inputs(is_own, own_raw, other_raw), choose_inputs(is_own, own_targets, other_targets)  # type: ignore
+        in_first, first, second = self._split(positions)
+        first_raw, first_targets = self._first.take(first)
+        second_raw, second_targets = self._second.take(second)
+        return choose_inputs(in_first, first_raw, second_raw), choose_inputs(in_first, first_targets, second_targets)  # type: ignore
 
     def task_ids_at(self, positions: Tensor) -> Tensor | None:
         """Return the task of each sample, or None where tasks are withheld."""
-        kept = getattr(self._other, "task_ids", None)
-        if self._task_id is None or kept is None:
+        task_ids = getattr(self._second, "task_ids", None)
+        if self._task_id is None or task_ids is None:
             return None
-        is_own, _, other = self._split(positions)
-        return torch.where(is_own, self._task_id, kept[other])
+        in_first, _, second = self._split(positions)
+        return torch.where(in_first, self._task_id, task_ids[second])
 
     def _split(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        count = len(self._own)
+        count = len(self._first)
         return positions < count, positions.clamp(max=count - 1), (positions - count).clamp(min=0)

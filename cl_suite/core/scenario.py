@@ -125,8 +125,8 @@ class StreamFacts:
 
     def with_class_variables(self, stated: Mapping[str, Any]) -> StreamFacts:
         """Return the facts with some of `class_variables` in their place; a source holds the citation then."""
-        own = self.class_variables()
-        changed: dict[str, Any] = {name: value for name, value in stated.items() if value != own[name]}
+        values = self.class_variables()
+        changed: dict[str, Any] = {name: value for name, value in stated.items() if value != values[name]}
         if "source" in changed:
             changed["citation"] = None
         return replace(self, **changed)

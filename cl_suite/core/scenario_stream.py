@@ -45,17 +45,17 @@ class Task:
         """What a score is a mean of: test samples, or the trials of its scorer."""
         return len(self.test) if self.scorer is None else self.scorer.count
 
-    def score(self, predictor: Callable[[Inputs], Tensor], seen: frozenset[int]) -> Score:
+    def score(self, predictor: Callable[[Inputs], Tensor], classes_so_far: frozenset[int]) -> Score:
         """Score `predictor` (inputs -> logits [B, C]) in one pass over the test samples.
 
-        seen: classes that may compete where the answer is not restricted to the task
+        classes_so_far: classes that may compete where the answer is not restricted to the task
         Raise UnseenTask if the predictor does.
         """
         if self.scorer is not None:
             return self.scorer.score(self, predictor)
         device = self.test.targets.device
-        own = class_mask(self.classes, self.n_outputs, device)
-        allowed = self.answer_among(seen)
+        own_mask = class_mask(self.classes, self.n_outputs, device)
+        allowed = self.answer_among(classes_so_far)
         correct, within = torch.zeros((), device=device), torch.zeros((), device=device)
         not_a_number = torch.zeros((), dtype=torch.bool, device=device)
         with torch.no_grad():
@@ -63,18 +63,18 @@ class Task:
                 outputs = predictor(self.prepare(raw))
                 not_a_number |= outputs.isnan().any()
                 correct += self.objective.correct(outputs, targets, allowed).sum()
-                within += self.objective.correct(outputs, targets, own).sum()
+                within += self.objective.correct(outputs, targets, own_mask).sum()
         if bool(not_a_number):  # an argmax over NaN would be counted as an answer
             raise RunError(
                 f"the predictor answered NaN on task {self.name!r}. Look for a division by zero, or a lower rate."
             )
         count = len(self.test)
-        rules_differ = not self.answer_within_task and not bool(own.all())
+        rules_differ = not self.answer_within_task and not bool(own_mask.all())
         return Score(correct.item() / count, count, within.item() / count if rules_differ else None)
 
-    def answer_among(self, seen: frozenset[int]) -> Tensor:
-        """Return [C] bool, the outputs that an answer may be among; `seen` as in `score`."""
-        classes = self.classes if self.answer_within_task else seen
+    def answer_among(self, classes_so_far: frozenset[int]) -> Tensor:
+        """Return [C] bool, the outputs that an answer may be among; `classes_so_far` as in `score`."""
+        classes = self.classes if self.answer_within_task else classes_so_far
         return class_mask(classes, self.n_outputs, self.test.targets.device)
 
     def predictor_of(self, strategy: Strategy) -> Predictor:
@@ -128,8 +128,8 @@ class ScenarioStream:
             for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True))
         ]
         self.ood = self._data.ood
-        self._training = [kept for kept, _ in splits]
-        self._validation = [held for _, held in splits]
+        self._training = [part for part, _ in splits]
+        self._validation = [part for _, part in splits]
         within = Requirement.TASK_ID_AT_TEST in scenario.provides
         self.tasks = tuple(
             Task(

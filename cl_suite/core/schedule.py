@@ -111,9 +111,9 @@ class HiddenOrder:
         device = positions.device
         taken, places = [], []
         for owner in owners.unique().tolist():
-            own = (owners == owner).nonzero().squeeze(1)
-            taken.append(self._parts[owner].take(self._position[rows[own]].to(device)))
-            places.append(own)
+            members = (owners == owner).nonzero().squeeze(1)
+            taken.append(self._parts[owner].take(self._position[rows[members]].to(device)))
+            places.append(members)
         inputs, targets = join_inputs([raw for raw, _ in taken]), torch.cat([targets for _, targets in taken])
         if len(places) == 1:
             return inputs, targets

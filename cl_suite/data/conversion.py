@@ -26,18 +26,18 @@ def convert(data: StreamData, make: Callable[[Samples], Inputs]) -> StreamData:
         return part
 
     data.with_samples(collect)
-    made: dict[tuple[int, int], tuple[Inputs, torch.Tensor]] = {}
+    results: dict[tuple[int, int], tuple[Inputs, torch.Tensor]] = {}
     for name, members in groups.items():
         first = members[0]
-        used = torch.zeros(count_samples(first.inputs), dtype=torch.bool)
+        in_use = torch.zeros(count_samples(first.inputs), dtype=torch.bool)
         for part in members:
-            used[slice(None) if part.index is None else part.index] = True
-        rows = used.nonzero().squeeze(1)
-        place = used.cumsum(0) - 1  # [M] where a stored row now lies
-        made[name] = make(Samples(first.inputs, rows, rows, first.transform)), place
+            in_use[slice(None) if part.index is None else part.index] = True
+        rows = in_use.nonzero().squeeze(1)
+        place = in_use.cumsum(0) - 1  # [M] where a stored row now lies
+        results[name] = make(Samples(first.inputs, rows, rows, first.transform)), place
 
-    def shown(part: Samples) -> Samples:
-        inputs, place = made[key(part)]
+    def result_of(part: Samples) -> Samples:
+        inputs, place = results[key(part)]
         return Samples(inputs, part.targets, None if part.index is None else place[part.index])
 
-    return data.with_samples(shown)
+    return data.with_samples(result_of)

@@ -109,11 +109,11 @@ class Hashed:
         return [_pieces([self._id(word) for word in words_of(text)], max_length) for text in texts]
 
     def _id(self, word: str) -> int:
-        found = self._ids.get(word)
-        if found is None:
+        number = self._ids.get(word)
+        if number is None:
             digest = hashlib.blake2b(word.encode("utf-8", errors="replace"), digest_size=8).digest()
-            found = self._ids[word] = 1 + int.from_bytes(digest, "little") % (self.size - 1)
-        return found
+            number = self._ids[word] = 1 + int.from_bytes(digest, "little") % (self.size - 1)
+        return number
 
 
 class Words:
@@ -160,17 +160,17 @@ class Pretrained:
 
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Pieces]:
         """Return each text in at most `max_length` ids, special tokens included."""
-        found = self._tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
-        cut = [number for number, ids in enumerate(found) if len(ids) > max_length]
+        rows = self._tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        cut = [number for number, ids in enumerate(rows) if len(ids) > max_length]
         if cut:  # by the tokenizer itself, which puts the special tokens at the end again
             again = self._tokenizer([texts[number] for number in cut], truncation=True, max_length=max_length)
             for number, ids in zip(cut, again["input_ids"], strict=True):
-                found[number] = ids
+                rows[number] = ids
         unknown = self._tokenizer.unk_token_id
         is_cut = set(cut)
         return [
             Pieces(ids, number in is_cut, 0 if unknown is None else ids.count(unknown))
-            for number, ids in enumerate(found)
+            for number, ids in enumerate(rows)
         ]
 
 
@@ -200,8 +200,8 @@ def pinned_tokenizer(config: Mapping[str, Any]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.iterdir() if file.is_file() and file.suffix not in WEIGHTS):
         digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    shown = f"{folder.resolve().name} sha256:{digest.hexdigest()[:12]}"
-    return {**config, "text": {**options, "tokenizer": shown}}  # type: ignore[dict-item]
+    name = f"{folder.resolve().name} sha256:{digest.hexdigest()[:12]}"
+    return {**config, "text": {**options, "tokenizer": name}}  # type: ignore[dict-item]
 
 
 def words_of(text: str) -> list[str]:
@@ -210,8 +210,8 @@ def words_of(text: str) -> list[str]:
 
 
 def _pieces(ids: list[int], max_length: int, unknown: int | None = None) -> Pieces:
-    kept = ids[:max_length]
-    return Pieces(kept, len(kept) < len(ids), 0 if unknown is None else kept.count(unknown))
+    beginning = ids[:max_length]
+    return Pieces(beginning, len(beginning) < len(ids), 0 if unknown is None else beginning.count(unknown))
 
 
 def _check_folder(folder: Path) -> None:

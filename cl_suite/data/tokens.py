@@ -95,7 +95,7 @@ def as_tokens(
         options, lambda: _first_texts(data, seeds=seeds, validation=validation), offline=root.offline
     )
     counts = _Counts()
-    found: dict[int, tuple[Tensor, Tensor]] = {}  # by the id of a stand-in: ids of all texts in a row, and lengths
+    token_rows: dict[int, tuple[Tensor, Tensor]] = {}  # by the id of a stand-in: ids of all texts in a row, and lengths
 
     def read(samples: Samples) -> Tensor:
         ids, lengths = [], []
@@ -107,15 +107,15 @@ def as_tokens(
             ids.append(torch.tensor([number for each in pieces for number in each.ids], dtype=torch.int64))
             lengths.append(torch.tensor([len(each.ids) for each in pieces], dtype=torch.int64))
         stand_in = torch.cat(lengths)
-        found[id(stand_in)] = (torch.cat(ids), stand_in)
+        token_rows[id(stand_in)] = (torch.cat(ids), stand_in)
         return stand_in
 
     # First all texts are read, which gives L; only then are the rectangles made.
     read_once = convert(data, read)
     width = min(options.max_length, -(-max(1, counts.longest) // MULTIPLE) * MULTIPLE)
-    padded = {key: _padded(*parts, width=width) for key, parts in found.items()}
+    padded = {key: _padded(*parts, width=width) for key, parts in token_rows.items()}
 
-    def shown(samples: Samples) -> Samples:
+    def with_tokens(samples: Samples) -> Samples:
         return dataclasses.replace(samples, inputs=padded[id(samples.inputs)])
 
     folder = options.folder
@@ -134,8 +134,8 @@ def as_tokens(
         "bytes": sum(value.nbytes for inputs in padded.values() for value in inputs.values()),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    made = read_once.with_samples(shown)
-    return dataclasses.replace(made, prepare=PrepareTokens(), vocabulary=tokenizer.size), facts
+    stream = read_once.with_samples(with_tokens)
+    return dataclasses.replace(stream, prepare=PrepareTokens(), vocabulary=tokenizer.size), facts
 
 
 def tokens_summary(facts: dict[str, Any]) -> str:
@@ -152,8 +152,8 @@ def tokens_summary(facts: dict[str, Any]) -> str:
 
 def _first_texts(data: StreamData, *, seeds: Seeds, validation: float) -> Iterable[str]:
     """Yield the training texts of task 0, without those held out of them."""
-    kept, _ = hold_out(data.tasks[0].train, validation, generator_for(seeds.data, "validation", 0))
-    for raw, _ in kept.chunks(BATCH):
+    training, _ = hold_out(data.tasks[0].train, validation, generator_for(seeds.data, "validation", 0))
+    for raw, _ in training.chunks(BATCH):
         assert isinstance(raw, Tensor)
         yield from decode_texts(raw)
 

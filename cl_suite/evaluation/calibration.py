@@ -69,15 +69,15 @@ class CalibrationEvaluation(PerExperience):
         """Hold the probabilities of all test samples of the tasks begun so far against their classes."""
         stream = self.scenario_stream
         tasks = [stream.tasks[number] for number in stream.begun(experience)]
-        seen = stream.seen_after(experience + 1)
+        classes = stream.seen_after(experience + 1)
         try:
-            found = [self._judged(task, seen) for task in tasks]
+            judgements = [self._judgement(task, classes) for task in tasks]
         except UnseenTask:
             nothing = {"samples": [0] * self._bins, "accuracy": None, "confidence": None}
             errors = dict.fromkeys(("ece", "brier", "accuracy", "confidence"))
             self.entries.append({**errors, "bins": nothing})
             return
-        confidence, right, squares = (torch.cat(parts) for parts in zip(*found, strict=True))
+        confidence, right, squares = (torch.cat(parts) for parts in zip(*judgements, strict=True))
         self.entries.append(
             {
                 "ece": expected_calibration_error(confidence, right, self._bins),
@@ -88,9 +88,9 @@ class CalibrationEvaluation(PerExperience):
             }
         )
 
-    def _judged(self, task: Task, seen: frozenset[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _judgement(self, task: Task, classes_so_far: frozenset[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Return of each test sample, [N] float64 on the CPU: largest probability, 1 where it is right, Brier score."""
-        predictor, allowed = task.predictor_of(self.strategy), task.answer_among(seen)
+        predictor, allowed = task.predictor_of(self.strategy), task.answer_among(classes_so_far)
         parts = []
         with torch.no_grad():
             for raw, targets in task.test.chunks(EVALUATION_BATCH):
@@ -139,6 +139,6 @@ def reliability(confidence: Tensor, right: Tensor, bins: int) -> dict[str, list[
 
 def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int) -> float:
     """Return sum_m |B_m|/N |accuracy(B_m) - confidence(B_m)| over the bins of `reliability`, in [0, 1]."""
-    told = reliability(confidence, right, bins)
-    rows = zip(told["samples"], told["accuracy"], told["confidence"], strict=True)
+    table = reliability(confidence, right, bins)
+    rows = zip(table["samples"], table["accuracy"], table["confidence"], strict=True)
     return sum(count * abs(accuracy - sure) for count, accuracy, sure in rows if count) / len(confidence)

@@ -73,11 +73,11 @@ def score_routing(
             device = task.test.targets.device
             allowed = class_mask(classes, task.n_outputs, device)
             right = [expert for expert, owner in task_of_expert.items() if owner == task.index]
-            own = torch.tensor([int(expert) for expert in right], dtype=torch.long, device=device)
+            right_experts = torch.tensor([int(expert) for expert in right], dtype=torch.long, device=device)
             hit = correct = torch.zeros((), device=device)
             for raw, targets in task.test.chunks(EVALUATION_BATCH):
                 inputs = task.prepare(raw)
-                routed = torch.isin(strategy.route(inputs), own)
+                routed = torch.isin(strategy.route(inputs), right_experts)
                 hit = hit + routed.sum()
                 correct = correct + (routed * task.objective.correct(predictor(inputs), targets, allowed)).sum()
             hits.append(hit.item() / len(task.test))

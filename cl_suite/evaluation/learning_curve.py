@@ -50,7 +50,7 @@ class LearningSettings(Settings):
 
 def _answers_by_weights(strategy: Strategy) -> bool:
     """Whether its network's weights are all there is to an answer, and one loop over the samples makes them."""
-    own = type(strategy)
+    cls = type(strategy)
     return isinstance(strategy, GradientStrategy) and all(
         getattr(own, name) is getattr(GradientStrategy, name)
         for name in ("learn", "train", "train_on", "after_epoch", "predictor")
@@ -98,8 +98,8 @@ class LearningCurve(PerExperience):
         stream, task = self.scenario_stream, self.scenario_stream.tasks[number]
         with forked_rng(stream.info.device), meter.timing("eval_seconds"):
             try:
-                seen = stream.seen_after(number + 1)
-                score: float | None = task.score(task.predictor_of(self.strategy), seen).value
+                classes = stream.seen_after(number + 1)
+                score: float | None = task.score(task.predictor_of(self.strategy), classes).value
             except UnseenTask:
                 score = None
         self._scores.append(score)

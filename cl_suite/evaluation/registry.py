@@ -18,7 +18,7 @@ ALWAYS = "always"  # asked of every run that it applies to
 class Entry:
     """An evaluation: how it is asked for, what it does, and where its classes are."""
 
-    asked: str  # EVALUATE, DIAGNOSTICS, ALWAYS
+    request: str  # EVALUATE, DIAGNOSTICS, ALWAYS
     what: str  # for --help, after "also"
     evaluation_class: str  # "module:Class"
     settings_class: str = ""
@@ -39,11 +39,11 @@ def _load(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _entry(asked: str, what: str, evaluation: str, settings: str = "") -> Entry:
+def _entry(request: str, what: str, evaluation: str, settings: str = "") -> Entry:
     """Return the entry of classes of this folder: `evaluation` is "module:Class", `settings` a class of the same."""
     module = evaluation.partition(":")[0]
     place = f"{__package__}."
-    return Entry(asked, what, place + evaluation, f"{place}{module}:{settings}" if settings else "")
+    return Entry(request, what, place + evaluation, f"{place}{module}:{settings}" if settings else "")
 
 
 # In the order in which they stand in a record.
@@ -67,6 +67,6 @@ EVALUATIONS: dict[str, Entry] = {
 }
 
 
-def named(asked: str, entries: dict[str, Entry]) -> dict[str, Entry]:
+def entries_of(request: str, entries: dict[str, Entry]) -> dict[str, Entry]:
     """Return those of `entries` that are asked for in one way, by name."""
-    return {name: entry for name, entry in entries.items() if entry.asked == asked}
+    return {name: entry for name, entry in entries.items() if entry.request == request}

@@ -86,15 +86,15 @@ def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _stores(data: StreamData) -> list[Tensor]:
     """Return the vectors, each storage once."""
-    found: dict[int, Tensor] = {}
+    stores: dict[int, Tensor] = {}
 
     def note(samples: Samples) -> Samples:
         assert isinstance(samples.inputs, Tensor)
-        found[id(samples.inputs)] = samples.inputs
+        stores[id(samples.inputs)] = samples.inputs
         return samples
 
     data.with_samples(note)
-    return list(found.values())
+    return list(stores.values())
 
 
 def _check_kind(data: StreamData, options: FeatureOptions) -> None:

@@ -124,19 +124,23 @@ def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
 
     So an edited file is another configuration, and a moved one is not. The same for folders of encoders.
     """
-    found = dict(config)
+    result = dict(config)
     options = config.get("features")
     if isinstance(options, Mapping) and options["network"] != OFF:
-        chosen = FeatureOptions(**options)
-        if chosen.file is not None:
-            found["features"] = {**options, "weights": f"{chosen.file.name} sha256:{sha256_of(chosen.file)[:12]}"}
-        elif chosen.folder is not None:
-            found["features"] = {**options, "weights": pinned_folder(chosen.folder)}
+        features = FeatureOptions(**options)
+        if features.file is not None:
+            result["features"] = {**options, "weights": f"{features.file.name} sha256:{sha256_of(features.file)[:12]}"}
+        elif features.folder is not None:
+            result["features"] = {**options, "weights": pinned_folder(features.folder)}
     for group in ("model", "stream"):  # of token vectors, of a robot's instructions
-        asked = config.get(group)
-        if isinstance(asked, Mapping) and asked.get("encoder") and Path(asked["encoder"]).expanduser().is_dir():
-            found[group] = {**asked, "encoder": pinned_folder(Path(asked["encoder"]).expanduser())}
-    return found
+        settings = config.get(group)
+        if (
+            isinstance(settings, Mapping)
+            and settings.get("encoder")
+            and Path(settings["encoder"]).expanduser().is_dir()
+        ):
+            result[group] = {**settings, "encoder": pinned_folder(Path(settings["encoder"]).expanduser())}
+    return result
 
 
 def pinned_folder(folder: Path) -> str:
@@ -208,11 +212,11 @@ def _ours(
     network.heads.open()
     facts: dict[str, Any] = {}
     if options.weights == FIRST_TASK:
-        kept, _ = hold_out(data.tasks[0].train, validation, generator_for(seeds.data, "validation", 0))
-        accuracy = _train(network.to(device), kept, data, options, seeds)
+        training, _ = hold_out(data.tasks[0].train, validation, generator_for(seeds.data, "validation", 0))
+        accuracy = _train(network.to(device), training, data, options, seeds)
         facts["trained_on"] = {
             "task": data.tasks[0].name,
-            "samples": len(kept),
+            "samples": len(training),
             "epochs": options.epochs,
             "lr": options.lr,
             "training_accuracy": accuracy,

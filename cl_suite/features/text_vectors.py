@@ -70,9 +70,9 @@ class TextVectors:
             texts += decode_texts(raw)
         key = self._key(texts)
         file = self._root.path / CACHE / f"{slug(facts_of(self._options)['weights'])}-{key[:16]}.safetensors"
-        vectors = self._kept(file, key, len(texts))
+        vectors = self._read(file, key, len(texts))
         if vectors is None:
-            vectors = self._made(texts)
+            vectors = self._encode_all(texts)
             self._keep(file, key, vectors)
         return vectors
 
@@ -85,7 +85,7 @@ class TextVectors:
         parts = [FORMAT, self._revision, c.pooling, c.max_length, digest.hexdigest()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _made(self, texts: list[str]) -> Tensor:
+    def _encode_all(self, texts: list[str]) -> Tensor:
         """Encode each different text once, the longest first, so that batches have little padding."""
         different = sorted(set(texts), key=lambda text: (-len(text), text))
         place = {text: number for number, text in enumerate(different)}
@@ -107,7 +107,7 @@ class TextVectors:
 
     # -- on disk ----------------------------------------------------------------------------------------------------
 
-    def _kept(self, file: Path, key: str, count: int) -> Tensor | None:
+    def _read(self, file: Path, key: str, count: int) -> Tensor | None:
         """Return the vectors of a file if they are whole and of this key, else None."""
         if not file.is_file():
             self._remarks.append("made")

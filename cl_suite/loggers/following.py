@@ -12,7 +12,7 @@ from cl_suite.core.listener import Listener, Progress, Row
 from cl_suite.core.metering import Meter
 from cl_suite.loggers.curve_logger import LoggedRun
 from cl_suite.loggers.log_process import LogProcess
-from cl_suite.loggers.series import Values, final_values, point_values, row_values, told
+from cl_suite.loggers.series import Values, final_values, finite_values, point_values, row_values
 from cl_suite.records.record import RunRecord
 
 WAIT_SECONDS = 30.0  # for the loggers to write the rest when a run has ended
@@ -66,7 +66,9 @@ class CurveFollower:
         """Send the loss that was read for the display."""
         values = {"loss": progress.loss, "experience": progress.experience, "epoch": progress.epoch}
         steps = {"optimizer_steps": meter.optimizer_steps}
-        self._send(progress.samples_drawn, told({f"train/{name}": v for name, v in {**values, **steps}.items()}))
+        self._send(
+            progress.samples_drawn, finite_values({f"train/{name}": v for name, v in {**values, **steps}.items()})
+        )
 
     def point(self, point: Mapping[str, Any]) -> None:
         """Send the scores at an evaluation point inside an experience."""
@@ -80,8 +82,8 @@ class CurveFollower:
     def row(self, experience: int, scores: Row) -> None:
         """Send what is known after an experience."""
         if self._harness is not None:
-            shown, R = self._harness.scenario_stream, self._harness.results.R
-            values = row_values(R, shown.begun(experience), rows_are_tasks=shown.has_boundaries)
+            stream, R = self._harness.scenario_stream, self._harness.results.R
+            values = row_values(R, stream.begun(experience), rows_are_tasks=stream.has_boundaries)
             self._send(self._harness.meter.samples_drawn, values)
 
     def _send(self, samples: int, values: Values) -> None:

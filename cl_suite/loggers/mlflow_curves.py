@@ -29,15 +29,15 @@ class MLflowCurves:
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         self._client: Any = MlflowClient(uri or _store(root))
         self._samples = run.samples
-        kept = run.kept_id("mlflow")
-        if kept is not None:
-            self._run = kept
-            self._client.update_run(kept, status="RUNNING")
+        run_id = run.kept_id("mlflow")
+        if run_id is not None:
+            self._run = run_id
+            self._client.update_run(run_id, status="RUNNING")
             return
         experiment = self._experiment(f"{run.facts['stream']}/{run.facts['scenario']}", None if uri else root.as_uri())
         tags = {f"task_{number:02d}": name[:LENGTH] for number, name in enumerate(run.tasks)}
-        made = self._client.create_run(experiment, run_name=run.title, tags={**tags, "configuration": run.row})
-        self._run = run.keep_id("mlflow", made.info.run_id)
+        entity = self._client.create_run(experiment, run_name=run.title, tags={**tags, "configuration": run.row})
+        self._run = run.keep_id("mlflow", entity.info.run_id)
         params = [Param(name, str(value)[:LENGTH]) for name, value in {**run.config, **run.facts}.items()]
         for first in range(0, len(params), PARAMS):
             self._client.log_batch(self._run, params=params[first : first + PARAMS])
@@ -58,16 +58,16 @@ class MLflowCurves:
         """Return the id of an experiment, made if it is not there. folder: where its files would go, as a URI."""
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             artifacts = None if folder is None else f"{folder}/mlflow-artifacts"
             try:
                 return str(self._client.create_experiment(name, artifact_location=artifacts))
             except MlflowException:  # another run has made it meanwhile
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def _store(root: Path) -> str:

@@ -22,22 +22,22 @@ def row_values(R: Sequence[Row], begun: Sequence[int], *, rows_are_tasks: bool) 
     values = {"after/acc_so_far": _mean(R[-1], begun)}
     if rows_are_tasks:
         values["after/forgetting_so_far"] = forgetting([row[: len(R)] for row in R])
-    return told({**values, **_by_task("after", R[-1])})
+    return finite_values({**values, **_by_task("after", R[-1])})
 
 
 def point_values(scores: Row, begun: Sequence[int]) -> Values:
     """Return the curves at an evaluation point inside an experience: each task's score and their mean so far."""
-    return told({"during/acc_so_far": _mean(scores, begun), **_by_task("during", scores)})
+    return finite_values({"during/acc_so_far": _mean(scores, begun), **_by_task("during", scores)})
 
 
 def final_values(metrics: Mapping[str, float | None], costs: Mapping[str, float | None]) -> Values:
     """Return the metrics and costs of a record under `final/` and `costs/`."""
-    return told({f"final/{name}": value for name, value in metrics.items()}) | told(
+    return finite_values({f"final/{name}": value for name, value in metrics.items()}) | finite_values(
         {f"costs/{name}": value for name, value in costs.items()}
     )
 
 
-def told(values: Mapping[str, float | None]) -> Values:
+def finite_values(values: Mapping[str, float | None]) -> Values:
     """Return the values that are finite numbers, as floats."""
     return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
 

@@ -57,8 +57,8 @@ def build_buffer(kind: str, capacity: int, info: StreamInfo, *, purpose: str = "
         raise UsageError(f"strategy.buffer={kind} is not known. Use {', '.join(BUFFERS)}.")
     if BUFFERS[kind] is ClassBalanced and not isinstance(info.objective, Classification):
         raise UsageError("strategy.buffer=balanced needs one class per sample. Use strategy.buffer=reservoir.")
-    told = Requirement.BOUNDARIES in info.scenario.provides
-    if BUFFERS[kind] is FirstOfEach and not (ends and told and 0 < info.n_experiences <= capacity):
+    boundaries = Requirement.BOUNDARIES in info.scenario.provides
+    if BUFFERS[kind] is FirstOfEach and not (ends and boundaries and 0 < info.n_experiences <= capacity):
         raise UsageError(
             "strategy.buffer=first keeps samples when a task ends: of er and a_gem, where tasks are told, with "
             f"strategy.buffer_size of {info.n_experiences} or more. Use reservoir."

@@ -98,9 +98,9 @@ def sample_gradients(
         name: parameter.detach() for name, parameter in model.named_parameters() if names is None or name in names
     }
 
-    def loss_of_one(parameters: dict[str, Tensor], sample: Inputs, *own: Tensor) -> Tensor:
+    def loss_of_one(parameters: dict[str, Tensor], sample: Inputs, *entries: Tensor) -> Tensor:
         outputs = functional_call(model, parameters, (map_inputs(lambda value: value[None], sample),))
-        return loss(outputs, *[value[None] for value in own])[0]
+        return loss(outputs, *[value[None] for value in entries])[0]
 
     of_one = grad_and_value(loss_of_one)
     if not any(getattr(module, "one_at_a_time", False) for module in model.modules()):
@@ -110,7 +110,7 @@ def sample_gradients(
         for row in range(count_samples(inputs))
     ]
     gradients = {name: torch.stack([each[name] for each, _ in pieces]) for name in parameters}
-    return gradients, torch.stack([own for _, own in pieces])
+    return gradients, torch.stack([value for _, value in pieces])
 
 
 def squared_gradients(

@@ -189,8 +189,8 @@ class Reservoir(Buffer):
     def slots(self, targets: Tensor) -> np.ndarray:
         """Return the slot of each sample, or -1."""
         number = self.seen + np.arange(len(targets))
-        drawn = self._random_integers(number + 1)
-        return np.where(number < self.capacity, number, np.where(drawn < self.capacity, drawn, -1))
+        places = self._random_integers(number + 1)
+        return np.where(number < self.capacity, number, np.where(places < self.capacity, places, -1))
 
 
 class Ring(Buffer):

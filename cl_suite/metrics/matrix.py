@@ -165,12 +165,12 @@ def libero_metrics(R: Matrix, points: Matrix) -> dict[str, float | None]:
     if not tasks or len(R[0]) != tasks or len(points) != tasks or not all(points):
         return dict.fromkeys(names)
     sums = dict.fromkeys(names, 0.0)
-    for k, own in enumerate(points):
+    for k, curve in enumerate(points):
         later = complete(R[t][k] for t in range(k, tasks))
         if later is None:
             return dict.fromkeys(names)
         learned, *after = later
-        scores = [0.0 if score is None else score for score in own]
+        scores = [0.0 if score is None else score for score in curve]
         best = scores.index(max(scores))
         transfer = fsum([*scores[:best], *[scores[best]] * (len(scores) - best)]) / len(scores)
         sums["libero_fwt"] += transfer

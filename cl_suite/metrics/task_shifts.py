@@ -130,9 +130,9 @@ def expert_use(visits: Sequence[Stretch], log: ShiftLog) -> dict[str, Any]:
 
 def shifts_summary(facts: Mapping[str, Any]) -> str:
     """Say in a line how well shifts were found, for facts of `shift_quality` and `expert_use`."""
-    found = facts["true_shifts"] - facts["missed_shifts"]
+    detections = facts["true_shifts"] - facts["missed_shifts"]
     return (
-        f"{found} of {facts['true_shifts']} shifts found, {facts['false_alarms']} false alarms; "
+        f"{detections} of {facts['true_shifts']} shifts found, {facts['false_alarms']} false alarms; "
         f"experts used: {facts['experts']}, tasks: {facts['tasks']}"
     )
 
@@ -141,10 +141,10 @@ def shift_figures(visits: Sequence[Stretch], log: ShiftLog) -> dict[str, Any]:
     """Return two figures: the loss with true and detected shifts, and expert and task over time."""
     # Detections are always kept; of the other batches as many as a figure can show.
     every = max(1, len(log.samples) // MOST_POINTS)
-    kept = [i for i in range(len(log.samples)) if i % every == 0 or log.shift[i]]
-    x = [log.samples[i] for i in kept]
+    batches = [i for i in range(len(log.samples)) if i % every == 0 or log.shift[i]]
+    x = [log.samples[i] for i in batches]
     at = {"true shift": changes(visits), "detected": [s for s, f in zip(log.samples, log.shift, strict=True) if f]}
-    task = [next(v.task for v in visits if log.samples[i] <= v.end) for i in kept]
+    task = [next(v.task for v in visits if log.samples[i] <= v.end) for i in batches]
     return {
         "loss": {
             "kind": "lines",
@@ -153,8 +153,8 @@ def shift_figures(visits: Sequence[Stretch], log: ShiftLog) -> dict[str, Any]:
             "y_label": "loss",
             "x": x,
             "series": {
-                "loss of the active expert": [log.loss[i] for i in kept],
-                "threshold of the smoothed loss": [log.threshold[i] for i in kept],
+                "loss of the active expert": [log.loss[i] for i in batches],
+                "threshold of the smoothed loss": [log.threshold[i] for i in batches],
             },
             "marks": {name: places for name, places in at.items() if places},
         },
@@ -165,6 +165,6 @@ def shift_figures(visits: Sequence[Stretch], log: ShiftLog) -> dict[str, Any]:
             "y_label": "number",
             "x": x,
             "steps": True,
-            "series": {"task (hidden)": task, "expert": [log.expert[i] for i in kept]},
+            "series": {"task (hidden)": task, "expert": [log.expert[i] for i in batches]},
         },
     }

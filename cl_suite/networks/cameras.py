@@ -123,11 +123,11 @@ class Cameras(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """Return the features of each camera, [B, H, F] each."""
-        found = []
+        features = []
         for name, encoder in zip(self.names, self.encoders, strict=True):
             pictures = inputs[name]
-            found.append(encoder(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2]))
-        return found
+            features.append(encoder(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2]))
+        return features
 
 
 def sizes(input_shape: Shape) -> tuple[int, int, int]:
@@ -139,5 +139,5 @@ def sizes(input_shape: Shape) -> tuple[int, int, int]:
         shape = input_shape.get(name, ())
         if len(shape) != length or not math.prod(shape):
             raise UsageError(f"policies read states [H, D] and an instruction [E], not {name} of shape {shape}.")
-    (moments, size), (told,) = input_shape[STATES], input_shape[INSTRUCTION]
-    return moments, size, told
+    (moments, size), (width,) = input_shape[STATES], input_shape[INSTRUCTION]
+    return moments, size, width

@@ -35,9 +35,9 @@ class VectorTable(nn.Module):
         """Keep the table as it is from now on, as a buffer."""
         if not isinstance(self.weight, nn.Parameter):
             return
-        kept = self.weight.detach()
+        table = self.weight.detach()
         del self.weight
-        self.register_buffer("weight", kept)
+        self.register_buffer("weight", table)
 
 
 class TokenVectors(VectorTable):

@@ -31,12 +31,12 @@ def module_groups(network: nn.Module) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     numbers = {"conv": 0, "linear": 0}
     for path, module in network.named_modules():
-        own = [name for name in tensors if name.rpartition(".")[0] == path and name.rpartition(".")[2] != COUNTERS]
-        own = [name for name in own if tensors[name].is_floating_point()]
-        if not own:
+        names = [name for name in tensors if name.rpartition(".")[0] == path and name.rpartition(".")[2] != COUNTERS]
+        names = [name for name in names if tensors[name].is_floating_point()]
+        if not names:
             continue
         layer = _layer_name(path, module, stages, numbers)
-        for name in own:
+        for name in names:
             tensor = name.rpartition(".")[2]
             key = layer
             if isinstance(module, NORMS) and tensor.startswith("running"):

@@ -98,8 +98,8 @@ def build_network(
     name = _fitting_name(name, input_shape, vocabulary)
     build = {**BACKBONES, **TEXT_BACKBONES, **POLICIES}[name]
     known = [option for option in inspect.signature(build).parameters if option not in ("input_shape", "vocabulary")]
-    given = {key: value for key, value in options.items() if value is not None}
-    for key in given:
+    arguments = {key: value for key, value in options.items() if value is not None}
+    for key in arguments:
         if key not in known:
             takes = known or ["no options"]
             raise UsageError(
@@ -107,8 +107,8 @@ def build_network(
                 f"Set model.{key}=null."
             )
     if name in TEXT_BACKBONES:
-        given["vocabulary"] = vocabulary
-    backbone = build(input_shape, **given)
+        arguments["vocabulary"] = vocabulary
+    backbone = build(input_shape, **arguments)
     bias = getattr(backbone, "head_bias", True) if bias is None else bias
     heads = HeadBank(backbone.feature_dim, n_outputs, bias=bias, future=future)  # type: ignore[arg-type]
     network = Network(backbone, heads)

@@ -38,14 +38,14 @@ class PolicyMLP(nn.Module):
         vision: str | None = None,
     ) -> None:
         super().__init__()
-        moments, size, told = sizes(input_shape)
+        moments, size, instruction_size = sizes(input_shape)
         self.cameras = Cameras(input_shape, vision=vision, features=dimensions)
         if dimensions is not None and not self.cameras.count:
             raise UsageError(
                 f"model.dimensions={dimensions} has no effect on bc_mlp: this robot has no camera. "
                 "Set model.dimensions=null."
             )
-        width = moments * (size + self.cameras.count * self.cameras.size) + told
+        width = moments * (size + self.cameras.count * self.cameras.size) + instruction_size
         layers: list[nn.Module] = []
         for units in hidden:
             layers += [nn.Linear(width, units), nn.ReLU()]
@@ -56,8 +56,8 @@ class PolicyMLP(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """Return [B, F]."""
         assert isinstance(inputs, Mapping)
-        seen = [part.flatten(1) for part in (inputs[STATES], *self.cameras(inputs))]
-        return self.layers(torch.cat([*seen, inputs[INSTRUCTION]], dim=1))
+        parts = [part.flatten(1) for part in (inputs[STATES], *self.cameras(inputs))]
+        return self.layers(torch.cat([*parts, inputs[INSTRUCTION]], dim=1))
 
 
 class RecurrentLayer(nn.Module):
@@ -110,12 +110,12 @@ class PolicyRNN(nn.Module):
         vision: str | None = None,
     ) -> None:
         super().__init__()
-        _, size, told = sizes(input_shape)
+        _, size, instruction_size = sizes(input_shape)
         if not hidden:
             raise UsageError("model.hidden=[] leaves bc_rnn without a memory. Give the units of a layer, e.g. [256].")
         self.cameras = Cameras(input_shape, vision=vision, features=dimensions)
         self.states = nn.Linear(size, dimensions)
-        self.instruction = nn.Linear(told, dimensions)
+        self.instruction = nn.Linear(instruction_size, dimensions)
         width = dimensions * (2 + self.cameras.count)
         layers = []
         for units in hidden:
@@ -128,8 +128,8 @@ class PolicyRNN(nn.Module):
         """Return [B, F]."""
         assert isinstance(inputs, Mapping)
         states = self.states(inputs[STATES])  # [B, H, dimensions]
-        told = self.instruction(inputs[INSTRUCTION])[:, None].expand_as(states)
-        moments = torch.cat([states, *self.cameras(inputs), told], dim=2).relu()
+        instruction = self.instruction(inputs[INSTRUCTION])[:, None].expand_as(states)
+        moments = torch.cat([states, *self.cameras(inputs), instruction], dim=2).relu()
         return self.recurrent(moments)[:, -1]
 
 
@@ -155,13 +155,13 @@ class PolicyTransformer(nn.Module):
         vision: str | None = None,
     ) -> None:
         super().__init__()
-        moments, size, told = sizes(input_shape)
+        moments, size, instruction_size = sizes(input_shape)
         check_dimensions(dimensions)
         if not hidden:
             raise UsageError("model.hidden=[] leaves bc_transformer without a block. Give e.g. [256,256].")
         self.cameras = Cameras(input_shape, vision=vision, features=dimensions)
         self.states = nn.Linear(size, dimensions)
-        self.instruction = nn.Linear(told, dimensions)
+        self.instruction = nn.Linear(instruction_size, dimensions)
         self.places = VectorTable(1 + moments * (1 + self.cameras.count), dimensions)
         self.blocks = nn.ModuleList(AttentionBlock(dimensions, units) for units in hidden)
         self.norm = nn.LayerNorm(dimensions)
@@ -172,8 +172,8 @@ class PolicyTransformer(nn.Module):
         assert isinstance(inputs, Mapping)
         # A moment's state token comes last, so that the last token of all is the one to read.
         moments = torch.stack([*self.cameras(inputs), self.states(inputs[STATES])], dim=2)  # [B, H, 1 + cameras, D]
-        told = self.instruction(inputs[INSTRUCTION])[:, None]
-        stream = torch.cat([told, moments.flatten(1, 2)], dim=1) + self.places.weight
+        instruction = self.instruction(inputs[INSTRUCTION])[:, None]
+        stream = torch.cat([instruction, moments.flatten(1, 2)], dim=1) + self.places.weight
         present = torch.ones(stream.shape[:2], dtype=torch.bool, device=stream.device)
         for block in self.blocks:
             stream = block(stream, present)

@@ -85,13 +85,13 @@ class TextCNN(nn.Module):
         """Tokens and mask [B, L] -> [B, 3 width]."""
         vectors = self.vectors(inputs)
         _, mask = tokens_and_mask(inputs)
-        found = []
+        features = []
         for span, convolution in zip(self.SPANS, self.convolutions, strict=True):
             maps = F.pad(vectors, (0, 0, 0, span - 1)).transpose(1, 2)  # [B, D, L + span - 1]
             windows = convolution(maps[..., None])  # [B, width, L, 1]
             # After ReLU nothing is below 0: windows that begin in the padding never win.
-            found.append((F.relu(windows).squeeze(3) * mask[:, None]).amax(dim=2))
-        return torch.cat(found, dim=1)
+            features.append((F.relu(windows).squeeze(3) * mask[:, None]).amax(dim=2))
+        return torch.cat(features, dim=1)
 
 
 class TextTransformer(nn.Module):

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from cl_suite.core.errors import UsageError
 from cl_suite.records.record import SCHEMA_VERSION
 from cl_suite.records.strict_json import MAX_BYTES, read_json
-from cl_suite.records.validation import shown
+from cl_suite.records.validation import as_ascii
 
 FORMAT, FORMAT_VERSION = "cl-suite records", 1
 MANIFEST, FOLDER = "manifest.json", "records/"
@@ -135,7 +135,7 @@ class Archive:
         for entry in self._zip.infolist():
             name = entry.orig_filename
             if name in entries:
-                raise ValueError(f"holds {shown(name)} twice")
+                raise ValueError(f"holds {as_ascii(name)} twice")
             if fault := _entry_fault(entry, name):
                 raise ValueError(fault)
             entries[name] = entry
@@ -159,7 +159,7 @@ class Archive:
             with self._zip.open(self._entries[name]) as file:
                 content = file.read(most + 1)
         except _UNREADABLE as problem:
-            raise ValueError(f"is damaged at {name} ({shown(str(problem))})") from problem
+            raise ValueError(f"is damaged at {name} ({as_ascii(str(problem))})") from problem
         if len(content) > most:
             raise ValueError(f"holds {name} with more bytes than the {most} allowed")
         return content
@@ -187,28 +187,30 @@ def _opened(file: BinaryIO) -> zipfile.ZipFile:
             raise ValueError(f"it holds more than {MAX_FILES} files")
         return zipfile.ZipFile(file)
     except _UNREADABLE as problem:
-        raise ValueError(f"is no zip archive that can be read ({shown(str(problem))})") from problem
+        raise ValueError(f"is no zip archive that can be read ({as_ascii(str(problem))})") from problem
 
 
 def _entry_fault(entry: zipfile.ZipInfo, name: str) -> str | None:
     """Return why an entry may not be in an archive, from what the table of contents says of it."""
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
-        return f"holds {shown(name)}, an absolute path"
+        return f"holds {as_ascii(name)}, an absolute path"
     if ".." in re.split(r"[/\\]", name):
-        return f"holds {shown(name)}, a path that leads out of its folder"
+        return f"holds {as_ascii(name)}, a path that leads out of its folder"
     if stat.S_ISLNK(kind):
-        return f"holds {shown(name)}, a link"
+        return f"holds {as_ascii(name)}, a link"
     if name.endswith("/") or kind not in (0, stat.S_IFREG):
-        return f"holds {shown(name)}, which is no plain file"
+        return f"holds {as_ascii(name)}, which is no plain file"
     if name != MANIFEST and not NAME.fullmatch(name):
-        return f"holds {shown(name)}, which is no record: records/<stream>/<scenario>/<strategy>/<hash>/seed_<n>.json"
+        return (
+            f"holds {as_ascii(name)}, which is no record: records/<stream>/<scenario>/<strategy>/<hash>/seed_<n>.json"
+        )
     if entry.flag_bits & 0x1:
-        return f"holds {shown(name)} encrypted"
+        return f"holds {as_ascii(name)} encrypted"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"holds {shown(name)} in an unknown compression"
+        return f"holds {as_ascii(name)} in an unknown compression"
     most = MAX_MANIFEST if name == MANIFEST else MAX_BYTES
-    return f"holds {shown(name)}, which unpacks to more than {most} bytes" if entry.file_size > most else None
+    return f"holds {as_ascii(name)}, which unpacks to more than {most} bytes" if entry.file_size > most else None
 
 
 def _manifest(content: bytes) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def _manifest(content: bytes) -> dict[str, Any]:
         if type(version) is not int or version < 1:
             raise ValueError(f"has a {MANIFEST} without {name}")
         if version > known:
-            raise Newer(f"has {name} {shown(version)}, newer than the {known} known here")
+            raise Newer(f"has {name} {as_ascii(version)}, newer than the {known} known here")
     for name in ("name", "who"):
         text = manifest.get(name)
         if text is not None and (not isinstance(text, str) or len(text) > MAX_TEXT):
@@ -250,7 +252,7 @@ def _entry(each: Any) -> Listed:
         hashed = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)
         if named and hashed and type(size) is int and 0 <= size <= MAX_BYTES:
             return Listed(str(name), str(sha256), size)
-    raise ValueError(f"has a {MANIFEST} with an entry that is not name, sha256 and bytes: {shown(each)}")
+    raise ValueError(f"has a {MANIFEST} with an entry that is not name, sha256 and bytes: {as_ascii(each)}")
 
 
 def texts(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -38,12 +38,12 @@ GROUP_BEFORE: dict[str, Any] = {
 
 def without_unchanged(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration without the options of VALUE_BEFORE that are at the value they had before they came."""
-    kept = dict(config)
+    result = dict(config)
     for (group, option), before in VALUE_BEFORE.items():
-        chosen = kept.get(group)
-        if isinstance(chosen, Mapping) and option in chosen and chosen[option] == before:
-            kept[group] = {key: value for key, value in chosen.items() if key != option}
-    return {key: value for key, value in kept.items() if key not in GROUP_BEFORE or value != GROUP_BEFORE[key]}
+        options = result.get(group)
+        if isinstance(options, Mapping) and option in options and options[option] == before:
+            result[group] = {key: value for key, value in options.items() if key != option}
+    return {key: value for key, value in result.items() if key not in GROUP_BEFORE or value != GROUP_BEFORE[key]}
 
 
 def with_values_before(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,12 +23,12 @@ def metric_faults(record: RunRecord) -> Iterator[str]:
     A metric may be absent, as it is in records older than it, but not null where R gives a number. The anytime
     accuracy of a task-agnostic run depends on when its tasks began, which no record tells: R gives bounds for it.
     """
-    told, by_task = record.metrics, rows_are_tasks(record.scenario)
+    metrics, by_task = record.metrics, rows_are_tasks(record.scenario)
     if record.status == "failed":
-        if told:
+        if metrics:
             yield "metrics are told of a failed run"
         return
-    if "acc" not in told:
+    if "acc" not in metrics:
         yield "metrics has no acc"
     right = summarise(
         record.R, record.baseline, record.test_samples, record.curve, record.R_task_aware, rows_are_tasks=by_task
@@ -37,16 +37,16 @@ def metric_faults(record: RunRecord) -> Iterator[str]:
     if not by_task:  # which tasks had begun at each row is not in the record: between the lowest and the highest
         right.pop("anytime_accuracy")
         yield from _anytime(record)
-    for found, where in (
+    for values, where in (
         (_libero(record), "R and diagnostics.learning give"),
         (_open_set(record), "diagnostics.open_set gives"),
     ):
-        right |= found
-        source |= dict.fromkeys(found, where)
-    judged = (RULED | right.keys()) & told.keys()
+        right |= values
+        source |= dict.fromkeys(values, where)
+    judged = (RULED | right.keys()) & metrics.keys()
     for name in sorted(judged if by_task else judged - {"anytime_accuracy"}):
-        if not _same(told[name], right.get(name)):
-            yield f"metrics.{name} is {told[name]}, but {source[name]} {right.get(name)}"
+        if not _same(metrics[name], right.get(name)):
+            yield f"metrics.{name} is {metrics[name]}, but {source[name]} {right.get(name)}"
 
 
 def _anytime(record: RunRecord) -> Iterator[str]:
@@ -69,9 +69,9 @@ def _anytime(record: RunRecord) -> Iterator[str]:
 def _libero(record: RunRecord) -> dict[str, float | None]:
     """Return the figures of LIBERO's that the record tells, as R and the points within tasks give them."""
     names = [name for name in ("libero_fwt", "libero_nbt", "libero_auc") if name in record.metrics]
-    kept = record.diagnostics.get("learning")
-    points = kept.get("points") if isinstance(kept, Mapping) else None
-    if not isinstance(points, list) or not all(CHECKS["baseline"](own) for own in points):
+    diagnostic = record.diagnostics.get("learning")
+    points = diagnostic.get("points") if isinstance(diagnostic, Mapping) else None
+    if not isinstance(points, list) or not all(CHECKS["baseline"](curve) for curve in points):
         return dict.fromkeys(names)
     right = libero_metrics(record.R, points)
     return {name: right[name] for name in names}
@@ -80,13 +80,13 @@ def _libero(record: RunRecord) -> dict[str, float | None]:
 def _open_set(record: RunRecord) -> dict[str, Any]:
     """Return the open-set figures that the record tells, as its last experience gives them."""
     names = [name for name in ("open_set_auroc", "open_set_fpr95") if name in record.metrics]
-    kept = record.diagnostics.get("open_set")
-    entries = kept.get("experiences") if isinstance(kept, Mapping) else None
+    diagnostic = record.diagnostics.get("open_set")
+    entries = diagnostic.get("experiences") if isinstance(diagnostic, Mapping) else None
     last = entries[-1] if isinstance(entries, list) and entries and isinstance(entries[-1], Mapping) else {}
     return {name: last.get(name.removeprefix("open_set_")) for name in names}
 
 
-def _same(told: float | None, right: Any) -> bool:
-    if told is None or right is None:
-        return told is right
-    return isinstance(right, (int, float)) and abs(told - right) <= TOLERANCE
+def _same(value: float | None, right: Any) -> bool:
+    if value is None or right is None:
+        return value is right
+    return isinstance(right, (int, float)) and abs(value - right) <= TOLERANCE

@@ -76,24 +76,24 @@ def survey(results: Path, *, streams: Sequence[str] = (), strategies: Sequence[s
         for name in names:
             if slug(name) not in there:
                 raise UsageError(f"there is no record of {flag} {name} below {results}. {nearest(name, there)}")
-        wanted = set(map(slug, names))
+        slugs = set(map(slug, names))
         places = {
             place: path
             for place, path in places.items()
-            if not wanted or place.split("/")[depth : depth + 1][0] in wanted
+            if not slugs or place.split("/")[depth : depth + 1][0] in slugs
         }
     if len(places) > MAX_FILES:
         raise UsageError(f"{len(places)} records are more than the {MAX_FILES} of one archive. Choose with --stream.")
-    found = Survey()
+    result = Survey()
     for place, path in places.items():
         try:
             content = _read(path)
         except OSError as problem:
-            found.refused[place] = [f"cannot be read ({problem.strerror or problem})"]
+            result.refused[place] = [f"cannot be read ({problem.strerror or problem})"]
             continue
-        found.judge(Listed(FOLDER + place, digest(content), len(content)), content)
-    found.refuse_mixed()
-    return found
+        result.judge(Listed(FOLDER + place, digest(content), len(content)), content)
+    result.refuse_mixed()
+    return result
 
 
 def bundle(results: Path, records: Mapping[Listed, RunRecord], *, name: str = "", who: str = "") -> tuple[bytes, str]:
@@ -109,8 +109,8 @@ def bundle(results: Path, records: Mapping[Listed, RunRecord], *, name: str = ""
     total = sum(each.size for each in listed)
     if total > MAX_TOTAL:
         raise UsageError(f"the records have {total} bytes, more than the {MAX_TOTAL} of one archive. Use --stream.")
-    told = {key: text for key, text in (("name", name), ("who", who)) if text}
-    manifest = manifest_of(listed, {**told, **summary(records.values())})
+    sender = {key: text for key, text in (("name", name), ("who", who)) if text}
+    manifest = manifest_of(listed, {**sender, **summary(records.values())})
 
     def contents() -> Iterable[tuple[Listed, bytes]]:
         for each in listed:
@@ -153,11 +153,11 @@ def receive(archive: Archive, results: Path, *, overwrite: bool = False, dry_run
     there is refused, unless `overwrite`. A failed run never takes the place of a complete one. Each file is written
     whole or not at all.
     """
-    found, outcome = Survey(), Received()
+    incoming, outcome = Survey(), Received()
     targets: dict[Listed, Path] = {}
     there: set[Listed] = set()
     for listed in archive.files:
-        record = found.judge(listed, content := archive.read(listed))
+        record = incoming.judge(listed, content := archive.read(listed))
         if record is None:
             continue
         targets[listed] = target = _target(record, listed, results)
@@ -165,14 +165,14 @@ def receive(archive: Archive, results: Path, *, overwrite: bool = False, dry_run
         if lies is not None and (lies[0] == content or lies[1] == record):
             there.add(listed)
         elif lies is not None and not overwrite:
-            del found.sound[listed]
-            found.refused[listed.place] = [f"{target} is there and differs; --overwrite replaces it"]
-    _check_summary(archive, found)
-    rows = {row_of(listed.place) for listed in found.sound}
-    replaced = {targets[listed] for listed in found.sound}
-    found.refuse_mixed({row: _records_in(results / row, without=replaced) for row in rows})
-    outcome.refused = found.refused
-    for listed in found.sound:
+            del incoming.sound[listed]
+            incoming.refused[listed.place] = [f"{target} is there and differs; --overwrite replaces it"]
+    _check_summary(archive, incoming)
+    rows = {row_of(listed.place) for listed in incoming.sound}
+    replaced = {targets[listed] for listed in incoming.sound}
+    incoming.refuse_mixed({row: _records_in(results / row, without=replaced) for row in rows})
+    outcome.refused = incoming.refused
+    for listed in incoming.sound:
         if listed in there:
             outcome.present.append(targets[listed])
             continue
@@ -223,11 +223,11 @@ def _lying(path: Path) -> tuple[bytes, RunRecord | None] | None:
 def _records_in(folder: Path, *, without: set[Path]) -> list[RunRecord]:
     """Return the records of a folder that can be read."""
     lying = [_lying(path) for path in sorted(folder.glob("seed_*.json")) if path not in without]
-    return [_brief(found[1]) for found in lying if found is not None and found[1] is not None]
+    return [_brief(pair[1]) for pair in lying if pair is not None and pair[1] is not None]
 
 
-def _check_summary(archive: Archive, found: Survey) -> None:
+def _check_summary(archive: Archive, incoming: Survey) -> None:
     """Hold what the manifest tells of its records against them, where all could be read."""
-    told, right = archive.manifest, summary(found.sound.values())
-    if not found.refused and any(told.get(name) != value for name, value in right.items()):
+    manifest, right = archive.manifest, summary(incoming.sound.values())
+    if not incoming.refused and any(manifest.get(name) != value for name, value in right.items()):
         raise archive.refusal(ValueError("has a manifest whose counts or versions are not those of its records"))

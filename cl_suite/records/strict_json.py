@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cl_suite.records.record import RunRecord, parse_record
-from cl_suite.records.validation import beyond_limits, first_of, misplaced, out_of_range, shown, validate
+from cl_suite.records.validation import as_ascii, beyond_limits, first_of, misplaced, out_of_range, validate
 
 MAX_BYTES = 16 * 2**20  # of one record
 
@@ -47,14 +47,14 @@ def read_json(content: bytes, *, most: int) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen = set[str]()
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = set[str]()
         for name, _ in pairs:
-            if name in seen:
-                raise ValueError(f"names {shown(name)} twice")
-            seen.add(name)
-    return found
+            if name in names:
+                raise ValueError(f"names {as_ascii(name)} twice")
+            names.add(name)
+    return values
 
 
 def _no_constant(word: str) -> None:

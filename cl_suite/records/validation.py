@@ -83,19 +83,19 @@ def mixed_versions(records: Iterable[RunRecord]) -> list[str]:
     """
     listed = sorted(records, key=lambda record: record.seed)
     reasons = []
-    for name, read in COMMON.items():
+    for name, value_of in COMMON.items():
         seeds_of: dict[str, list[int]] = {}
         for record in listed:
-            seeds_of.setdefault(shown(read(record)), []).append(record.seed)
+            seeds_of.setdefault(as_ascii(value_of(record)), []).append(record.seed)
         if len(seeds_of) > 1:
-            told = " and ".join(
+            examples = " and ".join(
                 f"{value} (seed {', '.join(map(str, seeds))})" for value, seeds in islice(seeds_of.items(), 3)
             )
-            reasons.append(f"seeds of one configuration have different {name}: {told}")
+            reasons.append(f"seeds of one configuration have different {name}: {examples}")
     return reasons
 
 
-def shown(value: Any) -> str:
+def as_ascii(value: Any) -> str:
     """Return a foreign value in a few printable ASCII characters."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -118,7 +118,7 @@ def _types(record: RunRecord) -> Iterator[str]:
             right = False
         if not right:
             precise = list(out_of_range({name: value}))
-            yield from precise or [f"{name} cannot be {shown(value)}"]
+            yield from precise or [f"{name} cannot be {as_ascii(value)}"]
 
 
 def out_of_range(values: Mapping[str, Any]) -> Iterator[str]:
@@ -133,7 +133,7 @@ def out_of_range(values: Mapping[str, Any]) -> Iterator[str]:
     for place, scores in places:
         for column, score in enumerate(scores if isinstance(scores, list) else []):
             if type(score) in (int, float) and (score < 0 or score > 1):
-                yield f"{place}[{column}] is {shown(score)}, outside [0, 1]"
+                yield f"{place}[{column}] is {as_ascii(score)}, outside [0, 1]"
 
 
 def _limits(record: RunRecord) -> Iterator[str]:
@@ -160,12 +160,12 @@ def beyond_limits(value: Any, where: str) -> Iterator[str]:
             waiting.extend((entry, depth + 1) for entry in inner)
             for key in each if isinstance(each, Mapping) else ():
                 if not isinstance(key, str) or len(key) > MAX_KEY or not _is_unicode(key):
-                    yield f"{where} has the key {shown(key)}; keys are texts of at most {MAX_KEY} characters"
+                    yield f"{where} has the key {as_ascii(key)}; keys are texts of at most {MAX_KEY} characters"
         elif isinstance(each, str):
             if len(each) > MAX_STRING:
                 yield f"{where} holds a text of {len(each)} characters; {MAX_STRING} are allowed"
             elif not _is_unicode(each):
-                yield f"{where} holds a text that is not Unicode: {shown(each)}"
+                yield f"{where} holds a text that is not Unicode: {as_ascii(each)}"
         elif isinstance(each, float) and not math.isfinite(each):
             yield f"{where} holds {each}, which is not a number"
         elif isinstance(each, int) and not -MAX_WHOLE < each < MAX_WHOLE:
@@ -180,7 +180,7 @@ def _is_unicode(text: str) -> bool:
 def _shape(record: RunRecord) -> Iterator[str]:
     tasks, complete = len(record.task_names), record.status == "complete"
     if record.scenario not in list(Scenario):
-        yield f"scenario {shown(record.scenario)} is none of {', '.join(Scenario)}"
+        yield f"scenario {as_ascii(record.scenario)} is none of {', '.join(Scenario)}"
         return
     if not tasks:
         yield "task_names is empty"
@@ -205,7 +205,7 @@ def _shape(record: RunRecord) -> Iterator[str]:
 
 
 def _curve(record: RunRecord, tasks: int, experiences: int) -> Iterator[str]:
-    before, drawn = 0, 0
+    before, samples_before = 0, 0
     for number, point in enumerate(record.curve):
         experience, step, samples = (point.get(name) for name in ("experience", "step", "samples"))
         if not (_counts(experience) and _counts(step) and _counts(samples)):
@@ -213,9 +213,9 @@ def _curve(record: RunRecord, tasks: int, experiences: int) -> Iterator[str]:
             return
         if len(point["scores"]) != tasks or experience >= experiences:
             yield f"curve[{number}] does not fit {tasks} tasks and {experiences} experiences"
-        if experience < before or samples < drawn:
+        if experience < before or samples < samples_before:
             yield f"curve[{number}] goes back in experience or samples"
-        before, drawn = experience, samples
+        before, samples_before = experience, samples
 
 
 def _counts(value: Any) -> TypeGuard[int]:
@@ -226,37 +226,37 @@ def _costs(record: RunRecord) -> Iterator[str]:
     for name, value in record.costs.items():
         if value is not None and value < 0:
             yield f"costs.{name} is {value}, below 0"
-    replayed, drawn = record.costs.get("samples_replayed"), record.costs.get("samples_drawn")
-    if replayed is not None and drawn is not None and replayed > drawn:
-        yield f"costs.samples_replayed is {replayed}, more than the {drawn} drawn"
+    replayed, total = record.costs.get("samples_replayed"), record.costs.get("samples_drawn")
+    if replayed is not None and total is not None and replayed > total:
+        yield f"costs.samples_replayed is {replayed}, more than the {total} drawn"
 
 
 def _origin(record: RunRecord, late: datetime) -> Iterator[str]:
     if (record.status == "failed") != (record.error is not None):
-        yield f"status is {record.status}, but error is {shown(record.error)}"
+        yield f"status is {record.status}, but error is {as_ascii(record.error)}"
     for name in ("protocol", "scenario"):
         if name in record.config and record.config[name] != getattr(record, name):
-            yield f"{name} is {shown(getattr(record, name))}, but config says {shown(record.config[name])}"
-    asked = record.config.get("seeds")
+            yield f"{name} is {as_ascii(getattr(record, name))}, but config says {as_ascii(record.config[name])}"
+    seeds = record.config.get("seeds")
     for name, seed in record.seeds.items():
-        wanted = asked.get(name) if isinstance(asked, Mapping) else seed
-        right = record.seed if wanted is None else wanted
+        choice = seeds.get(name) if isinstance(seeds, Mapping) else seed
+        right = record.seed if choice is None else choice
         if seed != right:
-            yield f"seeds.{name} is {shown(seed)}, but config and seed say {shown(right)}"
+            yield f"seeds.{name} is {as_ascii(seed)}, but config and seed say {as_ascii(right)}"
     for name in ("cl_suite", "stream_version"):
         if not isinstance(record.provenance.get(name), str) or not record.provenance[name]:
             yield f"provenance.{name} is missing"
     moments = []
     for name in ("started", "finished"):
-        told = record.provenance.get(name)
+        text = record.provenance.get(name)
         try:
-            moment = datetime.fromisoformat(told)  # type: ignore[arg-type]
+            moment = datetime.fromisoformat(text)  # type: ignore[arg-type]
             if moment.tzinfo is None:
                 raise ValueError("no time zone")
             moments.append(moment)
         except (TypeError, ValueError):
-            yield f"provenance.{name} is {shown(told)}, which is no date with a time zone"
+            yield f"provenance.{name} is {as_ascii(text)}, which is no date with a time zone"
     if len(moments) == 2 and moments[0] > moments[1]:
-        yield f"provenance.finished is before started ({shown(record.provenance['started'])})"
+        yield f"provenance.finished is before started ({as_ascii(record.provenance['started'])})"
     if any(moment > late for moment in moments):
-        yield f"provenance.finished is in the future ({shown(record.provenance['finished'])})"
+        yield f"provenance.finished is in the future ({as_ascii(record.provenance['finished'])})"

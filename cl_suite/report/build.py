@@ -36,18 +36,18 @@ def build_report(results: Path, output: Path, *, charts: bool | None = None) -> 
     tables = build_tables(loaded.records)
     across = across_streams(tables)
     figures, left_out = draw_figures(loaded.records, output)
-    drawn = len(loaded.records) <= MOST_RUNS if charts is None else charts
-    own = [
-        [*_charts(table_charts(table), table_slug(table), output, drawn, left_out), *_trade_offs(table, output)]
+    with_charts = len(loaded.records) <= MOST_RUNS if charts is None else charts
+    of_tables = [
+        [*_charts(table_charts(table), table_slug(table), output, with_charts, left_out), *_trade_offs(table, output)]
         for table in tables
     ]
-    theirs = _of_rows(tables, figures)
-    together = [_charts(across_charts(each), across_slug(each), output, drawn, left_out) for each in across]
-    links = [[each.link for each in (*mine, *left)] for mine, left in zip(own, theirs, strict=True)]
+    of_rows = _of_rows(tables, figures)
+    together = [_charts(across_charts(each), across_slug(each), output, with_charts, left_out) for each in across]
+    links = [[each.link for each in (*mine, *left)] for mine, left in zip(of_tables, of_rows, strict=True)]
     links += [[each.link for each in several] for several in together]
     drawings = [
         Drawings([each.drawing for each in mine], [each.drawing for each in left])
-        for mine, left in zip(own, theirs, strict=True)
+        for mine, left in zip(of_tables, of_rows, strict=True)
     ]
     drawings += [Drawings([each.drawing for each in several]) for several in together]
     notes = [*loaded.notes, *left_out]
@@ -150,7 +150,7 @@ def _of_rows(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> l
     by_record: dict[int, list[Figure]] = {}
     for figure in figures:
         by_record.setdefault(id(figure.record), []).append(figure)
-    found = []
+    of_tables = []
     for table in tables:
         pictures = []
         for row in table.lines:
@@ -159,8 +159,8 @@ def _of_rows(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> l
                 for figure in by_record.get(id(record), []):
                     name = f"{record.strategy} {figure.name}{options}"
                     pictures.append(Picture((name, figure.file), Drawing(name, embedded(figure.image, name))))
-        found.append(pictures)
-    return found
+        of_tables.append(pictures)
+    return of_tables
 
 
 def read_records(results: Path) -> Loaded:

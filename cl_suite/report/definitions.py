@@ -64,10 +64,10 @@ def check_reference(record: RunRecord, reference: RunRecord) -> None:
         ("test samples", record.test_samples, reference.test_samples),
         *((f"{group}.{name}", *pair) for group in _TASKS for name, *pair in _options(mine, theirs, group)),
     ]
-    for what, own, other in facts:
-        if own != other:
+    for what, value, other in facts:
+        if value != other:
             raise UsageError(
-                f"--reference is a run with {what} {_short(other)}, the record one with {_short(own)}. "
+                f"--reference is a run with {what} {_short(other)}, the record one with {_short(value)}. "
                 "Name a run on the same tasks in the same scenario."
             )
 
@@ -102,16 +102,16 @@ def as_text(computed: dict[str, Any]) -> str:
 def measured(record: RunRecord, reference: RunRecord | None = None) -> Measured:
     """Return what a record holds. Parts that a foreign record does not have in our form count as not measured."""
     width = len(record.R[0]) if record.R else 0
-    told = record.diagnostics.get("learning")
+    learning = record.diagnostics.get("learning")
     return Measured(
         R=record.R,
         baseline=record.baseline if len(record.baseline) == width else [],
         counts=record.test_samples if all(record.test_samples) and len(record.test_samples) == width else [],
         curve=record.curve if all(_is_point(point, width) for point in record.curve) else [],
         R_task_aware=record.R_task_aware if _alike(record.R_task_aware, record.R) else None,
-        points=_points(told.get("points"), width) if isinstance(told, Mapping) else [],
+        points=_points(learning.get("points"), width) if isinstance(learning, Mapping) else [],
         rows_are_tasks=rows_are_tasks(record.scenario),
-        own=record.metrics,
+        metrics=record.metrics,
         reference=None if reference is None else measured(reference),
     )
 
@@ -144,15 +144,15 @@ def _whose(record: RunRecord) -> dict[str, Any]:
 
 
 def _title(whose: dict[str, Any]) -> str:
-    told = f"{whose['strategy']} on {whose['stream']}, {whose['scenario']}, protocol {whose['protocol']}"
-    return "".join(c if c.isprintable() else "?" for c in f"{told}, seed {whose['seed']}")
+    title = f"{whose['strategy']} on {whose['stream']}, {whose['scenario']}, protocol {whose['protocol']}"
+    return "".join(c if c.isprintable() else "?" for c in f"{title}, seed {whose['seed']}")
 
 
 def _options(mine: dict[str, Any], theirs: dict[str, Any], group: str) -> list[tuple[str, Any, Any]]:
-    own, other = (each.get(group) or {} for each in (mine, theirs))
-    if not isinstance(own, dict) or not isinstance(other, dict):
-        return [("options", own, other)]
-    return [(name, own.get(name), other.get(name)) for name in sorted({*own, *other})]
+    one, other = (each.get(group) or {} for each in (mine, theirs))
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return [("options", one, other)]
+    return [(name, one.get(name), other.get(name)) for name in sorted({*one, *other})]
 
 
 def _check_run(record: RunRecord, what: str) -> None:
@@ -163,8 +163,8 @@ def _check_run(record: RunRecord, what: str) -> None:
 
 
 def _short(value: Any) -> str:
-    shown = value if isinstance(value, str) else repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_row(value: Any, width: int) -> bool:

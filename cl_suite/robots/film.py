@@ -56,14 +56,14 @@ def film_episode(rate: SuccessRate, policy: Policy) -> list[Array]:
     with drawing_process(task) as (worker, renderer):
         try:
             worker.ask("begin", drawable(task, renderer), rate.seeds[:1])
-            seen = first_moments(worker.answer(), rate.history)
+            moments = first_moments(worker.answer(), rate.history)
             for step in range(task.horizon):
                 if step % EVERY == 0:
                     worker.ask("picture", 0)
                     pictures.append(worker.answer())
-                worker.ask("step", lane, policy(seen))
+                worker.ask("step", lane, policy(moments))
                 latest, solved = worker.answer()
-                seen = next_moments(seen, latest, lane)
+                moments = next_moments(moments, latest, lane)
                 if solved[0]:
                     break
             worker.ask("picture", 0)

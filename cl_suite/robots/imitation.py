@@ -104,8 +104,8 @@ def imitation_task(
     outputs:     names of the network's outputs (an objective's `outputs`)
     scorer:      the score; None = that of the test samples
     """
-    learned = shown.first(len(shown.lengths) - held_out)
-    rows, told = windows(shown.lengths, history), WithInstruction(instruction)
-    train = Samples(shown.observations, shown.actions[:learned], rows[:learned], told)
-    test = Samples(shown.observations, shown.actions[learned:], rows[learned:], told)
+    n_train = shown.first(len(shown.lengths) - held_out)
+    rows, transform = windows(shown.lengths, history), WithInstruction(instruction)
+    train = Samples(shown.observations, shown.actions[:n_train], rows[:n_train], transform)
+    test = Samples(shown.observations, shown.actions[n_train:], rows[n_train:], transform)
     return TaskData(name, train, test, outputs, scorer)

@@ -64,5 +64,7 @@ def _encoded(sentences: Sequence[str], encoder: str | None, root: DataRoot | Non
             "e.g. sentence-transformers/all-MiniLM-L6-v2."
         )
     options = FeatureOptions(network=ENCODER, weights=encoder)
-    made = TextVectors(options, root=root or DataRoot(default_data_root()), device=torch.device("cpu"), option=OPTION)
-    return made.of(Samples(encode_texts(sentences), torch.zeros(len(sentences), dtype=torch.long)))
+    vectors = TextVectors(
+        options, root=root or DataRoot(default_data_root()), device=torch.device("cpu"), option=OPTION
+    )
+    return vectors.of(Samples(encode_texts(sentences), torch.zeros(len(sentences), dtype=torch.long)))

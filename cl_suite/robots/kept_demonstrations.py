@@ -23,7 +23,7 @@ from cl_suite.robots.simulator import RobotTask
 
 FORMAT = 1  # raise it when the same key gives other demonstrations
 ATTEMPTS = 5  # times as many episodes as demonstrations are tried before the expert is given up
-SEEN = "observations."  # before the names of observations in a file
+PREFIX = "observations."  # before the names of observations in a file
 SEEDS = 100_000  # the first seed of a demonstration: evaluation seeds are below
 _KEPT_ALONE: ContextVar[bool] = ContextVar("kept_alone", default=False)
 
@@ -50,8 +50,8 @@ class Demonstrations:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything under one name each, as a file holds it."""
-        seen = {f"{SEEN}{name}": value for name, value in self.observations.items()}
-        return {**seen, "actions": self.actions, "lengths": self.lengths}
+        observations = {f"{PREFIX}{name}": value for name, value in self.observations.items()}
+        return {**observations, "actions": self.actions, "lengths": self.lengths}
 
     def first(self, episodes: int) -> int:
         """Return how many steps the first so many episodes have."""
@@ -82,7 +82,7 @@ def demonstrations(
 
     Raise RunError where the expert succeeds too seldom, or a simulator fails; DataError within `kept_alone`.
     """
-    wanted = {
+    identity = {
         "format": FORMAT,
         "task": task.name,
         "factory": task.kind or task.factory,
@@ -94,47 +94,47 @@ def demonstrations(
         **made_by,
     }
     if root is None:
-        return _made(task, count, noise, wanted, pool)
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        return _make(task, count, noise, identity, pool)
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     file = root / "robots" / f"{task.name}-{key[:16]}.safetensors"
-    found = _kept(file, key)
-    if found is None:
+    result = _read(file, key)
+    if result is None:
         if _KEPT_ALONE.get():
             raise DataError(
                 f"{task.name}: its demonstrations are not kept in {file.parent}. `cl-bench data` with the stream's "
                 "name makes them, and so does the first run; it takes minutes."
             )
-        found = _made(task, count, noise, wanted, pool)
-        _keep(file, key, found)
-    return found
+        result = _make(task, count, noise, identity, pool)
+        _keep(file, key, result)
+    return result
 
 
-def _made(task: RobotTask, count: int, noise: float, wanted: Mapping[str, Any], pool: RobotPool) -> Demonstrations:
+def _make(task: RobotTask, count: int, noise: float, identity: Mapping[str, Any], pool: RobotPool) -> Demonstrations:
     tried = solved = clean_tried = clean_solved = 0
-    kept = []
+    episodes = []
     for number, (observations, actions, success) in enumerate(pool.map(_requests(task, count, noise))):
         clean = not number % 2
         tried, solved = tried + 1, solved + success
         clean_tried, clean_solved = clean_tried + clean, clean_solved + (success and clean)
         if success:
-            kept.append((observations, torch.from_numpy(actions)))
-        if len(kept) == count:
+            episodes.append((observations, torch.from_numpy(actions)))
+        if len(episodes) == count:
             break
-    if len(kept) < count:
+    if len(episodes) < count:
         raise RunError(
             f"the expert of {task.name} succeeded in {solved} of {tried} episodes; {count} demonstrations are wanted. "
             "Ask for fewer, or for less noise."
         )
     facts = {
-        **wanted,
+        **identity,
         "seeds_from": SEEDS,
         "episodes_tried": tried,
         "episodes_solved": solved,
         "expert_success": clean_solved / max(1, clean_tried),
     }
-    lengths = torch.tensor([len(actions) for _, actions in kept])
-    seen = {name: torch.cat([torch.from_numpy(o[name]) for o, _ in kept]) for name in kept[0][0]}
-    return Demonstrations(seen, torch.cat([a for _, a in kept]), lengths, facts)
+    lengths = torch.tensor([len(actions) for _, actions in episodes])
+    tensors = {name: torch.cat([torch.from_numpy(o[name]) for o, _ in episodes]) for name in episodes[0][0]}
+    return Demonstrations(tensors, torch.cat([a for _, a in episodes]), lengths, facts)
 
 
 def _requests(task: RobotTask, count: int, noise: float) -> Iterator[tuple[Any, ...]]:
@@ -143,7 +143,7 @@ def _requests(task: RobotTask, count: int, noise: float) -> Iterator[tuple[Any, 
         yield "demonstrate", task, SEEDS + number, noise if number % 2 else 0.0
 
 
-def _kept(file: Path, key: str) -> Demonstrations | None:
+def _read(file: Path, key: str) -> Demonstrations | None:
     """Return what a file holds if it is whole and of this key, else None."""
     if not file.is_file():
         return None
@@ -155,13 +155,13 @@ def _kept(file: Path, key: str) -> Demonstrations | None:
         return None
     if facts.get("key") != key or facts.get("sha256") != digest(tensors):
         return None
-    seen = {name.removeprefix(SEEN): value for name, value in tensors.items() if name.startswith(SEEN)}
-    return Demonstrations(seen, tensors["actions"], tensors["lengths"], json.loads(facts["facts"]))
+    observations = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    return Demonstrations(observations, tensors["actions"], tensors["lengths"], json.loads(facts["facts"]))
 
 
-def _keep(file: Path, key: str, made: Demonstrations) -> None:
-    tensors = made.tensors()
-    facts = {"key": key, "sha256": digest(tensors), "facts": json.dumps(dict(made.facts))}
+def _keep(file: Path, key: str, result: Demonstrations) -> None:
+    tensors = result.tensors()
+    facts = {"key": key, "sha256": digest(tensors), "facts": json.dumps(dict(result.facts))}
     try:
         write_atomic(file, save(tensors, metadata=facts), flag="--data-root")
     except UsageError:  # a data root one may only read: they are made again next time

@@ -41,7 +41,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(theirs,), daemon=True)
         with environment(dict.fromkeys(THREADS, "1")):  # read when NumPy is loaded
             self._process.start()
-        self._asked = 0
+        self._requests = 0
         theirs.close()
         self._began = False
 
@@ -52,9 +52,9 @@ class Worker:
 
     def ask(self, *request: Any) -> None:
         """Send a request without waiting. Raise SimulatorLost if the process is gone."""
-        self._asked += 1
+        self._requests += 1
         try:
-            self._connection.send((self._asked, *request))
+            self._connection.send((self._requests, *request))
         except (BrokenPipeError, ConnectionError, OSError) as problem:
             raise SimulatorLost(self._end()) from problem
 
@@ -68,7 +68,7 @@ class Worker:
                 self._receive(START)
                 self._began = True
             number, kind, value = self._receive(self._wait)
-            while number != self._asked:
+            while number != self._requests:
                 number, kind, value = self._receive(self._wait)
         except (EOFError, ConnectionError, OSError) as problem:
             raise SimulatorLost(self._end()) from problem

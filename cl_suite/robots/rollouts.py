@@ -29,7 +29,7 @@ class _Share:
 
     worker: Worker
     seeds: list[int]
-    seen: Observation  # the latest moments of every lane, [L, H, ...]
+    moments: Observation  # the latest moments of every lane, [L, H, ...]
     alive: list[int] = field(default_factory=list)  # lanes that neither succeeded nor ended
     solved: list[bool] = field(default_factory=list)
 
@@ -98,15 +98,15 @@ class SuccessRate:
             going = [share for share in shares if share.alive]
             if not going:
                 break
-            actions = policy(_joined([{k: v[share.alive] for k, v in share.seen.items()} for share in going]))
+            actions = policy(_joined([{k: v[share.alive] for k, v in share.moments.items()} for share in going]))
             start = 0
             for share in going:
                 share.worker.ask("step", share.alive, actions[start : start + len(share.alive)])
                 start += len(share.alive)
             for share in going:
                 observations, solved = share.worker.answer()
-                for name, moments in next_moments(share.seen, observations, share.alive).items():
-                    share.seen[name][share.alive] = moments
+                for name, moments in next_moments(share.moments, observations, share.alive).items():
+                    share.moments[name][share.alive] = moments
                 for lane, done in zip(share.alive, solved, strict=True):
                     share.solved[lane] = done
                 share.alive = [lane for lane in share.alive if not share.solved[lane]]
@@ -134,9 +134,9 @@ def first_moments(observations: Observation, history: int) -> Observation:
     return {name: np.repeat(value[:, None], history, axis=1) for name, value in observations.items()}
 
 
-def next_moments(seen: Observation, latest: Observation, lanes: Sequence[int]) -> Observation:
-    """Return the moments [len(lanes), H, ...] of some lanes of `seen` [L, H, ...] with `latest` as the newest."""
-    return {name: np.concatenate([seen[name][lanes, 1:], value[:, None]], axis=1) for name, value in latest.items()}
+def next_moments(moments: Observation, latest: Observation, lanes: Sequence[int]) -> Observation:
+    """Return the moments [len(lanes), H, ...] of some lanes of `moments` [L, H, ...] with `latest` as the newest."""
+    return {name: np.concatenate([moments[name][lanes, 1:], value[:, None]], axis=1) for name, value in latest.items()}
 
 
 def _joined(parts: Sequence[Observation]) -> Observation:

@@ -74,5 +74,5 @@ class RobotTask:
     def simulator(self) -> Simulator:
         """Build one, in this process."""
         module, _, function = self.factory.partition(":")
-        made: Simulator = getattr(importlib.import_module(module), function)(**self.options, **self.local)
-        return made
+        simulator: Simulator = getattr(importlib.import_module(module), function)(**self.options, **self.local)
+        return simulator

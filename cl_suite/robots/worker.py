@@ -53,7 +53,7 @@ class _Crew:
     def step(self, lanes: Sequence[int], actions: Array) -> tuple[Observation, list[bool]]:
         """Step the simulators `lanes` by `actions` [len(lanes), A]; return their observations, and who is done."""
         results = [self._simulators[lane].step(action) for lane, action in zip(lanes, actions, strict=True)]
-        return stack_observations([seen for seen, _ in results]), [solved for _, solved in results]
+        return stack_observations([observation for observation, _ in results]), [solved for _, solved in results]
 
     def picture(self, lane: int) -> Array:
         """Return what a simulator looks like now, [h, w, 3] uint8."""
@@ -72,26 +72,26 @@ class _Crew:
         generator = np.random.default_rng([seed, 1])
         observation = simulator.reset(seed)
         act = simulator.expert()
-        seen, done, solved, left = [], [], False, None
+        observations, actions, solved, steps_left = [], [], False, None
         for _ in range(task.horizon):
             try:
                 action = np.clip(act(), -1.0, 1.0).astype(np.float32)
             except StopIteration:
                 break
-            seen.append(observation)
-            done.append(action)
+            observations.append(observation)
+            actions.append(action)
             carried = action
             if noise:
-                drawn = noise * generator.standard_normal(action.shape).astype(np.float32)
-                carried = action + drawn * np.asarray(getattr(act, "takes_noise", 1), dtype=np.float32)
+                deviation = noise * generator.standard_normal(action.shape).astype(np.float32)
+                carried = action + deviation * np.asarray(getattr(act, "takes_noise", 1), dtype=np.float32)
             observation, solved = simulator.step(np.clip(carried, -1.0, 1.0))
-            if left is None and solved:
-                left = task.steps_after_success
-            elif left is not None:
-                left -= 1
-            if left == 0:
+            if steps_left is None and solved:
+                steps_left = task.steps_after_success
+            elif steps_left is not None:
+                steps_left -= 1
+            if steps_left == 0:
                 break
-        return stack_observations(seen), np.stack(done), solved
+        return stack_observations(observations), np.stack(actions), solved
 
     def _prepare(self, task: RobotTask, count: int) -> None:
         if task != self._task:

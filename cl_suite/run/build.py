@@ -82,10 +82,14 @@ def evaluations_of(plan: Plan, strategy: Strategy, scenario_stream: ScenarioStre
     Raise UsageError where the strategy or the stream has no answer.
     """
     options = settings_of(plan.composed.run)
-    asked: dict[str, Any] = {name: options[name] for name in EVALUATED if options[name].evaluate}
-    asked |= {name: plan.record_path for name in DIAGNOSED if name in plan.request.diagnostics}
-    asked |= {name: None for name, entry in EVERY.items() if entry.evaluation.applies(strategy, scenario_stream)}
-    return {name: ENTRIES[name].evaluation(asked[name], strategy, scenario_stream) for name in ENTRIES if name in asked}
+    arguments: dict[str, Any] = {name: options[name] for name in EVALUATED if options[name].evaluate}
+    arguments |= {name: plan.record_path for name in DIAGNOSED if name in plan.request.diagnostics}
+    arguments |= {name: None for name, entry in EVERY.items() if entry.evaluation.applies(strategy, scenario_stream)}
+    return {
+        name: ENTRIES[name].evaluation(arguments[name], strategy, scenario_stream)
+        for name in ENTRIES
+        if name in arguments
+    }
 
 
 def one_line(problem: BaseException) -> str:

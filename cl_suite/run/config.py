@@ -122,7 +122,7 @@ def compose_config(
     own_features = "features" in layer  # then its network reads features already
     if not own_features and any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
         layer = {key: value for key, value in layer.items() if key != "model"}  # a network for the stream's images
-    schema = strategy_config(_asked_for(layer, parsed))
+    schema = strategy_config(_strategy_options(layer, parsed))
     options = {field.name for field in fields(schema)}
     if protocol != "paper" and not set(layer.get("strategy", ())) <= options:
         layer = {**layer, "strategy": {}}  # a rate without its optimiser would be another one
@@ -162,14 +162,14 @@ def resolve_scenario(overrides: Sequence[str], wanted: str | None, *, strategy: 
     return wanted
 
 
-def _asked_for(layer: Mapping[str, Any], parsed: Sequence[Override]) -> dict[str, Any]:
+def _strategy_options(layer: Mapping[str, Any], parsed: Sequence[Override]) -> dict[str, Any]:
     """Return the strategy's options as the protocol's layer and the overrides give them, nested, unchecked."""
-    asked: Any = OmegaConf.create(dict(layer.get("strategy") or {}))
+    options: Any = OmegaConf.create(dict(layer.get("strategy") or {}))
     for override in parsed:
         group, _, key = override.key_or_group.partition(".")
         if group == "strategy" and key:
-            OmegaConf.update(asked, key, override.value())
-    plain: Any = OmegaConf.to_container(asked)
+            OmegaConf.update(options, key, override.value())
+    plain: Any = OmegaConf.to_container(options)
     return plain
 
 

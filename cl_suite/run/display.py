@@ -37,7 +37,7 @@ class RunDisplay:
         self._expected = max(1, expected_samples)
         self._started: float | None = None  # the first reading: what came before was set-up, not throughput
         self._drawn_before = 0
-        self._told = False
+        self._estimate_printed = False
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> RunDisplay:
@@ -65,8 +65,8 @@ class RunDisplay:
         if not rate:  # nothing has been drawn since: a pass over what a strategy keeps
             return
         left = max(0.0, (self._expected - meter.samples_drawn) / rate)
-        if not self._told and elapsed >= ESTIMATE_AFTER:
-            self._told = True
+        if not self._estimate_printed and elapsed >= ESTIMATE_AFTER:
+            self._estimate_printed = True
             self._console.print(f"About {_minutes(left)} left at {rate:,.0f} samples/s.")
         if self._live is not None:
             self._live.update(self._line(progress, meter, rate, left), refresh=True)

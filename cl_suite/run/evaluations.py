@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cl_suite.evaluation.registry import ALWAYS, DIAGNOSTICS, EVALUATE, EVALUATIONS, Entry, named
+from cl_suite.evaluation.registry import ALWAYS, DIAGNOSTICS, EVALUATE, EVALUATIONS, Entry, entries_of
 
 if TYPE_CHECKING:
     from cl_suite.evaluation.protocol import Settings
 
 # Those of the folder evaluation, and films, which robots alone can make.
 ENTRIES: dict[str, Entry] = {**EVALUATIONS, "video": Entry(DIAGNOSTICS, "film robots", "cl_suite.run.films:Films")}
-EVALUATED, DIAGNOSED, EVERY = (named(asked, ENTRIES) for asked in (EVALUATE, DIAGNOSTICS, ALWAYS))
+EVALUATED, DIAGNOSED, EVERY = (entries_of(request, ENTRIES) for request in (EVALUATE, DIAGNOSTICS, ALWAYS))
 
 
 def settings_of(run: Any) -> dict[str, Settings]:

@@ -182,13 +182,13 @@ class Harness:
         """Score every task that can be answered; None where there is no head or the strategy has no answer."""
         scores: Row = []
         task_aware: Row = []
-        seen = self.scenario_stream.seen_after(n_experiences)
+        classes = self.scenario_stream.seen_after(n_experiences)
         with self._asking():
             for task in self.scenario_stream.tasks:
                 score = None
                 if self.scenario_stream.answerable(task, n_experiences):
                     try:
-                        score = task.score(task.predictor_of(self.strategy), seen)
+                        score = task.score(task.predictor_of(self.strategy), classes)
                     except UnseenTask:
                         score = None
                 scores.append(None if score is None else score.value)
@@ -219,8 +219,8 @@ class Harness:
             each.epoch_passed(experience)
 
     def _on_observation(self, loss: float, threshold: float | None, expert: int, shift: bool) -> None:
-        own = self.meter.samples_drawn - self.meter.samples_replayed
-        self.results.shift_log.add(own, loss, threshold, expert, shift)
+        samples = self.meter.samples_drawn - self.meter.samples_replayed
+        self.results.shift_log.add(samples, loss, threshold, expert, shift)
 
     def _on_evaluation_point(self, experience: int, step: int) -> None:
         scores, _ = self._evaluate(experience + 1)
@@ -266,10 +266,10 @@ class Harness:
         log = ShiftLog(**state["seen"])
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], log)
         # Before it was an evaluation like the others, the report on modules stood beside them.
-        found = {"modules": state.get("report"), **state["evaluations"]}
+        states = {"modules": state.get("report"), **state["evaluations"]}
         for name, each in self.evaluations.items():
-            if name in found:
-                each.load_state_dict(found[name])
+            if name in states:
+                each.load_state_dict(states[name])
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
         return state["experiences_done"]

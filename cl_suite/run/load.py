@@ -38,17 +38,17 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
 
 
 def encode_stream(
-    stream: Stream, read: StreamData, run: RunConfig, *, root: DataRoot, seeds: Seeds, device: torch.device
+    stream: Stream, source: StreamData, run: RunConfig, *, root: DataRoot, seeds: Seeds, device: torch.device
 ) -> Loaded:
-    """Make of a stream's data, `read` from its files, what `features.*` and `text.*` ask for.
+    """Make of a stream's data, `source`, what `features.*` and `text.*` ask for.
 
     Raise DataError where weights are absent, UsageError where the configuration cannot be met.
     """
-    held = run.train.validation
-    encoded, features = as_features(read, run.features, root=root, seeds=seeds, device=device, validation=held)
-    data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=held)  # what is still texts
-    facts = {name: found for name, found in (("text", tokens), ("features", features)) if found}
-    facts |= {"data": dict(read.facts)} if read.facts else {}
+    share = run.train.validation
+    encoded, features = as_features(source, run.features, root=root, seeds=seeds, device=device, validation=share)
+    data, tokens = as_tokens(encoded, run.text, root=root, seeds=seeds, validation=share)  # what is still texts
+    facts = {name: entry for name, entry in (("text", tokens), ("features", features)) if entry}
+    facts |= {"data": dict(source.facts)} if source.facts else {}
     remarks = [tokens_summary(tokens)] if tokens else []
     remarks += [features_summary(features)] if features else []
     return Loaded(data, stream.card() | public_facts(features), facts, remarks)
@@ -64,7 +64,7 @@ def check_first_task(run: RunConfig) -> None:
         and run.features.network != ENCODER
         and run.features.weights == FIRST_TASK,
     }
-    for option in (option for option, asked in made_of_it.items() if asked):
+    for option in (option for option, applies in made_of_it.items() if applies):
         raise UsageError(
             f"{option} is made of task 0, but schedule.order shows task {run.schedule.order[0]} first. "
             "Begin schedule.order with 0, or use another."

@@ -81,7 +81,7 @@ def measure_strategies(
     configs = {name: strategy_config(chosen[name], overrides if name in names else (), of="speed") for name in chosen}
     for name, strategy in chosen.items():
         check_requirements(strategy, configs[name], Scenario.TASK_INCREMENTAL)
-    scenario_stream = _presentation(place, steps, batch_size, tasks)
+    scenario_stream = _random_stream(place, steps, batch_size, tasks)
     timings: dict[str, list[Timing]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as folder, forked_rng(place):
         runs = {
@@ -106,8 +106,8 @@ def measure_strategies(
             name: {
                 **_summary(timings[name]),
                 "ratio": statistics.median(
-                    own.step_seconds / other.step_seconds
-                    for own, other in zip(timings[name], timings[REFERENCE], strict=True)
+                    timing.step_seconds / other.step_seconds
+                    for timing, other in zip(timings[name], timings[REFERENCE], strict=True)
                 ),
             }
             for name in dict.fromkeys(names)
@@ -135,7 +135,7 @@ class _Run:
     """One strategy that has learned all but the last experience, and can learn that again and again."""
 
     def __init__(self, chosen: Chosen, config: Any, scenario_stream: ScenarioStream, model: str, saved: Path) -> None:
-        self._chosen, self._config, self._presentation = chosen, config, scenario_stream
+        self._chosen, self._config, self._scenario_stream = chosen, config, scenario_stream
         self._model, self._saved = model, saved
         strategy, factory = self._fresh()
         self._meter = Meter()
@@ -154,10 +154,10 @@ class _Run:
         strategy, factory = self._fresh()
         factory.built = self._built
         strategy.load_state_dict(load_state(self._saved))
-        last = self._presentation.n_experiences - 1
-        (experience,) = self._presentation.experiences(Hooks(self._meter), start=last)
+        last = self._scenario_stream.n_experiences - 1
+        (experience,) = self._scenario_stream.experiences(Hooks(self._meter), start=last)
         _seed(last)
-        device = self._presentation.info.device
+        device = self._scenario_stream.info.device
         with self._meter.metering(), _marks(device) as marks:
             started = now(device)
             strategy.learn(experience)
@@ -169,7 +169,7 @@ class _Run:
         return Timing(per_step, max(0.0, seconds - per_step * len(marks)), len(marks))
 
     def _fresh(self) -> tuple[Strategy, ModelFactory]:
-        info = self._presentation.info
+        info = self._scenario_stream.info
         factory = ModelFactory(lambda: build_network(self._model, SHAPE, info.n_outputs), info.seeds.model, info.device)
         strategy = self._chosen.cls(dataclasses.replace(self._config))
         _seed("setup")
@@ -205,7 +205,7 @@ def _seed(*purpose: object) -> None:
     torch.manual_seed(seed_for(0, "speed", *purpose))
 
 
-def _presentation(device: torch.device, steps: int, batch_size: int, tasks: int) -> ScenarioStream:
+def _random_stream(device: torch.device, steps: int, batch_size: int, tasks: int) -> ScenarioStream:
     """Return the stream: random images and labels, brief tasks and a last one of `steps` batches in all epochs."""
     generator = generator_for(0, "speed")
     images = torch.randint(0, 256, (STORED, *SHAPE), dtype=torch.uint8, generator=generator)

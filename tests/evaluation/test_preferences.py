@@ -27,29 +27,29 @@ from tests.report.test_report import cells, put
 
 def test_one_task_has_one_preference_two_have_a_grid_with_both_ends_more_are_drawn():
     settings = PreferenceSettings(count=7, grid=5)
-    assert settings.drawn(1, seed=0) == [(1.0,)]
-    assert settings.drawn(2, seed=0) == [(1.0, 0.0), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0)]
-    drawn = settings.drawn(4, seed=0)
+    assert settings.preferences_for(1, seed=0) == [(1.0,)]
+    assert settings.preferences_for(2, seed=0) == [(1.0, 0.0), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0)]
+    drawn = settings.preferences_for(4, seed=0)
     assert len(drawn) == 7
     assert all(len(w) == 4 and min(w) >= 0 and math.isclose(sum(w), 1.0) for w in drawn)
-    assert len(PreferenceSettings(count=7, grid=0).drawn(2, seed=0)) == 7
+    assert len(PreferenceSettings(count=7, grid=0).preferences_for(2, seed=0)) == 7
 
 
 def test_preferences_are_drawn_by_the_seed_alone_and_more_of_them_begin_alike():
     few, many = PreferenceSettings(count=5), PreferenceSettings(count=50)
-    assert few.drawn(3, seed=1) == few.drawn(3, seed=1) == many.drawn(3, seed=1)[:5]
-    assert few.drawn(3, seed=1) != few.drawn(3, seed=2)
+    assert few.preferences_for(3, seed=1) == few.preferences_for(3, seed=1) == many.preferences_for(3, seed=1)[:5]
+    assert few.preferences_for(3, seed=1) != few.preferences_for(3, seed=2)
 
 
 def test_dirichlet_is_uniform_on_the_simplex_and_the_program_s_draw_is_not():
     """Of Dirichlet(1, 1, 1) a weight is above 2/3 with probability 1/9; uniforms over their sum reach it less often."""
     share = {}
     for draw in ("dirichlet", "normalised"):
-        drawn = PreferenceSettings(count=20_000, draw=draw).drawn(3, seed=0)
+        drawn = PreferenceSettings(count=20_000, draw=draw).preferences_for(3, seed=0)
         share[draw] = sum(w[0] > 2 / 3 for w in drawn) / len(drawn)
     assert share["dirichlet"] == pytest.approx(1 / 9, abs=0.01)
     assert share["normalised"] < 0.08
-    even = PreferenceSettings(count=200, concentration=1000.0).drawn(3, seed=0)
+    even = PreferenceSettings(count=200, concentration=1000.0).preferences_for(3, seed=0)
     assert max(max(w) for w in even) < 0.45
 
 

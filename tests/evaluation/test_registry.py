@@ -42,7 +42,7 @@ def request(folder, *overrides, scenario=None):
 def test_every_entry_names_an_evaluation_and_its_options(name):
     entry = ENTRIES[name]
     assert issubclass(entry.evaluation, Evaluation)
-    if entry.asked == EVALUATE:
+    if entry.request == EVALUATE:
         assert issubclass(entry.settings, Settings)
         settings = entry.settings()
         settings.check()

@@ -30,7 +30,7 @@ GOLDEN = Measured(
     curve=CURVE,
     R_task_aware=TASK_AWARE,
     points=POINTS,
-    own={"ece": 0.0875, "brier": 0.14},
+    metrics={"ece": 0.0875, "brier": 0.14},
     reference=Measured(R=ALONE, points=POINTS_ALONE),
 )
 BESIDE_JOINT = Measured(R=R, reference=Measured(R=JOINT))

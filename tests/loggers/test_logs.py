@@ -99,7 +99,7 @@ def test_numbers_so_far_by_hand():
     times = series.row_values(R, [0, 1], rows_are_tasks=False)
     assert "after/forgetting_so_far" not in times and times["after/acc_so_far"] == pytest.approx(0.7)
     assert "during/acc_so_far" not in series.point_values([0.5, None], [0, 1])
-    assert series.told({"a": float("nan"), "b": None, "c": 0}) == {"c": 0.0}
+    assert series.finite_values({"a": float("nan"), "b": None, "c": 0}) == {"c": 0.0}
     assert series.flat({"a": {"b": [1, 2], "c": None}, "d": True}) == {"a.b": "[1, 2]", "a.c": "None", "d": True}
 
 

@@ -178,7 +178,7 @@ def test_classes_that_did_not_exist_have_no_forward_transfer():
 
 
 def test_rows_that_are_times_have_accuracies_alone():
-    run = replace(GOLDEN, rows_are_tasks=False, own={"anytime_accuracy": 0.5})
+    run = replace(GOLDEN, rows_are_tasks=False, metrics={"anytime_accuracy": 0.5})
     told = reasons(run)
     assert set(DEFINITIONS) - set(told) == {"acc@gem", "acc@micro", "acc@task-aware", "aaa@caccia"}
     assert told["bwt@gem"] == "rows of R are times, not the tasks in order"

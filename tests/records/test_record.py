@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cl_suite.core import files
 from cl_suite.core.errors import RunError, UsageError
 from cl_suite.core.files import slug, write_atomic
-from cl_suite.records import record as record_module
 from cl_suite.records.provenance import git_state, without_home, without_machine
 from cl_suite.records.record import (
     SCHEMA_VERSION,
@@ -205,7 +205,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
     def stop(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(record_module.os, "fsync", stop)
+    monkeypatch.setattr(files.os, "fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, "new")
     assert path.read_text() == "old"
@@ -216,7 +216,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record_module.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UsageError, match="No space left on device"):
         write_atomic(tmp_path / "seed_0.json", "new")
     assert not list(tmp_path.iterdir())

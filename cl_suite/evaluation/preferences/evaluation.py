@@ -33,45 +33,45 @@ class PreferenceEvaluation(PerExperience):
     def __init__(self, settings: PreferenceSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
         super().__init__(settings, strategy, scenario_stream)
         assert isinstance(strategy, PreferenceConditioned)  # the settings have refused the others
-        self._asked: PreferenceConditioned = strategy
+        self._answerer: PreferenceConditioned = strategy
         self._before = (0, 0, 0.0)
 
-    def _wanted(self, experience: int) -> list[tuple[float, ...]]:
-        return self.settings.drawn(experience + 1, self.scenario_stream.info.seeds.data)
+    def _preferences(self, experience: int) -> list[tuple[float, ...]]:
+        return self.settings.preferences_for(experience + 1, self.scenario_stream.info.seeds.data)
 
     def announce(self, experience: Experience, meter: Meter) -> None:
         """Before an experience: tell those that train a model for each preference which ones will be asked for."""
         self._before = _counts(meter)
-        if isinstance(self._asked, PreferenceTrained):
-            self._asked.announce(self._wanted(experience.index))
+        if isinstance(self._answerer, PreferenceTrained):
+            self._answerer.announce(self._preferences(experience.index))
 
     def observe(self, experience: int, meter: Meter, scores: Row) -> None:
         """After an experience: ask for each preference, score the models on every task learned so far."""
-        drawn, steps, seconds = (now - then for now, then in zip(_counts(meter), self._before, strict=True))
+        samples, steps, seconds = (now - then for now, then in zip(_counts(meter), self._before, strict=True))
         steps_before = meter.optimizer_steps
-        wanted = self._wanted(experience)
+        preferences = self._preferences(experience)
         tasks = self.scenario_stream.tasks[: experience + 1]
-        seen = self.scenario_stream.seen_after(experience + 1)
+        classes = self.scenario_stream.seen_after(experience + 1)
         answering = 0.0
         answers: dict[str, list[list[float]]] = {name: [] for name in CHOICES}
         sums: dict[str, list[float]] = {name: [] for name in CHOICES}
-        for preference in wanted:
+        for preference in preferences:
             started = time.perf_counter()
             models = self._models(preference)
             answering += time.perf_counter() - started
-            table = [[task.score(model, seen).value for task in tasks] for model in models]  # [S][T]
+            table = [[task.score(model, classes).value for task in tasks] for model in models]  # [S][T]
             for name, choose in CHOICES.items():
                 answers[name].append([choose(column) for column in zip(*table, strict=True)])
                 sums[name].append(choose([weighted(row, preference) for row in table]))
-        own = self.scenario_stream.training_samples(experience) * self.scenario_stream.info.train.epochs
+        budget = self.scenario_stream.training_samples(experience) * self.scenario_stream.info.train.epochs
         self.entries.append(
             {
-                "preferences": [list(preference) for preference in wanted[:SHOWN]],
-                "asked": len(wanted),
+                "preferences": [list(preference) for preference in preferences[:SHOWN]],
+                "asked": len(preferences),
                 "scores": {name: rows[:SHOWN] for name, rows in answers.items()},
                 "weighted": {name: fmean(values) for name, values in sums.items()},
-                "per_task": {name: per_task(rows, wanted) for name, rows in answers.items()},
-                "passes": drawn / own,  # over the experience, replayed samples counted
+                "per_task": {name: per_task(rows, preferences) for name, rows in answers.items()},
+                "passes": samples / budget,  # over the experience, replayed samples counted
                 "steps": steps,
                 "train_seconds": seconds,
                 "steps_in_answering": meter.optimizer_steps - steps_before,
@@ -81,12 +81,12 @@ class PreferenceEvaluation(PerExperience):
         )
 
     def _models(self, preference: Sequence[float]) -> Sequence[Predictor]:
-        if isinstance(self._asked, PreferenceSampled):
-            models = self._asked.predictors_for(preference)
+        if isinstance(self._answerer, PreferenceSampled):
+            models = self._answerer.predictors_for(preference)
             if not models:
                 raise RunError("predictors_for(preference) returned no predictor. Return one or more.")
             return models
-        return [self._asked.predictor_for(preference)]
+        return [self._answerer.predictor_for(preference)]
 
     def metrics(self, R: Matrix) -> dict[str, float | None]:
         """Return the figures of the last experience for tables, and of the second for the curve between two tasks."""

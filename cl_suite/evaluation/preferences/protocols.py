@@ -56,12 +56,16 @@ def check_preference(preference: Sequence[float], learned: int) -> tuple[float, 
             f"Give {learned}, in the order in which they were learned."
         )
     if not all(isfinite(weight) and weight >= 0 for weight in weights):
-        raise UsageError(f"the preference {_shown(weights)} has a weight below 0 or none. Use 0 or more for each task.")
+        raise UsageError(
+            f"the preference {_as_text(weights)} has a weight below 0 or none. Use 0 or more for each task."
+        )
     total = sum(weights)
     if abs(total - 1.0) > TOLERANCE:
-        raise UsageError(f"the preference {_shown(weights)} sums to {total:.4g}, not 1. Divide each weight by the sum.")
+        raise UsageError(
+            f"the preference {_as_text(weights)} sums to {total:.4g}, not 1. Divide each weight by the sum."
+        )
     return tuple(weight / total for weight in weights)
 
 
-def _shown(weights: tuple[float, ...]) -> str:
+def _as_text(weights: tuple[float, ...]) -> str:
     return f"({', '.join(f'{weight:.4g}' for weight in weights)})"

@@ -53,7 +53,7 @@ class PreferenceSettings(Settings):
                 f"Use --strategy {', '.join(can)}."
             )
 
-    def drawn(self, tasks: int, seed: int) -> list[tuple[float, ...]]:
+    def preferences_for(self, tasks: int, seed: int) -> list[tuple[float, ...]]:
         """Return the preferences over `tasks` tasks, the same for one data seed whatever the strategy."""
         if tasks == 1:
             return [(1.0,)]

@@ -29,11 +29,11 @@ _DE_LANGE = "De Lange et al. 2023"
 
 
 def _anytime(run: Measured) -> float | None:
-    return matrix.anytime_accuracy(run.curve) if run.rows_are_tasks else run.own.get("anytime_accuracy")
+    return matrix.anytime_accuracy(run.curve) if run.rows_are_tasks else run.metrics.get("anytime_accuracy")
 
 
 POINTS_OR_TIMES = Need(
-    lambda run: bool(run.curve) if run.rows_are_tasks else run.own.get("anytime_accuracy") is not None,
+    lambda run: bool(run.curve) if run.rows_are_tasks else run.metrics.get("anytime_accuracy") is not None,
     "no evaluation points inside the experiences: run with train.evaluate_every=N",
 )
 
@@ -143,7 +143,7 @@ ACCURACIES = (
         "sum_m |B_m|/N |accuracy(B_m) - confidence(B_m)|, B_m = samples in one of M equal intervals of confidence",
         "Guo et al. 2017",
         (CALIBRATED,),
-        lambda run: run.own["ece"],
+        lambda run: run.metrics["ece"],
         {"of": "the largest probability, in bins"},
         ("cl-suite ece",),
     ),
@@ -153,7 +153,7 @@ ACCURACIES = (
         "1/N sum_n sum_c (p_n[c] - [y_n = c])^2",
         "Brier 1950: summed over classes, from 0 to 2",
         (CALIBRATED,),
-        lambda run: run.own["brier"],
+        lambda run: run.metrics["brier"],
         {"of": "every class's probability, sample by sample"},
         ("cl-suite brier",),
     ),

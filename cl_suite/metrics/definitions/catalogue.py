@@ -38,13 +38,13 @@ def chosen(names: str) -> list[Definition]:
     """
     if names.strip() == "all":
         return list(DEFINITIONS.values())
-    wanted: dict[str, Definition] = {}
+    selection: dict[str, Definition] = {}
     for name in (part.strip() for part in names.split(",")):
-        found = [each for each in DEFINITIONS.values() if name in (each.name, each.name.partition("@")[0])]
-        if not found:
+        matches = [each for each in DEFINITIONS.values() if name in (each.name, each.name.partition("@")[0])]
+        if not matches:
             raise UsageError(f"--definitions: there is no {name or 'empty name'}. {nearest(name, DEFINITIONS)}")
-        wanted |= {each.name: each for each in found}
-    return list(wanted.values())
+        selection |= {each.name: each for each in matches}
+    return list(selection.values())
 
 
 def compute(run: Measured, definitions: Iterable[Definition] | None = None) -> dict[str, Value]:

@@ -16,13 +16,13 @@ SAME = 1e-9  # apart by less than this is rounding
 
 def differences(run: Measured, definitions: Sequence[Definition], values: Mapping[str, Value]) -> dict[str, list[str]]:
     """Return {family: sentences} of those families of which two or more definitions are defined for the run."""
-    told = {}
+    sentences = {}
     for family in dict.fromkeys(each.family for each in definitions):
         defined = [e for e in definitions if e.family == family and values[e.name].number is not None]
         if len(defined) > 1:
             facts = _FACTS.get(family, lambda run: [])(run)
-            told[family] = [*_equal(defined, values), *_traits(defined), *facts]
-    return told
+            sentences[family] = [*_equal(defined, values), *_traits(defined), *facts]
+    return sentences
 
 
 def _equal(defined: Sequence[Definition], values: Mapping[str, Value]) -> list[str]:
@@ -32,11 +32,11 @@ def _equal(defined: Sequence[Definition], values: Mapping[str, Value]) -> list[s
     for each in defined:
         number = values[each.name].number
         assert number is not None  # only what is defined comes here
-        found = next((names for value, names in groups if abs(value - number) < SAME), None)
-        if found is None:
+        group = next((names for value, names in groups if abs(value - number) < SAME), None)
+        if group is None:
             groups.append((number, [labels[each.name]]))
         else:
-            found.append(labels[each.name])
+            group.append(labels[each.name])
     return [f"the same here: {_list(names)}" for _, names in groups if len(names) > 1]
 
 
@@ -88,13 +88,14 @@ def _of_forgetting(run: Measured) -> list[str]:
     rose, ended_best = [], []
     for j in range(len(R) - 1):
         answered = {row: score for row in range(len(R) - 1) if (score := R[row][j]) is not None}
-        own, last = R[j][j], R[-1][j]
-        if not answered or own is None or last is None:
+        diagonal, last = R[j][j], R[-1][j]
+        if not answered or diagonal is None or last is None:
             continue
         best = max(answered, key=lambda row: (answered[row], -row))
-        if answered[best] > own:
+        if answered[best] > diagonal:
             rose.append(
-                f"task {j} was best after experience {best} ({answered[best]:.4f}), not when it was learned ({own:.4f})"
+                f"task {j} was best after experience {best} ({answered[best]:.4f}), not when it was learned "
+                f"({diagonal:.4f})"
             )
         if last > answered[best]:
             ended_best.append(f"task {j} ended above all before: negative, but 0 where the last row may be the best")

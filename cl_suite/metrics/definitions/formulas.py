@@ -127,10 +127,10 @@ def fwt_against_reference(points: Matrix, reference: Matrix) -> float | None:
     """
     if not points or len(points) != len(reference):
         return None
-    areas = [[fsum(score or 0.0 for score in own) / len(own) for own in each] for each in (points, reference)]
+    areas = [[fsum(score or 0.0 for score in curve) / len(curve) for curve in each] for each in (points, reference)]
     if max(areas[1]) >= 1.0:
         return None
-    return mean((own - alone) / (1.0 - alone) for own, alone in zip(*areas, strict=True))
+    return mean((gain - alone) / (1.0 - alone) for gain, alone in zip(*areas, strict=True))
 
 
 def incremental_accuracy(R: Matrix, counts: Sequence[float], *, first: int = 0) -> float | None:

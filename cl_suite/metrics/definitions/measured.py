@@ -20,7 +20,7 @@ class Measured:
     R_task_aware:   R with the answer chosen within the task; None where R already is that
     points:         [T][P] scores of each task at points of its own training; [] = not measured
     rows_are_tasks: False where rows are times
-    own:            figures that the run made itself and that do not follow from the above
+    metrics:        figures that the run made itself and that do not follow from the above
     reference:      another run on the same tasks; None = none was given
     """
 
@@ -31,7 +31,7 @@ class Measured:
     R_task_aware: Matrix | None = None
     points: Matrix = ()
     rows_are_tasks: bool = True
-    own: Mapping[str, float | None] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     reference: Measured | None = None
 
     @property
@@ -101,7 +101,7 @@ POINTS = Need(
     lambda run: bool(run.points), "tasks were not scored while they were learned: run with --evaluate learning"
 )
 CALIBRATED = Need(
-    lambda run: run.own.get("ece") is not None and run.own.get("brier") is not None,
+    lambda run: run.metrics.get("ece") is not None and run.metrics.get("brier") is not None,
     "probabilities were not kept: run with --evaluate calibration",
 )
 REFERENCE = Need(lambda run: run.reference is not None, "it is held against another run: name one with --reference")
@@ -121,6 +121,6 @@ AS_MANY_POINTS = Need(
     "the reference was scored at another number of points: run both with one learning.points",
 )
 HEADROOM = Need(
-    _of_reference(lambda run: all(sum(score or 0.0 for score in own) < len(own) for own in run.points)),
+    _of_reference(lambda run: all(sum(score or 0.0 for score in curve) < len(curve) for curve in run.points)),
     "the reference is perfect on a task from its first point on: nothing could be gained",
 )

@@ -83,8 +83,8 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
         axes.tick_params(length=2, labelsize=SMALL)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        _ticks(axes.yaxis, rows, shown=place % across == 0)
-        _ticks(axes.xaxis, columns, shown=place + across >= len(panels), upright=True)
+        _ticks(axes.yaxis, rows, visible=place % across == 0)
+        _ticks(axes.xaxis, columns, visible=place + across >= len(panels), upright=True)
     canvas.supxlabel(figure["column_label"], fontsize=9)
     canvas.supylabel(figure["row_label"], fontsize=9)
     if categories:
@@ -102,12 +102,12 @@ def _layout(panels: int) -> tuple[int, int]:
     return min(fair, key=lambda shape: (shape[0] * shape[1] - panels, shape[1]))
 
 
-def _ticks(axis: Any, names: Sequence[str], *, shown: bool, upright: bool = False) -> None:
+def _ticks(axis: Any, names: Sequence[str], *, visible: bool, upright: bool = False) -> None:
     """Put at most MOST_TICKS names at the middle of their cells; upright where they would run into each other."""
-    kept = range(0, len(names), -(-len(names) // MOST_TICKS))
-    labels = [_shorten(names[place], LONGEST) for place in kept]
+    places = range(0, len(names), -(-len(names) // MOST_TICKS))
+    labels = [_shorten(names[place], LONGEST) for place in places]
     long = sum(map(len, labels)) + len(labels) > 24
-    axis.set_ticks([place + 0.5 for place in kept], labels if shown else [""] * len(labels))
+    axis.set_ticks([place + 0.5 for place in places], labels if visible else [""] * len(labels))
     if upright and long:
         axis.set_tick_params(labelrotation=90)
 

@@ -41,15 +41,15 @@ def draw_figures(records: Sequence[RunRecord], output: Path) -> tuple[list[Figur
     Files: `<output>/figures/<stream>_<scenario>_<strategy>_<config hash>_<name>.png`, the same bytes for the same
     records. Only complete records count. Raise UsageError if a file cannot be written.
     """
-    drawn, notes = render_figures(records)
-    for figure in drawn:
+    figures, notes = render_figures(records)
+    for figure in figures:
         write_atomic(output / figure.file, figure.image, flag="--output")
-    return drawn, notes
+    return figures, notes
 
 
 def render_figures(records: Sequence[RunRecord]) -> tuple[list[Figure], list[str]]:
     """As `draw_figures`, but write nothing."""
-    drawn: dict[str, Figure] = {}
+    by_file: dict[str, Figure] = {}
     notes = []
     for record in _lowest_seeds(records):
         where = f"{record.strategy} on {record.stream}, seed {record.seed}"
@@ -61,14 +61,14 @@ def render_figures(records: Sequence[RunRecord]) -> tuple[list[Figure], list[str
             parts = (record.stream, record.scenario, record.strategy, record.config_hash, name)
             file = f"{FOLDER}/{'_'.join(map(slug, parts))}.png"
             try:
-                _require(file not in drawn, "another figure has the same file name")
+                _require(file not in by_file, "another figure has the same file name")
                 image = draw_figure(figure, where)
             except Exception as problem:  # whatever a stranger's figure does, it is reported in one line
                 reason = str(problem) if isinstance(problem, _Malformed) else f"{type(problem).__name__}: {problem}"
                 notes.append(f"figure {name!r} of {where}: {' '.join(reason.split())}")
                 continue
-            drawn[file] = Figure(record, name, file, image)
-    return list(drawn.values()), notes
+            by_file[file] = Figure(record, name, file, image)
+    return list(by_file.values()), notes
 
 
 def _lowest_seeds(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -27,9 +27,9 @@ def matrix_chart(title: str, R: Sequence[Sequence[float | None]], *, rows_are_ta
     for each in (axes.spines["left"], axes.spines["bottom"]):
         each.set_visible(False)
     for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        kept = range(0, count, -(-count // 15))
+        ticks = range(0, count, -(-count // 15))
         first = 0 if axis is axes.xaxis else 1
-        axis.set_ticks([place + 0.5 for place in kept], [str(place + first) for place in kept])
+        axis.set_ticks([place + 0.5 for place in ticks], [str(place + first) for place in ticks])
         axis.set_tick_params(length=0)
     if max(rows, columns) <= MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(values):

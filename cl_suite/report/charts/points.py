@@ -55,8 +55,8 @@ def scatter_chart(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e6 else f"{value:.0e}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     if front:
-        kept = [list(points.values())[place] for place in pareto_front(list(points.values()))]
-        axes.plot(*zip(*kept, strict=True), color="#808182", lw=1, ls="--", drawstyle="steps-post", zorder=1)
+        best = [list(points.values())[place] for place in pareto_front(list(points.values()))]
+        axes.plot(*zip(*best, strict=True), color="#808182", lw=1, ls="--", drawstyle="steps-post", zorder=1)
     for label, (x, y) in points.items():
         colour, marker, _ = look[label]
         axes.plot([x], [y], color=colour, marker=marker, ms=6, ls="", label=label)

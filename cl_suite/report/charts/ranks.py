@@ -27,10 +27,10 @@ def ranks_chart(title: str, ranks: Ranks) -> Any:
     for whole in range(1, count + 1):
         axes.plot([whole, whole], [-0.25, 0], **line)
         axes.text(whole, -0.45, str(whole), ha="center", va="bottom", fontsize=8, color=FOREGROUND)
-    shown = min(ranks.critical_difference, high - low + margin)
-    axes.plot([low, low + shown], [-1.7, -1.7], color=FOREGROUND, lw=2)
-    said = f"critical difference {ranks.critical_difference:.2f}"
-    axes.text(low + shown + 0.02 * (high - low), -1.7, said, ha="left", va="center", fontsize=8, color=FOREGROUND)
+    length = min(ranks.critical_difference, high - low + margin)
+    axes.plot([low, low + length], [-1.7, -1.7], color=FOREGROUND, lw=2)
+    caption = f"critical difference {ranks.critical_difference:.2f}"
+    axes.text(low + length + 0.02 * (high - low), -1.7, caption, ha="left", va="center", fontsize=8, color=FOREGROUND)
     look = looks({name: name for name in ranks.names})
     for place, (name, rank) in enumerate(zip(ranks.names, ranks.average, strict=True)):
         left = place < half

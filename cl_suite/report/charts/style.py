@@ -30,7 +30,7 @@ def looks(labels: Mapping[str, str]) -> dict[str, Look]:
     one strategy, marker and dash move on.
     """
     taken: set[Look] = set()
-    found = {}
+    result = {}
     for label, strategy in labels.items():
         digest = hashlib.sha256(f"{SALT} {strategy}".encode()).digest()
         colour = BOUNDS.get(ROLES.get(strategy, ""), COLOURS[digest[0] % len(COLOURS)])
@@ -40,8 +40,8 @@ def looks(labels: Mapping[str, str]) -> dict[str, Look]:
             if look not in taken:
                 break
         taken.add(look)
-        found[label] = look
-    return found
+        result[label] = look
+    return result
 
 
 def shorten(text: str, length: int = LONGEST) -> str:
@@ -135,7 +135,7 @@ def as_svg(draw: Callable[[], Any], salt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     referred = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found.group(0) if found.group(1) in referred else "", text)
+    text = re.sub(r' id="([^"]*)"', lambda match: match.group(0) if match.group(1) in referred else "", text)
     text = text.replace(FOREGROUND, "currentColor").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana")
     return re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1

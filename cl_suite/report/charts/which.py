@@ -100,10 +100,10 @@ def table_charts(table: LeaderboardTable) -> Iterator[Chart]:
 
 def across_charts(across: Across) -> Iterator[Chart]:
     """Yield the critical-difference diagram, if there is a ranking."""
-    found = across.ranks
-    if found is not None:
-        title = f"Average ranks by ACC on {found.tables} tables, {across.scenario}, protocol {across.protocol}"
-        yield Chart("ranks", title, lambda: ranks_chart(title, found))
+    ranks = across.ranks
+    if ranks is not None:
+        title = f"Average ranks by ACC on {ranks.tables} tables, {across.scenario}, protocol {across.protocol}"
+        yield Chart("ranks", title, lambda: ranks_chart(title, ranks))
 
 
 def run_charts(record: RunRecord) -> Iterator[Chart]:
@@ -221,9 +221,9 @@ def _profiles(
     table: LeaderboardTable, rows: Sequence[Mapping[Any, Any]], names: Mapping[tuple[str, str], str]
 ) -> dict[str, list[float]]:
     """Return the final accuracies of the tasks, percent, mean over seeds of the sorted ones."""
-    found = {}
+    profiles = {}
     for row in rows:
         last = [sorted(scores) for r in table.runs[_identity(row)] if (scores := complete_last_row(r)) is not None]
         if last and len({len(scores) for scores in last}) == 1:
-            found[names[_identity(row)]] = [100 * float(np.mean(column)) for column in zip(*last, strict=True)]
-    return found
+            profiles[names[_identity(row)]] = [100 * float(np.mean(column)) for column in zip(*last, strict=True)]
+    return profiles

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cl_suite.core.errors import UsageError, nearest
-from cl_suite.report.pages.sentences import told_apart
+from cl_suite.report.pages.sentences import distinct_headings
 from cl_suite.report.tables.across import table_name
 from cl_suite.report.tables.leaderboard import LeaderboardTable
 from cl_suite.report.tables.measures import JUDGED, relative_measures, representative
@@ -52,15 +52,15 @@ def compare(tables: Sequence[LeaderboardTable], a: str, b: str, *, measure: str 
     """
     if measure not in JUDGED:
         raise UsageError(f"--metric {measure} is not known. {nearest(measure, JUDGED)}")
-    found = []
-    names = {id(table): title for table, title in zip(tables, told_apart(tables), strict=True)}
+    comparisons = []
+    names = {id(table): title for table, title in zip(tables, distinct_headings(tables), strict=True)}
     for table in tables:
         first, second = _rows(table, a), _rows(table, b)
         if first and second and first != second:
-            found.append(_comparison(table, names[id(table)], first, second, measure))
-    if not found:
+            comparisons.append(_comparison(table, names[id(table)], first, second, measure))
+    if not comparisons:
         raise UsageError(_nothing(tables, a, b))
-    return found
+    return comparisons
 
 
 def _rows(table: LeaderboardTable, spec: str) -> tuple[str, str] | None:

@@ -61,7 +61,7 @@ def beside_published(records: Sequence[RunRecord], names: Mapping[str, tuple[str
         if record.status == "complete" and record.metrics.get("acc") is not None:
             place = (record.strategy, record.stream, record.scenario)
             groups.setdefault(place, {}).setdefault(identity.config_hash, []).append(record)
-    found = []
+    figures = []
     for name, (strategy, stream) in sorted(names.items()):
         settings, target, known = read_setting(name)
         if target:
@@ -76,8 +76,8 @@ def beside_published(records: Sequence[RunRecord], names: Mapping[str, tuple[str
                 source=str(target["source"]),
                 known=known,
             )
-            found.append(_with_ours(base, settings, groups.get((strategy, stream, scenario), {})))
-    return found
+            figures.append(_with_ours(base, settings, groups.get((strategy, stream, scenario), {})))
+    return figures
 
 
 def setting_names(strategies: Sequence[str], streams: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -95,7 +95,7 @@ def read_setting(name: str) -> tuple[dict[str, Any], dict[str, Any], tuple[str, 
     settings: Any = OmegaConf.to_container(OmegaConf.create(text))
     target = settings.pop("target", {})
     comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
-    known = tuple(found.strip() for found in re.findall(r"Deviations?: (.*?\.)(?= [A-Z]|$)", comment))
+    known = tuple(sentence.strip() for sentence in re.findall(r"Deviations?: (.*?\.)(?= [A-Z]|$)", comment))
     return settings, target, known
 
 
@@ -135,10 +135,10 @@ def _same(ours: str | None, published: str) -> bool:
 
 
 def _leading_number(value: Any) -> float:
-    found = re.match(r"\s*(-?\d+(\.\d+)?)", str(value))
-    if found is None:
+    match = re.match(r"\s*(-?\d+(\.\d+)?)", str(value))
+    if match is None:
         raise ValueError(f"a published figure must begin with a number, not {value!r}")
-    return float(found.group(1))
+    return float(match.group(1))
 
 
 def _folder() -> Any:

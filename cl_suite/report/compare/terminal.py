@@ -9,19 +9,19 @@ from cl_suite.report.compare.paired import Comparison
 from cl_suite.report.compare.published import Published
 
 
-def comparisons(found: Sequence[Comparison], measure: str) -> Iterator[Any]:
+def comparisons(pairs: Sequence[Comparison], measure: str) -> Iterator[Any]:
     """Yield a table: one line for each table of the leaderboard that both are in."""
     from rich.table import Table
     from rich.text import Text
 
-    first = found[0]
+    first = pairs[0]
     title = f"{first.a.partition('@')[0]} minus {first.b.partition('@')[0]}: {measure}, points, paired by seed"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("stream", overflow="fold")
     for name in ("seeds", "first", "second", "difference", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
-    for each in found:
+    for each in pairs:
         interval = "-" if each.low is None else f"[{_points(each.low)}, {_points(each.high)}]"
         verdict = each.verdict
         if each.verdict == "cannot be told" and each.detectable is not None:
@@ -45,11 +45,11 @@ def comparisons(found: Sequence[Comparison], measure: str) -> Iterator[Any]:
     )
 
 
-def published(found: Sequence[Published]) -> Iterator[Any]:
+def published(figures: Sequence[Published]) -> Iterator[Any]:
     """Yield what was published, what ours is, and why they may differ."""
     from rich.text import Text
 
-    for each in found:
+    for each in figures:
         yield Text(f"{each.strategy} on {each.stream}, {each.scenario}", style="bold")
         yield Text(f"  published  {each.reported} ({each.metric}; {each.source})")
         if each.mean is None:
@@ -66,18 +66,20 @@ def published(found: Sequence[Published]) -> Iterator[Any]:
                 f"deviation {each.deviation:+.2f} points"
             )
         if each.differences:
-            told = ", ".join(f"{key}={ours} instead of {theirs}" for key, (ours, theirs) in each.differences.items())
-            yield Text(f"  differs in {told}", style="dim")
+            differences = ", ".join(
+                f"{key}={ours} instead of {theirs}" for key, (ours, theirs) in each.differences.items()
+            )
+            yield Text(f"  differs in {differences}", style="dim")
         for line in each.known:
             yield Text(f"  also       {line}", style="dim")
 
 
 def _options(each: Comparison) -> str:
     """Return the options that set the two rows apart from others of their strategy in the table."""
-    told = [
+    lines = [
         f"{side}: {name.partition(' ')[2]}" for side, name in (("first", each.a), ("second", each.b)) if "[" in name
     ]
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
 def _plain(value: float | None) -> str:

@@ -32,7 +32,7 @@ class Column:
     words: bool = False  # left-aligned
 
 
-def shown(columns: Sequence[Column], table: LeaderboardTable) -> list[Column]:
+def with_values(columns: Sequence[Column], table: LeaderboardTable) -> list[Column]:
     """Return the columns that some row of the table has something for."""
     return [column for column in columns if column.measure is None or has(table, column.measure)]
 

@@ -16,7 +16,7 @@ from typing import Any
 from cl_suite.core.version import __version__
 from cl_suite.records.record import RunRecord
 from cl_suite.report.pages import sentences
-from cl_suite.report.pages.columns import COSTS, PREFERENCES, SCORES, Column, has, shown
+from cl_suite.report.pages.columns import COSTS, PREFERENCES, SCORES, Column, has, with_values
 from cl_suite.report.pages.markdown import preference_rows
 from cl_suite.report.pages.repeat_command import repeat_command
 from cl_suite.report.tables.across import Across
@@ -40,10 +40,10 @@ class Drawing:
 class Drawings:
     """Pictures of one table, or of one comparison across streams.
 
-    own: shown at once; diagnostics: what records left, shown on demand
+    charts: shown at once; diagnostics: what records left, shown on demand
     """
 
-    own: Sequence[Drawing] = field(default_factory=list)
+    charts: Sequence[Drawing] = field(default_factory=list)
     diagnostics: Sequence[Drawing] = field(default_factory=list)
 
 
@@ -65,12 +65,12 @@ def page(
     keep = count <= MOST_RUNS
     runs: dict[str, Any] = {}
     sections = []
-    for table, slug, own in zip(tables, named, pictures, strict=False):
+    for table, slug, figures in zip(tables, named, pictures, strict=False):
         names = {(row["strategy"], row["config_hash"]): f"{slug}-{n}" for n, row in enumerate(table.lines)}
         if keep:
             runs |= {names[row]: _run(table, row, records) for row, records in table.runs.items()}
-        sections.append(_section(table, slug, own, names if keep else {}))
-    for section, title in zip(sections, sentences.told_apart(tables), strict=True):
+        sections.append(_section(table, slug, figures, names if keep else {}))
+    for section, title in zip(sections, sentences.distinct_headings(tables), strict=True):
         section["title"] = title
     return (
         _environment()
@@ -83,7 +83,7 @@ def page(
             scenarios=sorted({table.key["scenario"] for table in tables}),
             protocols=sorted({table.key["protocol"] for table in tables}),
             sections=sections,
-            across=[_across(each, own) for each, own in zip(across, pictures[len(tables) :], strict=True)],
+            across=[_across(each, figures) for each, figures in zip(across, pictures[len(tables) :], strict=True)],
             across_text=sentences.ACROSS,
             notes=notes,
             runs=as_script(runs),
@@ -164,8 +164,8 @@ def _section(
     table: LeaderboardTable, slug: str, drawings: Drawings, names: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
     filled = [row for row in table.lines if row["seeds"]]
-    costs = shown(COSTS, table)
-    grids = [{"title": "Scores", "open": True, **_grid(shown(SCORES, table), table.lines, names)}]
+    costs = with_values(COSTS, table)
+    grids = [{"title": "Scores", "open": True, **_grid(with_values(SCORES, table), table.lines, names)}]
     if len(costs) > 2:
         grids.append({"title": "Costs", "open": False, **_grid(costs, filled, names)})
     if has(table, "preference_mean"):

@@ -43,10 +43,10 @@ def _table(table: LeaderboardTable) -> dict[str, Any]:
 
 
 def _row(row: dict[Any, Any], measures: Sequence[str]) -> dict[str, Any]:
-    told = {name: row[name] for name in FACTS if name != "n_seeds"}
-    told["seeds"] = [int(seed) for seed in row["seeds"].split()]
+    entry = {name: row[name] for name in FACTS if name != "n_seeds"}
+    entry["seeds"] = [int(seed) for seed in row["seeds"].split()]
     known = [name for name in measures if not math.isnan(row[f"{name}_mean"])]
-    return told | {"measures": {name: _measure(row, name) for name in known}}
+    return entry | {"measures": {name: _measure(row, name) for name in known}}
 
 
 def _measure(row: dict[Any, Any], name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from cl_suite.report.pages import sentences
-from cl_suite.report.pages.columns import COSTS, SCORES, Cell, Column, shown
+from cl_suite.report.pages.columns import COSTS, SCORES, Cell, Column, with_values
 from cl_suite.report.tables.leaderboard import LeaderboardTable
 
 BEGIN = r"""% Written by cl-bench report. Needs booktabs; graphicx shrinks what is wider than the page.
@@ -45,9 +45,9 @@ def to_latex(tables: Sequence[LeaderboardTable]) -> str:
 def _table(table: LeaderboardTable) -> str:
     rows = table.lines
     lines = [f"\\section*{{{escape(sentences.heading(table))}}}", f"{escape(sentences.facts(table))}", ""]
-    lines += _tabular(shown(SCORES, table), rows)
+    lines += _tabular(with_values(SCORES, table), rows)
     lines += [escape(line) + "\n" for line in (sentences.claim(table), *sentences.notes(table)) if line]
-    costs = shown(COSTS, table)
+    costs = with_values(COSTS, table)
     if len(costs) > 2:
         lines += _tabular(costs, [row for row in rows if row["seeds"]])
     return "\n".join(lines)

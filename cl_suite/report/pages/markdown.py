@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from cl_suite.report.pages import sentences
-from cl_suite.report.pages.columns import COSTS, MISSING, PREFERENCES, SCORES, Cell, Column, has, shown
+from cl_suite.report.pages.columns import COSTS, MISSING, PREFERENCES, SCORES, Cell, Column, has, with_values
 from cl_suite.report.tables.across import Across
 from cl_suite.report.tables.leaderboard import LeaderboardTable
 
@@ -24,10 +24,12 @@ def leaderboard(
     `across`
     """
     parts = [f"# Leaderboard\n\n{sentences.INTRODUCTION}"]
-    parts += [table_text(table, own) for table, own in zip(tables, links, strict=False)]
+    parts += [table_text(table, figure_links) for table, figure_links in zip(tables, links, strict=False)]
     if across:
         parts.append(f"## Across streams\n\n{sentences.ACROSS}\n")
-        parts += [_across_text(each, own) for each, own in zip(across, links[len(tables) :], strict=True)]
+        parts += [
+            _across_text(each, figure_links) for each, figure_links in zip(across, links[len(tables) :], strict=True)
+        ]
     if notes:
         parts.append("## Left out\n\n" + "".join(f"- {escape(note)}\n" for note in notes))
     return "\n".join(parts)
@@ -37,9 +39,9 @@ def table_text(table: LeaderboardTable, links: Sequence[tuple[str, str]] = ()) -
     """Return one table with its heading, its facts, how much it can claim, links to figures, its failed runs."""
     rows = table.lines
     lines = [f"## {escape(sentences.heading(table))}", "", escape(sentences.facts(table)), ""]
-    lines += grid(shown(SCORES, table), rows)
+    lines += grid(with_values(SCORES, table), rows)
     lines += ["", *(line for line in (sentences.claim(table), *sentences.notes(table)) if line)]
-    costs = shown(COSTS, table)
+    costs = with_values(COSTS, table)
     lines += ["", *grid(costs, [row for row in rows if row["seeds"]])] if len(costs) > 2 else []
     if has(table, "preference_mean"):
         lines += ["", sentences.PREFERENCES, "", *grid(PREFERENCES, preference_rows(table))]
@@ -52,10 +54,10 @@ def table_text(table: LeaderboardTable, links: Sequence[tuple[str, str]] = ()) -
 
 def preference_rows(table: LeaderboardTable) -> list[dict[object, object]]:
     """Return the rows that were asked for trade-offs, the best preference-weighted score first."""
-    asked = table.rows[table.rows["preference_mean_mean"].notna()]
+    frame = table.rows[table.rows["preference_mean_mean"].notna()]
     # Rows that were asked for other numbers of preferences were asked other questions: they are not ranked together.
     order = ["preferences_asked_mean", "preference_mean_mean", "strategy", "config_hash"]
-    rows: list[dict[object, object]] = asked.sort_values(order, ascending=[False, False, True, True]).to_dict("records")
+    rows: list[dict[object, object]] = frame.sort_values(order, ascending=[False, False, True, True]).to_dict("records")
     return rows
 
 

@@ -15,9 +15,9 @@ WITH_VALUE = {"--seed", "--seeds", "--results", "--data-root", "--threads", "--l
 
 def repeat_command(record: RunRecord) -> str:
     """Return one line for a shell: the recorded command for this record's seed alone, or one from its configuration."""
-    told = record.provenance.get("command")
-    if isinstance(told, list) and all(isinstance(word, str) for word in told) and len(told) > 1:
-        words = _what(told[1:])
+    command = record.provenance.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command) and len(command) > 1:
+        words = _what(command[1:])
     else:
         groups = {name: value for name, value in record.config.items() if isinstance(value, dict)}
         options = [f"{key}={value}" for key, value in sorted(flatten(groups).items()) if value != "null"]
@@ -27,7 +27,7 @@ def repeat_command(record: RunRecord) -> str:
 
 
 def _what(words: Sequence[str]) -> list[str]:
-    kept = []
+    rest = []
     skip = False
     for word in words:
         if skip:
@@ -35,5 +35,5 @@ def _what(words: Sequence[str]) -> list[str]:
         elif word in WITH_VALUE:
             skip = True
         elif word not in ALONE and word.partition("=")[0] not in WITH_VALUE:
-            kept.append(word)
-    return kept
+            rest.append(word)
+    return rest

@@ -59,28 +59,28 @@ def heading(table: LeaderboardTable) -> str:
     return f"{key['stream']}, {key['scenario']}, protocol {key['protocol']}"
 
 
-def told_apart(tables: Sequence[LeaderboardTable]) -> list[str]:
+def distinct_headings(tables: Sequence[LeaderboardTable]) -> list[str]:
     """Return headings, with the stream options in which tables of one heading differ."""
     options = [set(filter(None, table.key["stream_options"].split(", "))) for table in tables]
-    found = []
-    for table, own in zip(tables, options, strict=True):
+    headings = []
+    for table, table_options in zip(tables, options, strict=True):
         alike = [each for other, each in zip(tables, options, strict=True) if heading(other) == heading(table)]
-        apart = own - alike[0].intersection(*alike)
+        apart = table_options - alike[0].intersection(*alike)
         version = f"version {table.key['stream_version']}"
         several = len(alike) > 1
         more = ", ".join(sorted(apart)) or (version if several else "")
-        found.append(f"{heading(table)} [{more}]" if more else heading(table))
-    return found
+        headings.append(f"{heading(table)} [{more}]" if more else heading(table))
+    return headings
 
 
 def facts(table: LeaderboardTable) -> str:
     """Return what the tasks are: how many, which version, which options."""
-    told = [f"{table.n_tasks} tasks", f"stream version {table.key['stream_version']}"]
+    parts = [f"{table.n_tasks} tasks", f"stream version {table.key['stream_version']}"]
     if table.key["stream_options"]:
-        told.append(f"stream options {table.key['stream_options']}")
+        parts.append(f"stream options {table.key['stream_options']}")
     if table.chance is not None:
-        told.append(f"untrained {100 * table.chance:.1f} %")
-    return "; ".join(told)
+        parts.append(f"untrained {100 * table.chance:.1f} %")
+    return "; ".join(parts)
 
 
 def claim(table: LeaderboardTable) -> str:
@@ -104,11 +104,11 @@ def notes(table: LeaderboardTable) -> list[str]:
 
 def ranking(across: Across) -> str:
     """Return the result of the ranking in one sentence."""
-    found = across.ranks
-    if found is None:
+    ranks = across.ranks
+    if ranks is None:
         return f"Not ranked: {across.why}."
-    verdict = "the ranks differ" if found.p < 0.05 else "no difference is shown"
+    verdict = "the ranks differ" if ranks.p < 0.05 else "no difference is shown"
     return (
-        f"{len(found.names)} strategies on {found.tables} tables: Friedman p = {found.p:.2g}, {verdict}; "
-        f"critical difference {found.critical_difference:.2f}."
+        f"{len(ranks.names)} strategies on {ranks.tables} tables: Friedman p = {ranks.p:.2g}, {verdict}; "
+        f"critical difference {ranks.critical_difference:.2f}."
     )

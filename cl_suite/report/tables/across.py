@@ -54,8 +54,8 @@ def across_streams(tables: Sequence[LeaderboardTable]) -> list[Across]:
     groups: dict[tuple[str, str], list[LeaderboardTable]] = {}
     for table in tables:
         groups.setdefault((table.key["scenario"], table.key["protocol"]), []).append(table)
-    found = [_across(*group, members) for group, members in sorted(groups.items())]
-    return [each for each in found if len(each.names) > 1]
+    comparisons = [_across(*group, members) for group, members in sorted(groups.items())]
+    return [each for each in comparisons if len(each.names) > 1]
 
 
 def _across(scenario: str, protocol: str, tables: Sequence[LeaderboardTable]) -> Across:

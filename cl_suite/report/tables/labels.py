@@ -31,7 +31,7 @@ class Identity:
 def identities(records: Sequence[RunRecord]) -> list[Identity]:
     """Return the identity of each record; seeds of one configuration share one, which is worked out once."""
     known: dict[tuple[str, ...], Identity] = {}
-    found = []
+    result = []
     for record in records:
         words = (record.stream, record.stream_version, record.scenario, record.protocol, record.strategy)
         counted = {key: value for key, value in record.config.items() if key not in NOT_HASHED}
@@ -39,8 +39,8 @@ def identities(records: Sequence[RunRecord]) -> list[Identity]:
         if key not in known:
             table = (record.stream, record.stream_version, as_words(_stream_options(record)), *words[2:4])
             known[key] = Identity(table, record.config_hash, _comparable(record))
-        found.append(known[key])
-    return found
+        result.append(known[key])
+    return result
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -72,13 +72,13 @@ def labels(options: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[tuple[s
     for (strategy, _), flat in options.items():
         siblings.setdefault(strategy, []).append(flat)
     varied = {strategy: _varied(several) for strategy, several in siblings.items()}
-    found = {}
+    texts = {}
     for (strategy, config), flat in options.items():
         apart = varied[strategy]
-        shown = {key: value for key, value in flat.items() if key in apart or usual.get(key, value) != value}
-        ambiguous = len(siblings[strategy]) > 1 and not shown
-        found[strategy, config] = f"config {config}" if ambiguous or len(shown) > LABEL_OPTIONS else as_words(shown)
-    return found
+        visible = {key: value for key, value in flat.items() if key in apart or usual.get(key, value) != value}
+        ambiguous = len(siblings[strategy]) > 1 and not visible
+        texts[strategy, config] = f"config {config}" if ambiguous or len(visible) > LABEL_OPTIONS else as_words(visible)
+    return texts
 
 
 def _varied(several: Sequence[Mapping[str, str]]) -> set[str]:

@@ -89,8 +89,8 @@ def to_csv(tables: Sequence[LeaderboardTable]) -> str:
 
 def _measures(records: Sequence[RunRecord]) -> list[str]:
     """Return the known measures, then what plugins add."""
-    found = {name for record in records for name in (*record.metrics, *record.costs)}
-    return list(dict.fromkeys([*METRICS, *COSTS, *sorted(found)]))
+    names = {name for record in records for name in (*record.metrics, *record.costs)}
+    return list(dict.fromkeys([*METRICS, *COSTS, *sorted(names)]))
 
 
 def _table(
@@ -104,11 +104,11 @@ def _table(
             runs.setdefault(row, []).append(record)
             options[row] = identity.options
     runs = {row: runs[row] for row in sorted(runs)}
-    told = labels(options)
+    row_labels = labels(options)
     complete = [record for several in runs.values() for record in several]
     untrained = chance(complete)
     upper = ceiling(_ceiling_runs(runs))
-    rows = _summarise(runs, told, measures, untrained, upper)
+    rows = _summarise(runs, row_labels, measures, untrained, upper)
     failed = [_failure(record, identity) for record, identity in members if record.status == "failed"]
     contestants = [row for row in runs if contests(row[0], runs[row])]
     return LeaderboardTable(
@@ -120,19 +120,19 @@ def _table(
         chance=untrained,
         ceiling=upper,
         detectable=detectable_of(_by_seed({row: runs[row] for row in contestants}, "acc")),
-        figures=preference_figures(complete, told),
+        figures=preference_figures(complete, row_labels),
     )
 
 
 def _ceiling_runs(runs: Mapping[Row, list[RunRecord]]) -> list[RunRecord]:
     """Return the records of the upper bound that stand for it."""
-    found = {config: records for (strategy, config), records in runs.items() if ROLES.get(strategy) == CEILING}
-    return found[representative(found)] if found else []
+    configurations = {config: records for (strategy, config), records in runs.items() if ROLES.get(strategy) == CEILING}
+    return configurations[representative(configurations)] if configurations else []
 
 
 def _summarise(
     runs: Mapping[Row, list[RunRecord]],
-    told: Mapping[Row, str],
+    row_labels: Mapping[Row, str],
     measures: Sequence[str],
     untrained: float | None,
     upper: Sequence[float] | None,
@@ -142,7 +142,7 @@ def _summarise(
         {
             "strategy": strategy,
             "role": ROLES.get(strategy, ""),
-            "configuration": told[strategy, config],
+            "configuration": row_labels[strategy, config],
             "config_hash": config,
             "n_seeds": len(records),
             "seeds": " ".join(str(record.seed) for record in records),
@@ -194,16 +194,16 @@ def _numbers(
     mean, deviation, count = grouped.mean(), grouped.std(), grouped.count()
     seeds = [record.seed for record in records]
     contestants = [contests(strategy, several) for (strategy, _), several in runs.items()]
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for name in measures:
-        found[f"{name}_mean"], found[f"{name}_std"], found[f"{name}_count"] = mean[name], deviation[name], count[name]
+        table[f"{name}_mean"], table[f"{name}_std"], table[f"{name}_count"] = mean[name], deviation[name], count[name]
         if name in METRICS:
             width = half_width(deviation[name], count[name])
-            found[f"{name}_low"], found[f"{name}_high"] = mean[name] - width, mean[name] + width
+            table[f"{name}_low"], table[f"{name}_high"] = mean[name] - width, mean[name] + width
         if name in JUDGED:
             by_seed = frame[name].groupby([place, seeds]).mean().unstack()
-            found[f"{name}_standing"] = standing(by_seed, higher=JUDGED[name], contestants=contestants)
-    return pd.DataFrame(found, index=mean.index)
+            table[f"{name}_standing"] = standing(by_seed, higher=JUDGED[name], contestants=contestants)
+    return pd.DataFrame(table, index=mean.index)
 
 
 def _by_seed(runs: Mapping[Row, list[RunRecord]], measure: str) -> Any:

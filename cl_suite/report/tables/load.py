@@ -55,10 +55,10 @@ def load_results(results: Path) -> Loaded:
         )
         if identity in records:
             same = records[identity].R == record.R
-            told = (
+            verdict = (
                 "repeats a run that is already there" if same else "is a run that is there already, with other scores,"
             )
-            notes.append(f"{name} {told} and is not counted again")
+            notes.append(f"{name} {verdict} and is not counted again")
             continue
         records[identity] = record
     return Loaded(list(records.values()), notes)

@@ -43,8 +43,8 @@ def preference_figures(
             chosen.setdefault((record.strategy, record.config_hash), record)
     if not chosen:
         return {}
-    usual = Counter(_asked(each) for each in chosen.values()).most_common(1)[0][0]
-    alike = {key: each for key, each in chosen.items() if _asked(each) == usual}
+    usual = Counter(_count(each) for each in chosen.values()).most_common(1)[0][0]
+    alike = {key: each for key, each in chosen.items() if _count(each) == usual}
     names = {key: " ".join(filter(None, (key[0], labels.get(key, "")))) for key in chosen}
     first = next(iter(alike.values()))
     x, y = (f"accuracy on task {name} (%)" for name in [*first.task_names, "", ""][:2])
@@ -72,12 +72,12 @@ def _cost_curves(chosen: Mapping[tuple[str, str], RunRecord]) -> dict[str, list[
     """Return {strategy: [[preferences asked for, seconds], ...]} of configurations that differ in nothing else."""
     curves: dict[tuple[str, str], list[list[float]]] = {}
     for (strategy, _), record in chosen.items():
-        asked = {**record.config.get("preferences", {}), "count": None, "grid": None}
-        others = json.dumps({**record.config, "preferences": asked}, sort_keys=True, default=str)
+        preferences = {**record.config.get("preferences", {}), "count": None, "grid": None}
+        others = json.dumps({**record.config, "preferences": preferences}, sort_keys=True, default=str)
         last = _entries(record)[-1]
         point = [last["asked"], last["train_seconds"] + last["answer_seconds"]]
         curves.setdefault((strategy, others), []).append(point)
-    several = {key: sorted(points) for key, points in curves.items() if len({asked for asked, _ in points}) > 1}
+    several = {key: sorted(points) for key, points in curves.items() if len({count for count, _ in points}) > 1}
     return {f"{name} ({place})" if place else name: points for place, name, points in _numbered(several)}
 
 
@@ -92,18 +92,18 @@ def _numbered(curves: Mapping[tuple[str, str], Any]) -> list[tuple[int, str, Any
 
 
 def _curves(title: str, x: str, y: str, series: dict[str, list[list[float]]], **more: Any) -> dict[str, Any]:
-    kept = dict(list(series.items())[:MOST])
-    return {"kind": "curves", "title": title, "x_label": x, "y_label": y, "series": kept, **more}
+    lines = dict(list(series.items())[:MOST])
+    return {"kind": "curves", "title": title, "x_label": x, "y_label": y, "series": lines, **more}
 
 
-def _asked(record: RunRecord) -> int:
+def _count(record: RunRecord) -> int:
     return int(_entries(record)[-1]["asked"])
 
 
 def _entries(record: RunRecord) -> list[dict[str, Any]]:
     """Return what the evaluation left in the record; [] where it was not asked for, or is not as it should be."""
-    told = record.diagnostics.get("preferences")
-    entries = told.get("experiences") if isinstance(told, Mapping) else None
+    diagnostic = record.diagnostics.get("preferences")
+    entries = diagnostic.get("experiences") if isinstance(diagnostic, Mapping) else None
     numbers = ("asked", "train_seconds", "answer_seconds", "state_bytes")
     fine = isinstance(entries, list) and all(
         isinstance(entry, Mapping) and all(isinstance(entry.get(name), int | float) for name in numbers)
@@ -113,8 +113,8 @@ def _entries(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def _front(record: RunRecord) -> list[list[float]]:
-    told = record.diagnostics.get("preferences")
-    points = told.get("front") if isinstance(told, Mapping) else None
+    diagnostic = record.diagnostics.get("preferences")
+    points = diagnostic.get("front") if isinstance(diagnostic, Mapping) else None
     fine = isinstance(points, list) and all(
         isinstance(point, list) and len(point) == 2 and all(isinstance(value, int | float) for value in point)
         for point in points

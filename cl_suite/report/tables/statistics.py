@@ -164,16 +164,16 @@ class Ranks:
 
     def groups(self) -> list[tuple[int, int]]:
         """Return the longest runs of neighbours, (first, last), that differ by less than the critical difference."""
-        found: list[tuple[int, int]] = []
+        groups: list[tuple[int, int]] = []
         for first in range(len(self.names)):
             last = max(
                 place
                 for place in range(first, len(self.names))
                 if self.average[place] - self.average[first] < self.critical_difference
             )
-            if last > first and not any(last <= end for _, end in found):
-                found.append((first, last))
-        return found
+            if last > first and not any(last <= end for _, end in groups):
+                groups.append((first, last))
+        return groups
 
 
 def ranks(names: Sequence[str], scores: Array) -> Ranks:

@@ -233,7 +233,7 @@ def test_states_are_those_of_the_demonstrations():
         seen = {name: demo["obs"][name][:] for name in ("ee_pos", "ee_ori", "gripper_states", "joint_states")}
     try:
         simulator.reset(0)
-        simulator._seen = simulator._environment.set_init_state(states[0])
+        simulator._raw_observation = simulator._environment.set_init_state(states[0])
         simulator.environment.robots[0].gripper.current_action = np.array([1.0, -1.0])  # open: recorded in motion
         for step in range(20):
             shown = simulator._observation()["states"]
