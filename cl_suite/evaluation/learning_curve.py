@@ -52,7 +52,7 @@ def _answers_by_weights(strategy: Strategy) -> bool:
     """Whether its network's weights are all there is to an answer, and one loop over the samples makes them."""
     cls = type(strategy)
     return isinstance(strategy, GradientStrategy) and all(
-        getattr(own, name) is getattr(GradientStrategy, name)
+        getattr(cls, name) is getattr(GradientStrategy, name)
         for name in ("learn", "train", "train_on", "after_epoch", "predictor")
     )
 

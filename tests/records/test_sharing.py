@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_suite.core import files
+from cl_suite.core import files as core_files
 from cl_suite.records import archive as sharing_archive
 from cl_suite.records.record import RunRecord, load_record, save_record
 from cl_suite.records.validation import aside, place_of
@@ -374,7 +374,7 @@ def test_a_full_disk_leaves_whole_records_and_the_same_command_goes_on(bench, tm
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(core_files.os, "fsync", full)
         status, _, err = bench("import", "a.zip")
     assert status == 2 and "No space left on device" in err and "1 records were imported before" in err
     assert set(files(tmp_path / "results")) == {place_of(sound_record(0))}
