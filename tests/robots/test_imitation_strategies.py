@@ -124,7 +124,7 @@ def test_masks_choose_an_epoch_by_the_actions_held_out():
 def test_the_penalty_of_ssnet_holds_weights_of_actions():
     run = harness("ssnet", options={"ewc_lambda": 10.0, "ewc_samples": 20}, epochs=2)
     run.run()
-    assert sum(float(value.sum()) for value in run.strategy.ewc.fisher) > 0
+    assert sum(float(value.sum()) for value in run.strategy.ewc.importances) > 0
 
 
 @pytest.mark.parametrize(
