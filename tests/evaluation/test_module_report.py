@@ -20,6 +20,7 @@ from strategies.bounds.finetune import Finetune
 from strategies.fpf.choose_modules import select
 from strategies.replay.er import ER
 from tests.helpers.image_streams import harness_of
+from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 
 TRAIN = TrainSettings(epochs=2, batch_size=24)
 
@@ -91,7 +92,7 @@ def test_a_pass_that_trains_nothing_is_not_an_epoch():
     assert log.epochs == []
 
 
-@pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
+@pytest.mark.parametrize("name", slow_but(ONE_OF_EACH_FAMILY, sorted(installed(STRATEGY))))
 def test_looking_changes_nothing_and_finds_the_modules_of_every_strategy(name):
     cls = choose(STRATEGY, name).cls
     scenario = next(s for s in Scenario if cls.requirements(cls.config_for({})()) <= s.provides)

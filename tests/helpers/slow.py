@@ -2,6 +2,9 @@
 
 import pytest
 
+# Strategies that stand for their families where a promise is tried on every one that is installed.
+ONE_OF_EACH_FAMILY = {"finetune", "er", "fpf", "ewc", "packnet", "exssnet", "gpm", "preference_replay", "tame"}
+
 
 def slow_but(kept, values):
     """Return `values` for `parametrize`; those not in `kept` are marked slow. All of `kept` must be there."""

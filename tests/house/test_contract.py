@@ -5,7 +5,7 @@ import pytest
 from cl_suite import check_strategy
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
-from tests.helpers.slow import slow_but
+from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 
 LEAST_FIRST = [
     Scenario.TASK_AGNOSTIC,
@@ -22,8 +22,8 @@ OPTIONS = {  # the suite trains each strategy dozens of times, so fewer passes o
 }
 
 # One of each family, here or there; of the others this is slow, together: pytest -m slow.
-TOLD_LEAST = {"finetune", "er", "a_gem", "fpf", "ewc", "packnet", "exssnet", "gpm", "preference_replay"}
-ALSO_TOLD = {"der++", "icarl", "k_fpf", "tame", "ibcl"}
+TOLD_LEAST = ONE_OF_EACH_FAMILY - {"tame"}
+ALSO_TOLD = {"icarl", "tame", "ibcl"}
 
 
 def fitting(name):

@@ -8,6 +8,7 @@ import pytest
 
 from cl_suite.core import experience
 from cl_suite.loggers import choice, following, log_process, series
+from tests.helpers.slow import slow_but
 
 FAST = [
     "--stream",
@@ -122,7 +123,7 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("what", list(FAILURES))
+@pytest.mark.parametrize("what", slow_but({"NeverBegins", "Hangs", "Dies"}, FAILURES))
 def test_a_logger_that_fails_is_one_warning(bench, tmp_path, monkeypatch, what):
     if what == "Hangs":
         monkeypatch.setattr(following, "WAIT_SECONDS", 1.0)

@@ -10,7 +10,7 @@ from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
 from cl_suite.run.harness import Harness
 from tests.helpers.robot_streams import SIZE, robot_presentation, robot_stream
-from tests.helpers.slow import slow_but
+from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 
 SMALL = {
     "bc_mlp": {"hidden": (32, 32)},
@@ -77,7 +77,7 @@ def test_strategies_that_look_into_the_network_imitate_with_history(name, model,
         assert value.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("name", slow_but({*ONE_OF_EACH_FAMILY} & {*LISTED}, LISTED))
 def test_what_is_learned_of_the_tasks(name):
     """Scores are shares of actions within 0.3 of the expert's; each task is the contrary of the other."""
     run = harness(name, epochs=15, tolerance=0.3, episodes=14)

@@ -8,7 +8,7 @@ import pytest
 from cl_suite.core.errors import UsageError
 from cl_suite.core.registry import STRATEGY, STREAM, choose, installed
 from cl_suite.run.config import compose_config, resolve_scenario
-from tests.helpers.slow import slow_but
+from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 
 
 @dataclass
@@ -52,9 +52,9 @@ def test_the_plain_form_holds_every_option_for_the_record():
 # A protocol's settings depend on the stream alone, so each strategy is tried on one, and each stream with one.
 CASES = [("quick", each, "split_digits") for each in sorted(installed(STRATEGY))]
 CASES += [(protocol, "er", each) for protocol in ("quick", "standard") for each in sorted(installed(STREAM))]
-# One stream of each family; the others are slow.
+# One strategy and one stream of each family; the others are slow.
 STREAMS = ("split_cifar100", "permuted_mnist", "clinc150", "metaworld_cw3", "libero_goal", "toy_gaussians")
-DEFAULT = {case for case in CASES if case[2] in STREAMS or case[2] == "split_digits"}
+DEFAULT = {case for case in CASES if case[1] in ONE_OF_EACH_FAMILY and case[2] in (*STREAMS, "split_digits")}
 
 
 @pytest.mark.parametrize(("protocol", "strategy", "stream"), slow_but(DEFAULT, CASES))
@@ -73,7 +73,11 @@ def published():
     return sorted(entry.name.removesuffix(".yaml") for entry in (files("configs") / "reproduce").iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in published() if not name.startswith("__")])
+PUBLISHED = [name for name in published() if not name.startswith("__")]
+FIRST = {name.partition("_")[0]: name for name in reversed(PUBLISHED)}  # of each strategy, or of names that begin alike
+
+
+@pytest.mark.parametrize("name", slow_but(FIRST.values(), PUBLISHED))
 def test_every_published_setting_fits_and_its_target_says_where_it_stands(name):
     strategy = max((s for s in installed(STRATEGY) if name.startswith(f"{s}_")), key=len)
     stream = name.removeprefix(f"{strategy}_")

@@ -6,6 +6,7 @@ import torch
 from cl_suite import UsageError, build_network
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.run.harness import Harness
+from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 from tests.helpers.text_streams import VOCABULARY, scenario_stream, some
 
 SMALL = {
@@ -41,7 +42,7 @@ def harness(name, model="text_cnn", *, options=None, shown=None):
     return Harness(cls(config), shown, build)
 
 
-@pytest.mark.parametrize("name", sorted(installed(STRATEGY)))
+@pytest.mark.parametrize("name", slow_but(ONE_OF_EACH_FAMILY, sorted(installed(STRATEGY))))
 def test_every_installed_strategy_learns_texts(name):
     run = harness(name, "text_bag" if name in CHAIN_ALONE else "text_cnn", shown=scenario_stream(epochs=1))
     run.run()
@@ -49,7 +50,7 @@ def test_every_installed_strategy_learns_texts(name):
     assert len(last) == 3 and all(score is not None and 0.0 <= score <= 1.0 for score in last)
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", slow_but({"icarl", "ewc", "gpm", "exssnet"}, LOOKING))
 def test_strategies_that_look_into_the_network_learn_with_a_transformer(name):
     run = harness(name, "text_transformer", shown=scenario_stream(epochs=1))
     run.run()
