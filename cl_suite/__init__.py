@@ -39,6 +39,7 @@ _HOME = {
         "read_pickle",
     ],
     "data.prepare": ["PrepareImages", "PrepareVectors"],
+    "data.tables": ["LabelledTexts", "fetch_files", "read_rows", "text_tasks"],
     "data.texts": ["PrepareTexts", "encode_texts"],
     "networks.network": ["HeadBank", "Network", "build_network", "statistics_held"],
     "networks.embeddings": ["VectorTable", "freeze_token_vectors"],
@@ -126,6 +127,7 @@ if TYPE_CHECKING:
         read_pickle,
     )
     from cl_suite.data.prepare import PrepareImages, PrepareVectors
+    from cl_suite.data.tables import LabelledTexts, fetch_files, read_rows, text_tasks
     from cl_suite.data.texts import PrepareTexts, encode_texts
     from cl_suite.evaluation.preferences.protocols import (
         PreferenceConditioned,

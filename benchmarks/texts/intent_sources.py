@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from benchmarks.texts.data_sets import CLINC150_FILES, LabelledTexts, read_clinc150, read_hwu64, text_tasks
+from benchmarks.texts.data_sets import CLINC150_FILES, read_clinc150, read_hwu64
 from benchmarks.texts.hwu64_files import HWU64_FILES
 from cl_suite import (
     DataRoot,
+    LabelledTexts,
     PrepareTexts,
     Scenario,
     Seeds,
@@ -17,6 +18,7 @@ from cl_suite import (
     StreamSizes,
     TaskData,
     check_choices,
+    text_tasks,
 )
 
 # Topics that both data sets ask about, with the intents that belong to them; chosen by their names and their texts.

@@ -12,18 +12,11 @@ from typing import ClassVar
 
 import torch
 
-from benchmarks.texts.data_sets import (
-    CLINC150_FILES,
-    LabelledTexts,
-    fetch_files,
-    read_clinc150,
-    read_hwu64,
-    read_rows,
-    text_tasks,
-)
+from benchmarks.texts.data_sets import CLINC150_FILES, read_clinc150, read_hwu64
 from benchmarks.texts.hwu64_files import HWU64_FILES
 from cl_suite import (
     DataRoot,
+    LabelledTexts,
     PrepareTexts,
     Samples,
     Scenario,
@@ -36,6 +29,9 @@ from cl_suite import (
     check_choices,
     class_order,
     encode_texts,
+    fetch_files,
+    read_rows,
+    text_tasks,
 )
 
 BANKING77_ADDRESS = (

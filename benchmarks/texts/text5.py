@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.texts.data_sets import read_rows
 from benchmarks.texts.hub_tables import fetch_hub_tables, hub_is_at_hand
 from cl_suite import (
     DataError,
@@ -32,6 +31,7 @@ from cl_suite import (
     check_choices,
     encode_texts,
     generator_for,
+    read_rows,
 )
 
 STARS = tuple(f"{number} star{'s' if number > 1 else ''}" for number in range(1, 6))

@@ -88,9 +88,9 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _alternatives(texts: Iterable[str]) -> str:
-    """Return "also a, b, or c"."""
+    """Return "a, b, or c"."""
     *first, last = texts
-    return f"also {', '.join(first)}, or {last}"
+    return f"{', '.join(first)}, or {last}"
 
 
 def _parse_seeds(text: str) -> list[int]:

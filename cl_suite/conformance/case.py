@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cl_suite.core.errors import UnseenTask
 from cl_suite.core.registry import Chosen
 from cl_suite.core.samples import Samples
-from cl_suite.core.scenario import Requirement, Scenario
+from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import Seeds, generator_for
 from cl_suite.core.strategy import Strategy
@@ -112,10 +112,9 @@ class Case:
 
 def predictors(strategy: Strategy, scenario_stream: ScenarioStream) -> Iterator[tuple[int, Callable[[Any], Tensor]]]:
     """Yield (task, predictor) for every task the strategy answers for."""
-    tells = Requirement.TASK_ID_AT_TEST in scenario_stream.scenario.provides
     for task in scenario_stream.tasks:
         try:
-            yield task.index, strategy.predictor(task.index if tells else None)
+            yield task.index, task.predictor_of(strategy)
         except UnseenTask:
             continue
 

@@ -100,6 +100,7 @@ class Experience:
         beside: Source | None = None,
         phase: str = "",
         order: int | None = None,
+        after_epoch: Callable[[int], bool] = lambda epoch: False,
     ) -> Iterator[Batch]:
         """Yield training batches, shuffled anew each epoch, prepared and on the device.
 
@@ -107,6 +108,7 @@ class Experience:
         source: draw from this (a buffer) instead of the experience's own samples; counted as replayed
         beside: draw from this (a buffer) too, shuffled among the experience's own samples; counted as replayed
         phase:  a word for the progress display, e.g. "masks"
+        after_epoch: called with 1, 2, ... when an epoch has ended, its last step counted; true ends the loop
         order:  loops of one number have the same order and augmentation; None = each call has its own
 
         In the task-agnostic scenario the order is the stream's and repetition is part of the stream: `epochs` is 1.
@@ -142,6 +144,8 @@ class Experience:
                 self._after_batch(epoch, epochs, phase, of_stream=source is None)
             if source is None:
                 self.end_epoch(phase)
+            if after_epoch(epoch + 1):
+                break
         self.check_finite()
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cl_suite.core.data_root import DataRoot
-from cl_suite.core.errors import UsageError
+from cl_suite.core.errors import PluginError, UsageError
 from cl_suite.core.objective import Classification, Objective, Score
 from cl_suite.core.samples import Samples
 from cl_suite.core.scenario import Scenario, StreamFacts
@@ -74,6 +75,19 @@ class TaskData:
     test: Samples
     classes: tuple[str, ...]  # names of the local classes; of the actions where there are no classes
     scorer: Scorer | None = None
+
+    def __post_init__(self) -> None:
+        """Raise PluginError for a scorer that is not handed its task."""
+        score = getattr(self.scorer, "score", None)
+        if score is None:
+            return
+        try:
+            inspect.signature(score).bind(self, None)
+        except TypeError as problem:
+            raise PluginError(
+                f"task {self.name!r}: score() of its {type(self.scorer).__name__} must take (task, predictor). "
+                "cl_suite.robots.policy_of(task, predictor) gives what acts on observations."
+            ) from problem
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -98,17 +97,13 @@ class GradientStrategy(Strategy):
 
     def train(self, experience: Experience) -> None:
         """Between start and finish: by default one training on the experience's batches."""
-        self.train_on(experience, self._epochs(experience))
+        self.train_on(experience, experience.batches(after_epoch=lambda epoch: self._epoch_ends(experience, epoch)))
 
-    def _epochs(self, experience: Experience) -> Iterator[Batch]:
-        """Yield the experience's batches, epoch by epoch, until `after_epoch` says that it is enough."""
-        batches, per_epoch = experience.batches(), experience.planned_steps(epochs=1)
-        for epoch in range(1, experience.epochs + 1):
-            yield from islice(batches, per_epoch)
-            if self.after_epoch(experience, epoch):
-                return
-            self.enter_training()
-        next(batches, None)  # let the loop over batches end
+    def _epoch_ends(self, experience: Experience, epoch: int) -> bool:
+        ends = self.after_epoch(experience, epoch)
+        if not ends:
+            self.enter_training()  # the hook may have looked at validation samples
+        return ends
 
     def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
         """Take one gradient step per batch: the order of a step, which no method changes."""
@@ -175,7 +170,10 @@ class GradientStrategy(Strategy):
         """After the optimiser's step: fill a buffer, advance a clock."""
 
     def after_epoch(self, experience: Experience, epoch: int) -> bool:
-        """After epoch number 1, 2, ... of the experience: keep the best state, lower a rate. Return whether to stop."""
+        """After epoch number 1, 2, ... of the experience: keep the best state, lower a rate. Return whether to stop.
+
+        Called by `train` as it stands here; one that makes batches of its own passes it to `Experience.batches`.
+        """
         return False
 
     def finish(self, experience: Experience) -> None:

@@ -37,13 +37,21 @@ GROUP_BEFORE: dict[str, Any] = {
 
 
 def without_unchanged(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the options of VALUE_BEFORE that are at the value they had before they came."""
+    """Return a configuration without what does not count in its hash.
+
+    Left out: options of VALUE_BEFORE that are at the value they had before they came, and every group whose `evaluate`
+    is false (`Settings.check` allows it no other option then), so that a new evaluation changes no hash.
+    """
     result = dict(config)
     for (group, option), before in VALUE_BEFORE.items():
         options = result.get(group)
         if isinstance(options, Mapping) and option in options and options[option] == before:
             result[group] = {key: value for key, value in options.items() if key != option}
-    return {key: value for key, value in result.items() if key not in GROUP_BEFORE or value != GROUP_BEFORE[key]}
+    return {
+        key: value
+        for key, value in result.items()
+        if value != GROUP_BEFORE.get(key, ...) and not (isinstance(value, Mapping) and value.get("evaluate") is False)
+    }
 
 
 def with_values_before(config: Mapping[str, Any]) -> dict[str, Any]:

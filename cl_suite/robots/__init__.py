@@ -13,7 +13,7 @@ _HOME = {
     "objectives": ["BehaviourCloning", "imitation_objective"],
     "pool": ["RobotPool", "robot_pool"],
     "rendering": ["choose_renderer"],
-    "rollouts": ["SuccessRate"],
+    "rollouts": ["SuccessRate", "policy_of"],
     "simulator": ["Array", "Observation", "RobotTask"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -37,5 +37,5 @@ if TYPE_CHECKING:
     from cl_suite.robots.objectives import BehaviourCloning, imitation_objective
     from cl_suite.robots.pool import RobotPool, robot_pool
     from cl_suite.robots.rendering import choose_renderer
-    from cl_suite.robots.rollouts import SuccessRate
+    from cl_suite.robots.rollouts import SuccessRate, policy_of
     from cl_suite.robots.simulator import Array, Observation, RobotTask

@@ -16,19 +16,18 @@ from cl_suite.robots.rendering import choose_renderer
 from cl_suite.robots.rollouts import Policy, SuccessRate, first_moments, next_moments, policy_of
 from cl_suite.robots.simulator import Array
 
-VIDEO = "video"
 EVERY = 4  # steps from one picture to the next
 MILLISECONDS = 60  # that a picture is shown
 
 
 def check_films(tasks: Sequence[Task], stream: str) -> None:
     """Before anything is trained: raise UsageError where there is no robot, DataError where nothing can be drawn."""
-    measures = [task.scorer for task in tasks]
-    if not all(isinstance(measure, SuccessRate) for measure in measures):
+    scorers = [task.scorer for task in tasks]
+    if not all(isinstance(scorer, SuccessRate) for scorer in scorers):
         raise UsageError(
             f"--diagnostics video films robots, and {stream} has none. Use a stream such as toy_reach or metaworld_cw3."
         )
-    if any(isinstance(measure, SuccessRate) and measure.task.graphics for measure in measures):
+    if any(isinstance(scorer, SuccessRate) and scorer.task.graphics for scorer in scorers):
         choose_renderer()
 
 
@@ -42,7 +41,7 @@ def film_tasks(tasks: Sequence[Task], predictor_of: Callable[[Task], Predictor],
             policy = policy_of(task, predictor_of(task))
             write_atomic(file, animated(film_episode(task.scorer, policy)), flag="--results")
             films[task.name] = file.name
-        except (UnseenTask, RunError, DataError) as problem:  # the run is whole all the same
+        except (UnseenTask, RunError, DataError, UsageError) as problem:  # the run is whole all the same
             films[task.name] = str(problem).partition("\n")[0]
     return films
 

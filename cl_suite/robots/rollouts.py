@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from cl_suite.core.errors import RunError
 from cl_suite.core.objective import Score
 from cl_suite.core.stream import ScoredTask
 from cl_suite.core.types import Inputs
+from cl_suite.core.version import warn
 from cl_suite.robots.objectives import BehaviourCloning
 from cl_suite.robots.pool import RobotPool, SimulatorLost, Worker
 from cl_suite.robots.simulator import Array, Observation, RobotTask
@@ -52,9 +54,12 @@ class SuccessRate:
         """Episodes of an evaluation."""
         return len(self.seeds)
 
-    def score(self, task: ScoredTask, predictor: Callable[[Inputs], Tensor]) -> Score:
+    def score(self, task: ScoredTask | Policy, predictor: Callable[[Inputs], Tensor] | None = None) -> Score:
         """Return the share of episodes that a predictor solves as the policy of a task."""
-        return self.rollout(policy_of(task, predictor))
+        if predictor is None:  # as it was called before it was handed the task
+            warn("SuccessRate.score(policy)", "SuccessRate.rollout(policy)", level=3)
+            return self.rollout(cast(Policy, task))
+        return self.rollout(policy_of(cast(ScoredTask, task), predictor))
 
     def rollout(self, policy: Policy) -> Score:
         """Roll out and count. A simulator that is lost is started anew, once; then RunError: never a failed episode."""

@@ -142,8 +142,12 @@ def compose_config(
             ) from problem
         for override in parsed:
             _check_key(override, base)
-            _check_value(override)
-        final = compose("root", list(overrides))
+        try:
+            final = compose("root", list(overrides))
+        except (HydraException, OmegaConfBaseException):
+            for override in parsed:
+                _check_value(override)  # names the one at fault
+            raise
     run: Any = OmegaConf.to_object(final)
     run.train.check()
     run.features.check()

@@ -17,7 +17,7 @@ from torch import nn
 
 from cl_suite.core.checkpoint import load_state, save_state, tensor_bytes
 from cl_suite.core.devices import forked_rng
-from cl_suite.core.errors import UnseenTask
+from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.listener import Hooks, Listener, Row, Silent
 from cl_suite.core.metering import Meter
@@ -119,10 +119,16 @@ class Harness:
                 self.meter.wall_seconds = before + time.perf_counter() - started
                 self._save(experience.index + 1)
                 self.listener.row(experience.index, self.results.R[-1])
-            for each in self.evaluations.values():
+            self._finish()
+        return self.results
+
+    def _finish(self) -> None:
+        for each in self.evaluations.values():
+            try:
                 with self._asking():
                     each.finish(self.results.shift_log, self.listener.note)
-        return self.results
+            except UsageError as problem:  # a request is refused before it trains; now the run has failed
+                raise RunError(str(problem)) from problem
 
     def _learn(self, experience: Experience) -> None:
         for each in self.evaluations.values():

@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-# Pages that are being written: a link to one is text until it is there.
-EXPECTED: frozenset[str] = frozenset()
 CODE = re.compile(r"(^(?P<fence>```+|~~~+).*?^(?P=fence)[ \t]*$|`+[^`\n]*`+)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*)\]\((?P<target>[^)\s]+)\)")
 
@@ -34,8 +32,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return match[0]
         inside = posixpath.normpath(posixpath.join(folder, path))
         if not inside.startswith(("../", "scripts/")):  # scripts are no pages
-            missing = inside in EXPECTED and files.get_file_from_path(inside) is None
-            return text if missing else match[0]
+            return match[0]
         outside = posixpath.normpath(posixpath.join("docs", inside))
         if match["image"]:
             return f"![{text}]({posixpath.relpath(_copied(outside, config, files), folder or '.')})"

@@ -6,9 +6,19 @@ import pytest
 import torch
 
 import cl_suite
-from cl_suite import GradientStrategy, PrepareVectors, Samples, Stream, StreamData, TaskData
+from benchmarks.toy.point_mass import point_mass_task
+from cl_suite import GradientStrategy, PluginError, PrepareVectors, Samples, Score, Stream, StreamData, TaskData
 from cl_suite.methods.replay_options import ReplayOptions
-from cl_suite.robots import imitation_task
+from cl_suite.robots import SuccessRate, imitation_task
+
+
+class Solved:
+    """A scorer."""
+
+    count = 1
+
+    def score(self, task, predictor):
+        return Score(1.0, 1)
 
 
 def task(**scorer):
@@ -26,10 +36,28 @@ def test_a_stream_names_one_head_and_samples_outside():
 
 
 def test_a_task_names_its_measure():
-    scorer = object()
+    scorer = Solved()
     with pytest.warns(DeprecationWarning, match="scorer=..."):
         old = task(measure=scorer)
     assert old.scorer is scorer and old.measure is scorer
+
+
+def test_a_scorer_that_is_not_handed_its_task_is_refused_in_a_line():
+    class Acts:
+        count = 1
+
+        def score(self, act):
+            return act
+
+    with pytest.raises(PluginError, match="must take \\(task, predictor\\)"):
+        task(scorer=Acts())
+
+
+def test_a_success_rate_still_rolls_out_a_policy(monkeypatch):
+    rate = SuccessRate(point_mass_task("up"), (0,), pool=None)
+    monkeypatch.setattr(SuccessRate, "rollout", lambda self, policy: policy)
+    with pytest.warns(DeprecationWarning, match="rollout"):
+        assert rate.score("a policy") == "a policy"
 
 
 def test_a_function_names_its_measure():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.texts.data_sets import check_labels, read_rows
 from cl_suite import DataError, PrepareTexts, Samples, StreamData, TaskData, UsageError, encode_texts
+from cl_suite.data.tables import check_labels, read_rows
 from cl_suite.data.texts import decode_texts
 
 TEXTS = ["plain", "", "naïve café 東京 😀", 'two\nlines\t"quoted"', "  spaces kept  "]

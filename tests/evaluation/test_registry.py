@@ -53,10 +53,26 @@ def test_every_entry_names_an_evaluation_and_its_options(name):
 
 def test_what_is_asked_stands_in_configuration_metrics_and_record(tmp_path, counting):
     record = run_one(plan(request(tmp_path, "counting.evaluate=true", "counting.times=3"))).record
-    assert record.config["counting"] == {"evaluate": True, "times": 3}
+    assert record.config["counting"] == {"evaluate": True, "times": 3, "full_disk": False}
     counted = [entry["samples"] for entry in record.diagnostics["counting"]["experiences"]]
     assert counted == [3 * 40, 3 * 80, 3 * 120]
     assert record.metrics["samples_counted"] == 360.0
+
+
+def test_a_new_evaluation_changes_no_hash_of_a_run_that_does_not_ask_for_it(tmp_path, monkeypatch):
+    before = plan(request(tmp_path)).record_path
+    module = "tests.helpers.counting"
+    entry = Entry(EVALUATE, "count samples", f"{module}:Counting", f"{module}:CountingSettings")
+    monkeypatch.setitem(ENTRIES, "counting", entry)
+    monkeypatch.setitem(EVALUATED, "counting", entry)
+    assert plan(request(tmp_path)).record_path == before
+    assert plan(request(tmp_path, "counting.evaluate=true")).record_path != before
+
+
+def test_a_run_whose_evaluation_cannot_finish_is_recorded_as_failed(tmp_path, counting):
+    outcome = run_one(plan(request(tmp_path, "counting.evaluate=true", "counting.full_disk=true")))
+    assert outcome.record.status == "failed" and "full disk" in outcome.record.error
+    assert len(outcome.record.R) == 3  # what was measured is kept
 
 
 def test_what_is_not_asked_leaves_no_trace(tmp_path, counting):

@@ -15,6 +15,7 @@ class CountingSettings(Settings):
     without: ClassVar[str] = "counting.* multiplies what is not counted. Add --evaluate counting."
 
     times: int = 1
+    full_disk: bool = False
 
     def check_values(self):
         if self.times < 1:
@@ -28,6 +29,10 @@ class CountingSettings(Settings):
 class Counting(PerExperience):
     def observe(self, experience, meter, scores):
         self.entries.append({"samples": self.settings.times * meter.samples_drawn})
+
+    def finish(self, shift_log, note):
+        if self.settings.full_disk:
+            raise UsageError("cannot write to a full disk. Name another folder.")
 
     def metrics(self, R):
         return {"samples_counted": float(self.entries[-1]["samples"])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,20 +73,33 @@ def strings(path: Path) -> Iterator[str]:
             yield node.value
 
 
+def named_modules(root: Path, path: Path) -> Iterator[str]:
+    """Yield the modules of the house that a file names in a string, as for `import_module`."""
+    for text in strings(path):
+        module = text.partition(":")[0]
+        if re.fullmatch(r"(cl_suite|strategies|benchmarks)(\.\w+)+", module):
+            place = root / Path(*module.split("."))
+            if place.is_dir() or place.with_suffix(".py").exists():
+                yield module
+
+
 def arrows_up(root: Path) -> list[str]:
     """A folder imports only those below it that the table names, and nobody inside imports the public face."""
     found = []
     for path in modules(root, "cl_suite"):
         parts = path.relative_to(root / "cl_suite").parts
         own = parts[0] if len(parts) > 1 else ""
-        for module in imports(root, path):
+        for module in [*imports(root, path), *named_modules(root, path)]:
             top, _, rest = module.partition(".")
             other = rest.partition(".")[0]
+            face = module.rpartition(".")[0] in FACES or module in FACES
+            if own and top == "cl_suite" and face and not (own == other and path.name == "__init__.py"):
+                found.append(f"{path.relative_to(root)} imports {module}, which is for plugins")
             if top != "cl_suite" or own == other:
                 continue
             if own and (other not in ALLOWED or other not in ALLOWED[own]):
                 found.append(f"{path.relative_to(root)} imports {module}")
-            if own == "metrics" and other == "core" and not module.startswith(METRICS_MAY_IMPORT):
+            if own == "metrics" and other == "core" and not f"{module}.".startswith(f"{METRICS_MAY_IMPORT}."):
                 found.append(
                     f"{path.relative_to(root)} imports {module}; metrics may import {METRICS_MAY_IMPORT} alone"
                 )
@@ -147,9 +161,13 @@ def plugin_imports(root: Path, public: dict[str, set[str]]) -> list[str]:
         for path in modules(root, package):
             parts = path.relative_to(root).parts
             family = ".".join(parts[:2]) + "." if len(parts) > 2 else "-"
-            for module in imports(root, path):
+            if len(parts) == 2 and parts[1] != "__init__.py":
+                found.append(f"{path.relative_to(root)} lies in no family")
+            for module in [*imports(root, path), *named_modules(root, path)]:
                 top = module.split(".")[0]
                 face, _, name = module.rpartition(".")
+                if top == "tests":
+                    found.append(f"{path.relative_to(root)} imports {module}")
                 if top in PLUGINS and not module.startswith(family):
                     found.append(f"{path.relative_to(root)} imports {module}, of another family")
                 if top == "cl_suite" and name not in public.get(face, ()):
@@ -169,7 +187,7 @@ def papers_imported(root: Path) -> list[str]:
     found = []
     for package in ("cl_suite", *PLUGINS):
         for path in modules(root, package):
-            for module in imports(root, path):
+            for module in [*imports(root, path), *named_modules(root, path)]:
                 if module in papers or module.rpartition(".")[0] in papers:
                     found.append(f"{path.relative_to(root)} imports {module}, the file of a plugin")
     return found
@@ -180,7 +198,7 @@ def plugins_named(root: Path) -> list[str]:
     found = []
     for path in modules(root, "cl_suite"):
         named = [module for module in imports(root, path) if module.split(".")[0] in PLUGINS]
-        named += [text for text in strings(path) if text.startswith(tuple(f"{package}." for package in PLUGINS))]
+        named += [text for text in strings(path) if re.search(r"\b(strategies|benchmarks)[./]\w", text)]
         found += [f"{path.relative_to(root)} names {name}" for name in named]
     return found
 

@@ -47,6 +47,13 @@ PLANTED = [
     ("papers imported", "strategies/replay/gem.py", "from strategies.replay import er\n", "the file of a plugin"),
     ("plugins named", "cl_suite/run/plan.py", "import strategies\n", "plan.py names strategies"),
     ("plugins named", "cl_suite/run/plan.py", "X = 'benchmarks.toy.streams'\n", "names benchmarks.toy.streams"),
+    ("arrows up", "cl_suite/core/types.py", "X = __import__('cl_suite.run.plan')\n", "core/types.py imports"),
+    ("arrows up", "cl_suite/run/load.py", "from cl_suite.robots import RobotTask\n", "which is for plugins"),
+    ("arrows up", "cl_suite/metrics/matrix.py", "from cl_suite.core import errors_other\n", "errors alone"),
+    ("plugin imports", "strategies/replay/er.py", "X = 'strategies.tame.expert:Expert'\n", "of another family"),
+    ("plugin imports", "strategies/replay/er.py", "from tests.helpers import image_streams\n", "imports tests"),
+    ("plugin imports", "strategies/loose.py", "", "lies in no family"),
+    ("plugins named", "cl_suite/run/plan.py", "X = 'see strategies/replay/er.py'\n", "names see strategies"),
     ("crowded", "cl_suite/core/types.py", "\n" * rules.LINES, "lines"),
     ("crowded", "cl_suite/at_the_root.py", "", "lies at the root"),
     ("crowded", "cl_suite/cellar/thing.py", "", "not in the table of folders"),
@@ -101,9 +108,22 @@ def test_a_folder_that_the_wheel_would_lack_is_noticed(copy):
     init.write_text(before)
 
 
-def test_metrics_records_report_and_the_command_line_load_without_torch():
-    names = [
-        rules.name_of(ROOT, path) for folder in rules.TORCH_FREE for path in rules.modules(ROOT, f"cl_suite/{folder}")
-    ]
+def loads_torch(root, names):
+    """Whether torch is loaded once modules of the house at `root` are imported."""
     code = f"import sys, importlib; [importlib.import_module(n) for n in {names}]; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    return done.stdout.strip() == "True"
+
+
+def test_torch_in_a_folder_that_loads_without_it_is_noticed(copy):
+    path = copy / "cl_suite" / "records" / "fields.py"
+    before = path.read_text()
+    assert not loads_torch(copy, ["cl_suite.records.fields"])
+    path.write_text(before + "import torch\n")
+    assert loads_torch(copy, ["cl_suite.records.fields"])
+    path.write_text(before)
+
+
+def test_metrics_records_report_and_the_command_line_load_without_torch():
+    paths = [path for folder in rules.TORCH_FREE for path in rules.modules(ROOT, f"cl_suite/{folder}")]
+    assert not loads_torch(ROOT, [rules.name_of(ROOT, path) for path in paths])

@@ -54,6 +54,7 @@ def test_what_moved_to_a_further_face_is_still_found_where_it_was():
 
 def test_importing_cl_suite_imports_nothing_heavy():
     code = (
-        "import sys, cl_suite, cl_suite.cli.main; print({'torch', 'hydra', 'avalanche', 'pandas'} & set(sys.modules))"
+        "import sys, cl_suite.cli.main, cl_suite.robots, cl_suite.avalanche; "
+        "print({'torch', 'hydra', 'avalanche', 'pandas'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.texts.data_sets import read_rows
 from benchmarks.texts.text5 import ORDERS, SOURCES, Text5
 from cl_suite import DataError, DataRoot, Seeds, UsageError
+from cl_suite.data.tables import read_rows
 from cl_suite.data.texts import decode_texts
 
 SEEDS = Seeds(0, 0, 0)
