@@ -188,6 +188,8 @@ class Stream(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         renamed_class_variable(cls, "open_set", "out_of_distribution")
+        if not isinstance(cls.facts, StreamFacts):
+            raise PluginError(f"{cls.__name__}.facts is no StreamFacts. Give StreamFacts(...), or use another name.")
         names = cls.facts.class_variables()
         if "facts" in vars(cls):
             for name in names.keys() - vars(cls).keys():

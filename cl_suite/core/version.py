@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 def renamed(**current: str) -> Callable[[Any], Any]:
     """Let a function, or a dataclass's constructor, take keyword arguments by their former names: renamed(old="new").
 
-    An instance of such a dataclass also answers to the former names of its fields.
+    An instance of such a dataclass also answers to the former names of its fields. Where both are given, the former
+    one counts: so `dataclasses.replace` works with either.
     """
 
     def decorate(target: Any) -> Any:

@@ -87,6 +87,20 @@ def test_a_public_name_is_found_under_its_former_one():
         assert cl_suite.RehearsalOptions is ReplayOptions
 
 
+def test_a_field_is_replaced_by_its_former_name():
+    data = StreamData((task(),), PrepareVectors(), single_head=True)
+    with pytest.warns(DeprecationWarning, match="single_head"):
+        assert not dataclasses.replace(data, one_head=False).single_head
+
+
+def test_something_else_called_facts_is_refused_in_a_line():
+    with pytest.raises(PluginError, match=r"Odd.facts is no StreamFacts"):
+
+        class Odd(Stream):
+            def facts(self):
+                return 1
+
+
 def test_an_unknown_keyword_is_still_one():
     with pytest.raises(TypeError, match="heads"):
         StreamData((task(),), PrepareVectors(), heads=1)
