@@ -236,7 +236,7 @@ def test_the_rate_of_an_expert_rises_and_drops_by_its_own_clock():
     assert rates == pytest.approx([0.05, 0.1, 0.1, 0.05, 0.05])
 
 
-@pytest.mark.parametrize("stop", slow_but([2], [4]))
+@pytest.mark.parametrize("stop", slow_but([2], [2, 4]))
 def test_resumed_it_gives_bitwise_the_same_scores(stop, tmp_path, course):
     straight = course.results
     broken = harness_of(TAME, schedule=COURSE, checkpoint=tmp_path / "state", **FAST)
