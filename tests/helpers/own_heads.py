@@ -1,9 +1,12 @@
 """What methods with a head for each task promise about it, whatever they do to the layers below."""
 
+import pytest
 import torch
 
 from cl_suite import PrepareVectors, Samples, StreamData, TaskData
+from cl_suite.conformance.case import states_equal
 from tests.helpers.image_streams import image_stream
+from tests.helpers.projection_streams import EachExperience
 
 
 def assert_tasks_that_share_outputs_have_heads_of_their_own(cls, after_each, answers, **options):
@@ -38,3 +41,22 @@ def assert_a_task_is_trained_within_its_own_outputs(cls, after_each, answers):
             assert finite.nonzero().flatten().tolist() == [2 * self.current, 2 * self.current + 1]
 
     after_each(answers, cls=Watched)
+
+
+def assert_interrupted_it_goes_on_bit_for_bit(harness_of, folder, **options):
+    """Stopped in its second experience and started again, it ends with the scores and the state of a straight run."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(experience):
+        if experience == 1:
+            raise Stop
+
+    straight = harness_of(**options)
+    straight.run()
+    with pytest.raises(Stop):
+        harness_of(checkpoint=folder / "state", listener=EachExperience(stop), **options).run()
+    resumed = harness_of(checkpoint=folder / "state", **options)
+    assert resumed.run().R == straight.results.R
+    assert states_equal(resumed.strategy.state_dict(), straight.strategy.state_dict())

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from cl_suite import PrepareVectors, Samples, StreamData, TaskData, TrainSettings, UsageError, build_network
-from cl_suite.conformance.case import states_equal
 from strategies.isolation.packnet import PackNet, pruned_count, readable, steps_before_pruning, weakest
 from tests.helpers.image_streams import harness_of as any_harness_of
 from tests.helpers.image_streams import image_stream
 from tests.helpers.own_heads import (
     assert_a_task_is_trained_within_its_own_outputs,
+    assert_interrupted_it_goes_on_bit_for_bit,
     assert_tasks_that_share_outputs_have_heads_of_their_own,
 )
 from tests.helpers.projection_streams import EachExperience, Notes
@@ -240,20 +240,7 @@ def test_it_learns_every_task():
 
 
 def test_interrupted_with_batch_norm_it_goes_on_bit_for_bit(tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(experience):
-        if experience == 1:
-            raise Stop
-
-    straight = harness_of(model="conv_small")
-    straight.run()
-    with pytest.raises(Stop):
-        harness_of(model="conv_small", checkpoint=tmp_path / "state", listener=EachExperience(stop)).run()
-    resumed = harness_of(model="conv_small", checkpoint=tmp_path / "state")
-    assert resumed.run().R == straight.results.R
-    assert states_equal(resumed.strategy.state_dict(), straight.strategy.state_dict())
+    assert_interrupted_it_goes_on_bit_for_bit(harness_of, tmp_path, model="conv_small")
 
 
 @pytest.mark.parametrize(
