@@ -1,6 +1,6 @@
 """Our own strategies beside Avalanche's: the same stream, network, seeds and budget. Makes the table of avalanche.md.
 
-Run from the root of the checkout: python docs/scripts/compare_avalanche.py --results results
+Run from the root of the checkout: python docs/scripts/compare_avalanche.py --results results/reference
 Records that are there already are read, not made again.
 """
 
