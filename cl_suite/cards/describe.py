@@ -18,7 +18,7 @@ from cl_suite.core.scenario_stream import ScenarioStream, Task
 from cl_suite.core.stream import StreamData, TaskOutline
 from cl_suite.data.texts import PrepareTexts
 from cl_suite.robots.simulator import RobotTask
-from cl_suite.run.load import Loaded
+from cl_suite.runs.load import Loaded
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,10 @@ from cl_suite.core.stream import Stream
 from cl_suite.records.provenance import without_machine
 from cl_suite.report.tables.labels import flatten
 from cl_suite.robots.kept_demonstrations import kept_alone
-from cl_suite.run.config import Composed, RunConfig, compose_config
-from cl_suite.run.load import check_first_task, encode_stream
-from cl_suite.run.plan import configuration, seeds_of
-from cl_suite.run.refuse import choose_scenario
+from cl_suite.runs.config import Composed, RunConfig, compose_config
+from cl_suite.runs.load import check_first_task, encode_stream
+from cl_suite.runs.plan import configuration, seeds_of
+from cl_suite.runs.refuse import choose_scenario
 
 CPU = torch.device("cpu")
 FACTS = ("source", "licence", "embedded")  # entries of `Stream.card` that options of a stream may change

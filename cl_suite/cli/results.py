@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from cl_suite.run.execute import Outcome
-    from cl_suite.run.plan import Plan
+    from cl_suite.runs.execute import Outcome
+    from cl_suite.runs.plan import Plan
 
 PIPED_WIDTH = 120  # columns of the table where there is no terminal to measure
 
@@ -34,7 +34,7 @@ def report_results(outcomes: Sequence[Outcome], *, as_json: bool, target: dict[s
     if not console.is_terminal:
         console = Console(highlight=False, soft_wrap=True, width=PIPED_WIDTH)
     if finished:
-        from cl_suite.run.display import summary_table
+        from cl_suite.runs.display import summary_table
 
         console.print(summary_table(finished))
     if target and finished:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
-from cl_suite.run.evaluations import DIAGNOSED, EVALUATED
+from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +50,8 @@ def execute(options: argparse.Namespace) -> int:
     seeds = _parse_seeds(options.seeds) if options.seeds is not None else [options.seed]
     from cl_suite.cli.results import report_interruption, report_results
     from cl_suite.loggers.choice import chosen_loggers
-    from cl_suite.run.execute import run_all
-    from cl_suite.run.plan import Request, plan
+    from cl_suite.runs.execute import run_all
+    from cl_suite.runs.plan import Request, plan
 
     log = chosen_loggers(options.log)
     evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []

@@ -23,7 +23,7 @@ from cl_suite.core.stream import StreamData, TaskData
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.prepare import PrepareVectors
 from cl_suite.networks.network import build_network
-from cl_suite.run.harness import Harness, Results
+from cl_suite.runs.harness import Harness, Results
 
 N_TASKS = 3
 CLASSES = 2  # per task

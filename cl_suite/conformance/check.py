@@ -15,7 +15,7 @@ from cl_suite.core.errors import UsageError, nearest
 from cl_suite.core.registry import STRATEGY, Chosen, choose
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.strategy import Strategy
-from cl_suite.run.config import strategy_config
+from cl_suite.runs.config import strategy_config
 
 
 @dataclass(frozen=True)

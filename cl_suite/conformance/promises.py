@@ -34,8 +34,8 @@ from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.networks.network import build_network
-from cl_suite.run.harness import Harness
-from cl_suite.run.plan import check_requirements
+from cl_suite.runs.harness import Harness
+from cl_suite.runs.plan import check_requirements
 
 ABOVE_CHANCE = 0.1  # by how much the best task must beat an answer that does not depend on the training labels
 

@@ -30,9 +30,9 @@ from cl_suite.core.stream import StreamData, TaskData
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.prepare import PrepareImages
 from cl_suite.networks.network import build_network
-from cl_suite.run.config import strategy_config
-from cl_suite.run.harness import ModelFactory
-from cl_suite.run.refuse import check_requirements
+from cl_suite.runs.config import strategy_config
+from cl_suite.runs.harness import ModelFactory
+from cl_suite.runs.refuse import check_requirements
 from cl_suite.speed.harness import device_name, now
 
 REFERENCE = "finetune"

@@ -108,8 +108,8 @@ PAIRS = (
 def scores(name: str, options: Sequence[str], scenario: str, *, stream: str, results: Path, seeds: Sequence[int]):
     """Return the records' ACC in percent, one per seed, running what is not there."""
     from cl_suite.core.data_root import DataRoot, default_data_root
-    from cl_suite.run.execute import run_all
-    from cl_suite.run.plan import Request, plan
+    from cl_suite.runs.execute import run_all
+    from cl_suite.runs.plan import Request, plan
 
     overrides = (*SETTING, *options)
     flags = ["--strategy", name, "--stream", stream, "--scenario", scenario]

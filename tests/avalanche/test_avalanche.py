@@ -19,8 +19,8 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.core.seeding import Seeds
 from cl_suite.core.types import TrainSettings
 from cl_suite.metrics.matrix import acc
-from cl_suite.run.execute import run_one
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.plan import Request, plan
 from strategies.avalanche.provider import RECIPES
 from tests.helpers.places import ROOT
 

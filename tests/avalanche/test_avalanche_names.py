@@ -21,7 +21,7 @@ from cl_suite.core.metering import Meter
 from cl_suite.core.registry import STRATEGY, STREAM, Chosen, choose, provided
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.types import TrainSettings
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.bounds.finetune import Finetune
 
 

@@ -7,7 +7,7 @@ from cl_suite import TrainSettings
 from cl_suite.core import experience
 from cl_suite.core.flops import FlopCounter, LoopCost
 from cl_suite.core.metering import Meter
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.bounds.finetune import Finetune
 from strategies.fpf.fpf import FPF
 from strategies.fpf.k_fpf import KFPF

@@ -16,7 +16,7 @@ from cl_suite.core.schedule import HiddenOrder, Schedule, Visit, hidden_order, p
 from cl_suite.metrics.matrix import accuracy_over_time, summarise
 from cl_suite.metrics.task_shifts import ShiftLog, changes, expert_use, shift_figures, shift_quality
 from cl_suite.records.record import config_hash
-from cl_suite.run.refuse import check_requirements
+from cl_suite.runs.refuse import check_requirements
 from strategies.bounds.finetune import Finetune
 from strategies.regularisation.ewc import EWC
 from tests.helpers.hidden_streams import TRAIN, harness_of, permuted_clusters, presented

@@ -29,10 +29,10 @@ from cl_suite.data.tokenizers import words_of
 from cl_suite.data.tokens import TextOptions, as_tokens, tokens_summary
 from cl_suite.records.compatibility import GROUP_BEFORE
 from cl_suite.records.record import config_hash
-from cl_suite.run.config import RunConfig
-from cl_suite.run.execute import run_one
-from cl_suite.run.harness import Harness
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.config import RunConfig
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.harness import Harness
+from cl_suite.runs.plan import Request, plan
 from tests.helpers.token_streams import CPU, FIRST, OFFLINE, SECOND, SEEDS, made, shown
 
 

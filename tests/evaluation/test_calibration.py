@@ -18,10 +18,10 @@ from cl_suite.evaluation.calibration import (
     expected_calibration_error,
     reliability,
 )
-from cl_suite.run.execute import run_one
-from cl_suite.run.harness import Harness
-from cl_suite.run.load import load_stream
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.harness import Harness
+from cl_suite.runs.load import load_stream
+from cl_suite.runs.plan import Request, plan
 
 ASKED = ("calibration.evaluate=true", "train.epochs=1")
 

@@ -11,10 +11,10 @@ from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.evaluation.open_set import OpenSetEvaluation, OpenSetSettings, separation
-from cl_suite.run.execute import run_one
-from cl_suite.run.harness import Harness
-from cl_suite.run.load import load_stream
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.harness import Harness
+from cl_suite.runs.load import load_stream
+from cl_suite.runs.plan import Request, plan
 
 ASKED = ("open_set.evaluate=true", "stream.n_tasks=3", "stream.n_train=60", "train.epochs=4")
 

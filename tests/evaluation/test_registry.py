@@ -10,10 +10,10 @@ from cl_suite import DataRoot, UsageError
 from cl_suite.evaluation.protocol import Evaluation, Settings
 from cl_suite.evaluation.registry import EVALUATE, Entry
 from cl_suite.records.record import load_record
-from cl_suite.run import evaluations
-from cl_suite.run.evaluations import ENTRIES, EVALUATED
-from cl_suite.run.execute import Run, run_one
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs import evaluations
+from cl_suite.runs.evaluations import ENTRIES, EVALUATED
+from cl_suite.runs.execute import Run, run_one
+from cl_suite.runs.plan import Request, plan
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from cl_suite.networks.images import BACKBONES
 from cl_suite.records.compatibility import GROUP_BEFORE, without_unchanged
 from cl_suite.records.record import RunRecord, config_hash
 from cl_suite.report.tables.leaderboard import build_tables
-from cl_suite.run.config import RunConfig
-from cl_suite.run.execute import run_one
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.config import RunConfig
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.plan import Request, plan
 
 SEEDS = Seeds(0, 0, 0)
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from cl_suite import (
 )
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 
 
 def conflicting_stream(*, n_tasks=2, count=60, own=1.0):

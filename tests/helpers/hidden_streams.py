@@ -7,7 +7,7 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.schedule import Schedule
 from cl_suite.evaluation.expert_routing import Routing
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from tests.helpers.evaluations import asked_of
 
 CLASSES = 4

@@ -6,7 +6,7 @@ from cl_suite import PrepareVectors, Samples, Seeds, StreamData, TaskData, Train
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from tests.helpers.evaluations import asked_of
 
 

@@ -7,7 +7,7 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.evaluation.preferences.evaluation import PreferenceEvaluation
 from cl_suite.evaluation.preferences.settings import PreferenceSettings
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from tests.helpers.conflicting_streams import conflicting_stream
 
 TRAIN = TrainSettings(epochs=8, batch_size=20)

@@ -8,7 +8,7 @@ from cl_suite.core.listener import Silent
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.projection.cuber import CUBER
 from strategies.projection.gpm import GPM
 from strategies.projection.trgp import TRGP

@@ -22,11 +22,11 @@ ALLOWED = {
     "report": {"core", "metrics", "records"},
     "robots": {"core", "data", "networks", "features"},
     "evaluation": {"core", "metrics", "networks", "methods"},
-    "run": {"core", "metrics", "data", "networks", "records", "features", "loggers", "robots", "evaluation"},
-    "conformance": {"core", "data", "networks", "run"},
-    "speed": {"core", "data", "networks", "methods", "run"},
-    "cards": {"core", "data", "records", "report", "robots", "run"},
-    "cli": {"core", "records", "loggers", "report", "run", "conformance", "speed", "cards"},
+    "runs": {"core", "metrics", "data", "networks", "records", "features", "loggers", "robots", "evaluation"},
+    "conformance": {"core", "data", "networks", "runs"},
+    "speed": {"core", "data", "networks", "methods", "runs"},
+    "cards": {"core", "data", "records", "report", "robots", "runs"},
+    "cli": {"core", "records", "loggers", "report", "runs", "conformance", "speed", "cards"},
 }
 TORCH_FREE = ("metrics", "records", "report", "cli")
 METRICS_MAY_IMPORT = "cl_suite.core.errors"  # of core, so that R can be read without anything else

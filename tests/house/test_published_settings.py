@@ -7,7 +7,7 @@ import pytest
 
 from cl_suite.core.registry import STRATEGY, STREAM, choose
 from cl_suite.networks.network import build_network
-from cl_suite.run.config import compose_config
+from cl_suite.runs.config import compose_config
 from strategies.projection.projected_network import ProjectedNetwork
 
 SHAPES = {

@@ -15,8 +15,8 @@ from cl_suite.data.tokenizers import TextOptions
 from cl_suite.data.tokens import as_tokens
 from cl_suite.features.extract import as_features
 from cl_suite.features.frozen_networks import FeatureOptions
-from cl_suite.run.execute import run_one
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.plan import Request, plan
 from tests.helpers.text_streams import padded
 
 SEEDS = Seeds(0, 0, 0)

@@ -13,7 +13,7 @@ from cl_suite.core.errors import UsageError
 from cl_suite.metrics.matrix import summarise
 from cl_suite.records.record import RunRecord, load_record, save_record
 from cl_suite.report.build import build_report, render_table
-from cl_suite.run.display import summary_table
+from cl_suite.runs.display import summary_table
 
 UNSET: dict[str, Any] = {}
 

@@ -5,7 +5,7 @@ import torch
 
 from cl_suite import UsageError, build_network
 from cl_suite.core.registry import STRATEGY, choose, installed
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 from tests.helpers.text_streams import VOCABULARY, scenario_stream, some
 

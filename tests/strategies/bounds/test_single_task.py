@@ -10,10 +10,10 @@ from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
-from cl_suite.run.execute import run_one
-from cl_suite.run.harness import Harness
-from cl_suite.run.load import load_stream
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.harness import Harness
+from cl_suite.runs.load import load_stream
+from cl_suite.runs.plan import Request, plan
 from strategies.bounds.single_task import SingleTask
 from tests.helpers.places import ROOT
 

@@ -19,7 +19,7 @@ from cl_suite import (
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.isolation.hat import HAT, annealed, capacity_penalty, chain_of, compensation, free_share
 from tests.helpers.projection_streams import EachExperience
 

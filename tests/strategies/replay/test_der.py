@@ -21,7 +21,7 @@ from cl_suite import (
 )
 from cl_suite.conformance.case import conformance_stream, states_equal
 from cl_suite.core.scenario_stream import ScenarioStream
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.bounds.finetune import Finetune
 from strategies.replay.der import DER, DERPlusPlus
 from tests.helpers.projection_streams import Notes, harness_of

@@ -20,7 +20,7 @@ from cl_suite import (
 from cl_suite.core.listener import Silent
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.replay.gdumb import GDumb, cut_box, learning_rate, paste
 
 

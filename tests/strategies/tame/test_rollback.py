@@ -10,7 +10,7 @@ from cl_suite import Batch, build_network
 from cl_suite.conformance.case import present
 from cl_suite.core.errors import BudgetExceeded
 from cl_suite.core.scenario import Scenario
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.tame.rollback import Rollback
 from strategies.tame.sparse import is_compact
 from strategies.tame.tame import TAME

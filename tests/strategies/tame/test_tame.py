@@ -13,7 +13,7 @@ from cl_suite.conformance.case import present
 from cl_suite.core.errors import BudgetExceeded
 from cl_suite.core.scenario import Scenario
 from cl_suite.metrics.task_shifts import shifts_summary
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.tame.tame import TAME
 from tests.helpers.hidden_streams import harness_of, permuted_clusters
 from tests.helpers.slow import slow_but

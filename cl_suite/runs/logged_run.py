@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cl_suite.loggers.curve_logger import LoggedRun
 from cl_suite.loggers.series import flat
-from cl_suite.run.plan import Plan
+from cl_suite.runs.plan import Plan
 
 
 def logged_run(plan: Plan, *, tasks: Sequence[str]) -> LoggedRun:

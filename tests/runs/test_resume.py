@@ -14,8 +14,8 @@ import pytest
 from cl_suite.cli.main import main
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.experience import Experience
-from cl_suite.run.execute import run_one
-from cl_suite.run.plan import Request, plan
+from cl_suite.runs.execute import run_one
+from cl_suite.runs.plan import Request, plan
 
 # Kills its own process with SIGKILL in the middle of the third experience, then behaves like `cl-bench`.
 KILLED_IN_TASK_3 = """

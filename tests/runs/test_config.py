@@ -7,7 +7,7 @@ import pytest
 
 from cl_suite.core.errors import UsageError
 from cl_suite.core.registry import STRATEGY, STREAM, choose, installed
-from cl_suite.run.config import compose_config, resolve_scenario
+from cl_suite.runs.config import compose_config, resolve_scenario
 from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
 
 

@@ -11,7 +11,7 @@ from cl_suite.core.metering import Meter
 from cl_suite.core.registry import STRATEGY, STREAM, choose
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.networks.network import build_network
-from cl_suite.run.harness import Harness
+from cl_suite.runs.harness import Harness
 from strategies.bounds.finetune import Finetune
 from tests.helpers import image_streams as images
 

@@ -16,8 +16,8 @@ from cl_suite.core.seeding import Seeds
 from cl_suite.data.tokenizers import pinned_tokenizer
 from cl_suite.features.frozen_networks import pinned
 from cl_suite.records.record import config_hash, record_path
-from cl_suite.run.config import Composed, SeedConfig, compose_config, resolve_scenario
-from cl_suite.run.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
+from cl_suite.runs.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from cl_suite.core.errors import CLSuiteError, PluginError, UsageError, nearest
 from cl_suite.core.registry import STRATEGY, Chosen, choose, installed
 from cl_suite.core.scenario import Requirement, Scenario
 from cl_suite.core.scenario_stream import check_scenario
-from cl_suite.run.config import RunConfig
-from cl_suite.run.evaluations import settings_of
+from cl_suite.runs.config import RunConfig
+from cl_suite.runs.evaluations import settings_of
 
 
 def choose_scenario(stream: Chosen, wanted: str | None) -> Scenario:

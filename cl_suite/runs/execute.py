@@ -18,12 +18,12 @@ from cl_suite.loggers.following import Both, CurveFollower
 from cl_suite.metrics.matrix import summarise
 from cl_suite.records.provenance import code_state
 from cl_suite.records.record import RunRecord, load_record, parse_record, provenance, save_record
-from cl_suite.run.build import evaluations_of, network_factory_of, one_line, scenario_stream_of, strategy_of
-from cl_suite.run.display import RunDisplay, console_for
-from cl_suite.run.harness import Harness
-from cl_suite.run.load import load_stream
-from cl_suite.run.logged_run import logged_run
-from cl_suite.run.plan import Plan
+from cl_suite.runs.build import evaluations_of, network_factory_of, one_line, scenario_stream_of, strategy_of
+from cl_suite.runs.display import RunDisplay, console_for
+from cl_suite.runs.harness import Harness
+from cl_suite.runs.load import load_stream
+from cl_suite.runs.logged_run import logged_run
+from cl_suite.runs.plan import Plan
 
 
 @dataclass(frozen=True)

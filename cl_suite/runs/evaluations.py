@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cl_suite.evaluation.protocol import Settings
 
 # Those of the folder evaluation, and films, which robots alone can make.
-ENTRIES: dict[str, Entry] = {**EVALUATIONS, "video": Entry(DIAGNOSTICS, "film robots", "cl_suite.run.films:Films")}
+ENTRIES: dict[str, Entry] = {**EVALUATIONS, "video": Entry(DIAGNOSTICS, "film robots", "cl_suite.runs.films:Films")}
 EVALUATED, DIAGNOSED, EVERY = (entries_of(request, ENTRIES) for request in (EVALUATE, DIAGNOSTICS, ALWAYS))
 
 

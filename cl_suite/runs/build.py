@@ -15,9 +15,9 @@ from cl_suite.core.strategy import Strategy
 from cl_suite.evaluation.protocol import Evaluation
 from cl_suite.networks.encoders import check_encoder
 from cl_suite.networks.network import build_network
-from cl_suite.run.evaluations import DIAGNOSED, ENTRIES, EVALUATED, EVERY, settings_of
-from cl_suite.run.load import Loaded
-from cl_suite.run.plan import Plan
+from cl_suite.runs.evaluations import DIAGNOSED, ENTRIES, EVALUATED, EVERY, settings_of
+from cl_suite.runs.load import Loaded
+from cl_suite.runs.plan import Plan
 
 
 def scenario_stream_of(plan: Plan, loaded: Loaded) -> ScenarioStream:

@@ -15,7 +15,7 @@ from cl_suite.data.tokenizers import WORDS
 from cl_suite.data.tokens import as_tokens, tokens_summary
 from cl_suite.features.extract import as_features, features_summary, public_facts
 from cl_suite.features.frozen_networks import ENCODER, FIRST_TASK
-from cl_suite.run.config import RunConfig
+from cl_suite.runs.config import RunConfig
 
 
 @dataclass(frozen=True)
