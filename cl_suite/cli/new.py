@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
-    from cl_suite.cli.scaffold import write_strategy
+    from cl_suite.cli.support.scaffold import write_strategy
 
     for path in write_strategy(options.name, Path.cwd()):
         print(path)

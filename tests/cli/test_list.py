@@ -13,7 +13,7 @@ import pytest
 from benchmarks.avalanche.provider import STREAMS
 from cl_suite.cli import list_plugins
 from cl_suite.cli.list_plugins import laid_out
-from cl_suite.cli.read_facts import NotConstant, facts_of, provided_facts, read_facts
+from cl_suite.info.read_facts import NotConstant, facts_of, provided_facts, read_facts
 from cl_suite.core.registry import STREAM, choose, installed
 from cl_suite.core.scenario import Scenario, StreamFacts
 

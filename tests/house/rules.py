@@ -26,9 +26,10 @@ ALLOWED = {
     "conformance": {"core", "data", "networks", "runs"},
     "speed": {"core", "data", "networks", "methods", "runs"},
     "cards": {"core", "data", "records", "report", "robots", "runs"},
-    "cli": {"core", "records", "loggers", "report", "runs", "conformance", "speed", "cards"},
+    "info": {"core", "metrics", "networks", "records", "report", "evaluation", "runs"},
+    "cli": {"core", "records", "loggers", "report", "runs", "conformance", "speed", "cards", "info"},
 }
-TORCH_FREE = ("metrics", "records", "report", "cli")
+TORCH_FREE = ("metrics", "records", "report", "info", "cli")
 METRICS_MAY_IMPORT = "cl_suite.core.errors"  # of core, so that R can be read without anything else
 FACES = ("cl_suite", "cl_suite.robots", "cl_suite.avalanche")  # what plugins may import
 NOT_EMPTY = (

@@ -7,7 +7,7 @@ import pytest
 
 from cl_suite import UsageError, check_strategy
 from cl_suite.cli.main import main
-from cl_suite.cli.scaffold import write_strategy
+from cl_suite.cli.support.scaffold import write_strategy
 
 
 def bench(*arguments):
