@@ -187,7 +187,7 @@ class PermutedMNIST(_MNISTFamily):
     class Config:
         """Which permutations."""
 
-        n_tasks: int = 10
+        n_tasks: int = 10  # permutations
         first_is_identity: bool = False  # whether the first task shows the digits as they are
         permutation_seed: int = 0  # the permutations themselves; not one of the run's seeds
         outputs: str = "per_task"  # where the task is told: per_task, or shared (one 10-way head: GPM, TRGP, CUBER)
@@ -216,8 +216,8 @@ class RotatedMNIST(_MNISTFamily):
     class Config:
         """Which angles."""
 
-        n_tasks: int = 10
-        max_degrees: float = 180.0
+        n_tasks: int = 10  # angles
+        max_degrees: float = 180.0  # the angles lie between 0 and this
         angles: str = "even"  # even: 0 to max_degrees, the maximum left out; random: uniform, drawn with angle_seed
         angle_seed: int = 0  # angles, choice of samples and noise; not one of the run's seeds
         samples: int = 0  # training images of each task, none in two tasks; 0 = all images in every task

@@ -49,11 +49,11 @@ class ToyGaussians(Stream):
     class Config:
         """Shape of the synthetic tasks."""
 
-        n_tasks: int = 4
-        classes_per_task: int = 2
+        n_tasks: int = 4  # tasks, each with classes of its own
+        classes_per_task: int = 2  # classes of each task
         n_train: int = 200  # samples per class
         n_test: int = 100  # samples per class
-        dimensions: int = 16
+        dimensions: int = 16  # numbers of a sample
         distance: float = 4.0  # distance of class centres from the origin, in standard deviations
         data_seed: int = 0  # the clusters themselves; not one of the run's seeds: every run sees the same data
 
@@ -94,8 +94,8 @@ class ToyText(Stream):
     class Config:
         """Shape of the synthetic tasks."""
 
-        n_tasks: int = 4
-        classes_per_task: int = 2
+        n_tasks: int = 4  # tasks, each with classes of its own
+        classes_per_task: int = 2  # classes of each task
         n_train: int = 100  # texts per class
         n_test: int = 50  # texts per class
         words: int = 12  # of a text at most; a third of that at least

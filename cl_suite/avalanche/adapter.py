@@ -38,9 +38,9 @@ class AvalancheStrategy(Strategy):
         """Options of the optimiser, beside those of the strategy's constructor."""
 
         optimizer: str = "sgd"  # sgd, adam, rmsprop
-        lr: float = 0.01
-        momentum: float = 0.9
-        weight_decay: float = 0.0
+        lr: float = 0.01  # of the optimiser
+        momentum: float = 0.9  # of sgd and rmsprop; adam has its own
+        weight_decay: float = 0.0  # added to the gradient, times the weight
         renew_optimizer: bool = False  # at each experience, as our own strategies do; Avalanche keeps its state
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:

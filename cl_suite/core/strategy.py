@@ -30,6 +30,7 @@ class Strategy(ABC):
     requires: ClassVar[frozenset[Requirement]] = frozenset()
     modes: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     source: ClassVar[str] = ""  # the paper
+    costs: ClassVar[str] = ""  # in one line: what is kept beside the network, what a step takes; for `cl-bench info`
     resumable: ClassVar[bool] = True  # False: `state_dict` is for the record alone; an interrupted run starts anew
 
     @dataclass

@@ -36,7 +36,7 @@ class RateDrops:
     """When the learning rate falls: options of methods that train epoch by epoch."""
 
     lr_drops: list[int] = field(default_factory=list)  # epochs of an experience after which the rate is multiplied
-    lr_drop: float = 0.1  # by this
+    lr_drop: float = 0.1  # what the rate is multiplied by at each of lr_drops
 
 
 @dataclass
@@ -45,8 +45,8 @@ class OptimizerOptions:
 
     optimizer: str = "sgd"  # sgd, adam, rmsprop
     lr: float = 0.01  # with this momentum; 0.05 forgot far more on Split CIFAR-100 in batches of 16
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    momentum: float = 0.9  # of sgd and rmsprop; adam has its own
+    weight_decay: float = 0.0  # added to the gradient, times the weight
 
 
 class GradientStrategy(Strategy):

@@ -11,6 +11,8 @@ class Joint(GradientStrategy):
     It answers only after the last experience; earlier rows of R are null. What it keeps is counted as its state.
     """
 
+    costs = "keeps every sample of the stream; one pass to store them, and as many training passes as finetuning"
+
     store: Ring | None = None
 
     def learn(self, experience: Experience) -> None:

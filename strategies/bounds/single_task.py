@@ -25,6 +25,8 @@ class SingleTask(GradientStrategy):
     code of GEM). Else the newest answers, which knows its own task alone: read the diagonal of R.
     """
 
+    costs = "keeps a network for each task, where the task is known at test; steps as finetuning"
+
     requires = frozenset({Requirement.BOUNDARIES})
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:

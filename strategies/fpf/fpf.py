@@ -32,6 +32,7 @@ class FPF(Strategy):
     """FPF (Zhao et al. 2023): any strategy with a memory; at the end its sensitive modules are finetuned on it."""
 
     source = "Zhao et al. 2023, arXiv 2304.04158"
+    costs = "as its base; and fpf_epochs passes over the memory at the end, or after every experience with when=each"
 
     @dataclass
     class Config(FinetuningOptions):

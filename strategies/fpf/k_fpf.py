@@ -20,6 +20,7 @@ class KFPF(GradientStrategy):
     """k-FPF (Zhao et al. 2023): no replay in the steps, k short finetunings of sensitive modules on a small memory."""
 
     source = "Zhao et al. 2023, arXiv 2304.04158"
+    costs = "keeps buffer_size samples; steps as finetuning, and k finetunings of fpf_epochs passes over the memory"
 
     @dataclass
     class Config(FinetuningOptions, GradientStrategy.Config):

@@ -70,6 +70,10 @@ class ExSSNeT(SupermaskStrategy):
     """Exclusive Supermask Subnetwork Training (Yadav & Bansal 2023): masks, then the weights no one else uses."""
 
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
+    costs = (
+        "keeps the weights, 1 bit a weight and task, 8 bytes a normalised channel and task; in training a score for "
+        "each weight; epochs are divided between its two phases"
+    )
 
     @dataclass
     class Config(PhaseOptions, SupermaskOptions):
@@ -89,6 +93,10 @@ class SSNeT(SupermaskStrategy):
     """Supermask Subnetwork Training (Yadav & Bansal 2023): ExSSNeT without exclusion. It forgets."""
 
     source = "Yadav & Bansal 2023, arXiv 2210.10209"
+    costs = (
+        "keeps the weights, 1 bit a weight and task, 8 bytes a normalised channel and task; with ewc_lambda 2P "
+        "numbers more; in training a score for each weight"
+    )
 
     @dataclass
     class Config(PhaseOptions, SupermaskOptions):

@@ -149,6 +149,7 @@ class HAT(GradientStrategy):
     """Hard attention to the task (Serra et al. 2018): gates per task, weights between used units are kept."""
 
     source = "Serra et al. 2018, arXiv 1801.01423"
+    costs = "keeps a number for each unit and task, and a head and statistics a task; steps as finetuning, with gates"
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST, Requirement.BOUNDARIES})
 
     @dataclass

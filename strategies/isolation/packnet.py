@@ -105,6 +105,10 @@ class PackNet(GradientStrategy):
     """PackNet (Mallya & Lazebnik 2018): prune each task's weights, give the freed ones to the next task."""
 
     source = "Mallya & Lazebnik 2018, arXiv 1711.05769"
+    costs = (
+        "keeps an owner for each weight (stored in 8 bits), and a head and normalisation a task; steps as "
+        "finetuning"
+    )
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TEST})
 
     @dataclass

@@ -57,6 +57,7 @@ class Piggyback(GradientStrategy):
     """Piggyback (Mallya et al. 2018): the first task trains the weights, every later one only masks them."""
 
     source = "Mallya, Davis & Lazebnik 2018, arXiv 1801.06519"
+    costs = "keeps 1 bit a weight and task, and a head and statistics a task; in training a score for each weight"
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TEST})
 
     @dataclass
@@ -66,7 +67,7 @@ class Piggyback(GradientStrategy):
         trunk: str = "first_task"  # first_task: trained on it, then frozen; random: never trained, all tasks are masks
         mask: str = "binary"  # binary: W or 0; ternary: W, 0 or -W
         mask_init: str = "constant"  # of the scores: constant, mask_scale; uniform, U(-mask_scale, mask_scale)
-        mask_scale: float = 0.01
+        mask_scale: float = 0.01  # of the scores when they are drawn, see mask_init
         threshold: float = 0.005  # of the scores
         lr_mask: float = 0.001  # a weight is off after 5 steps one way; at the paper's 1e-4 (30 epochs) after 50
         lr_head: float = 0.001  # 1e-4 in the paper

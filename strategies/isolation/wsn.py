@@ -63,6 +63,7 @@ class WSN(GradientStrategy):
     """Winning SubNetworks (Kang et al. 2022): weights and one set of scores together, selected weights are frozen."""
 
     source = "Kang et al. 2022, ICML"
+    costs = "keeps 1 bit a weight and task, a head and statistics a task, and one score a weight, which is trained too"
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TEST})
 
     @dataclass
@@ -70,7 +71,7 @@ class WSN(GradientStrategy):
         """Options of the masks and of training. There is no weight decay: it would move weights of earlier tasks."""
 
         optimizer: str = "adam"  # for weights and scores together; adam, sgd, rmsprop
-        lr: float = 0.001
+        lr: float = 0.001  # of weights and scores, constant
         density: float = 0.5  # c: share of each layer's weights that a task selects, in (0, 1]
         reset_scores: bool = False  # whether each task draws its scores anew (an ablation of the paper)
         norm: str = "per_task"  # statistics: per_task; frozen_after_first; batch_stats: the batch's, also at test

@@ -65,6 +65,10 @@ class IBCL(Strategy):
     """IBCL (Lu et al., arXiv 2305.14782): a convex hull of posteriors, models for any preference without training."""
 
     source = "Lu et al., arXiv 2305.14782"
+    costs = (
+        "keeps at most 2P numbers a prior and task; one training of means and deviations (2P numbers) for each "
+        "prior; a preference costs no training"
+    )
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN})
 
     @dataclass

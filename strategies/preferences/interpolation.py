@@ -32,6 +32,7 @@ class Interpolation(GradientStrategy):
     """Weight interpolation (Wortsman et al. 2022, Ilharco et al. 2023): average the tasks' networks by preference."""
 
     source = "Wortsman et al. 2022, arXiv 2203.05482; Ilharco et al. 2023, arXiv 2212.04089"
+    costs = "keeps a network of P numbers for each task; steps as finetuning; a preference costs an average of them"
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

@@ -30,6 +30,10 @@ class PreferenceEWC(OnePerPreference):
     """EWC (Kirkpatrick et al. 2017) with each task's penalty weighted by a preference, trained anew for each."""
 
     source = "Kirkpatrick et al. 2017, arXiv 1612.00796"
+    costs = (
+        "keeps 2P numbers a task; one training for each preference asked for, and a pass over fisher_samples of "
+        "each task"
+    )
 
     @dataclass
     class Config(GradientStrategy.Config):

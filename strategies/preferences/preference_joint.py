@@ -17,6 +17,8 @@ from strategies.preferences.task_memory import TaskMemory
 class PreferenceJoint(OnePerPreference):
     """Keep every sample; for each preference train a network from scratch on all of them, weighted: the upper bound."""
 
+    costs = "keeps every sample; for each preference and after each task a training on all so far"
+
     @dataclass
     class Config(OptimizerOptions):
         """Options of the optimiser. Its rate never drops: epochs of an experience are not those of a training here."""

@@ -23,6 +23,10 @@ class PreferenceReplay(OnePerPreference):
     """Rehearsal weighted by a preference, trained anew for each (baseline GEM-reg of Lu et al., arXiv 2305.14782)."""
 
     source = "Lu et al., arXiv 2305.14782 (baseline GEM-reg); Chaudhry et al. 2019, arXiv 1812.00420"
+    costs = (
+        "keeps memory_per_task samples of each task, all replayed in each step; one training for each preference "
+        "asked for"
+    )
 
     @dataclass
     class Config(GradientStrategy.Config):

@@ -40,6 +40,10 @@ class VCL(Strategy):
     """Variational continual learning (Nguyen et al. 2018): the posterior of each task is the prior of the next."""
 
     source = "Nguyen et al. 2018, arXiv 1710.10628; by preference: Lu et al., arXiv 2305.14782"
+    costs = (
+        "keeps means and deviations, 2P numbers for a network of P, and memory_per_task samples of each task, all "
+        "replayed in each step; with per_preference a training for each"
+    )
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

@@ -49,6 +49,7 @@ class CUBER(GradientStrategy):
     """CUBER (Lin et al. 2022): TRGP that also moves old weights where the gradients of old and new task agree."""
 
     source = "Lin, Yang, Fan & Zhang 2022, NeurIPS, Beyond Not-Forgetting"
+    costs = "as trgp, and a gradient of P numbers for each old task; in a step also the penalty on old spaces"
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST})
 
     @dataclass

@@ -21,6 +21,10 @@ class GPM(GradientStrategy):
     """Gradient Projection Memory (Saha et al. 2021): learn orthogonally to what earlier tasks' inputs span."""
 
     source = "Saha, Garg & Roy 2021, arXiv 2103.09762"
+    costs = (
+        "keeps orthonormal directions of each layer's inputs, more with each task; a projection of the gradient a "
+        "step, a decomposition a task"
+    )
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

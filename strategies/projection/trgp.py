@@ -22,6 +22,10 @@ class TRGP(GradientStrategy):
     """Trust Region Gradient Projection (Lin et al. 2022): GPM that reuses related tasks' frozen weights."""
 
     source = "Lin, Yang, Fan & Zhang 2022, arXiv 2202.02931"
+    costs = (
+        "keeps directions and, for each task, scaling matrices of each layer; a projection a step, scaled layers in "
+        "every pass, a decomposition a task"
+    )
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN, Requirement.TASK_ID_AT_TEST})
 
     @dataclass

@@ -37,6 +37,10 @@ class EWC(GradientStrategy):
     """Elastic Weight Consolidation (Kirkpatrick et al. 2017, online: Schwarz et al. 2018): hold back weights in use."""
 
     source = "Kirkpatrick et al. 2017, arXiv 1612.00796; Schwarz et al. 2018, arXiv 1805.06370"
+    costs = (
+        "keeps 2P numbers for a network of P, or 2P a task with mode=separate; one pass over fisher_samples of each "
+        "task, by single samples"
+    )
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

@@ -39,6 +39,7 @@ class LwF(GradientStrategy):
     """Learning without Forgetting (Li & Hoiem 2017): distil the old network on the new task's samples."""
 
     source = "Li & Hoiem 2017, arXiv 1606.09282"
+    costs = "keeps the old network, P numbers; its forward pass in each step, and warmup_epochs passes before each task"
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass
@@ -130,6 +131,7 @@ class LwFMC(GradientStrategy):
     """LwF-MC (Rebuffi et al. 2017): iCaRL's sigmoid loss without exemplars, past outputs distilled."""
 
     source = "Rebuffi et al. 2017, arXiv 1611.07725 (its baseline LwF.MC)"
+    costs = "keeps the old network, P numbers; its forward pass in each step"
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

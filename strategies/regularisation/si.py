@@ -26,6 +26,7 @@ class SI(GradientStrategy):
     """Synaptic Intelligence (Zenke et al. 2017): penalise moving weights that earlier losses fell by."""
 
     source = "Zenke, Poole & Ganguli 2017, arXiv 1703.04200"
+    costs = "keeps 3P numbers for a network of P; no pass beside those of finetuning"
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

@@ -32,6 +32,10 @@ class AGEM(GradientStrategy):
     """Averaged GEM (Chaudhry et al. 2019): project a gradient that would raise the loss of a batch from memory."""
 
     source = "Chaudhry et al. 2019, arXiv 1812.00420"
+    costs = (
+        "keeps buffer_size samples; from the second task on one more forward and backward pass a step, and a second "
+        "gradient of P numbers"
+    )
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

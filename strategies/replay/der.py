@@ -87,6 +87,10 @@ class DER(GradientStrategy):
     """Dark experience replay (Buzzega et al. 2020): stay near the logits that remembered samples once had."""
 
     source = "Buzzega et al. 2020, arXiv 2004.07211"
+    costs = (
+        "keeps buffer_size samples, each with its logits; one more forward and backward pass a step, over replayed "
+        "samples"
+    )
     buffer_extras = frozenset({"logits"})
 
     @dataclass
@@ -136,6 +140,10 @@ class DERPlusPlus(GradientStrategy):
     """Dark experience replay with labels (DER++, Buzzega et al. 2020): replay stored logits, and labels beside them."""
 
     source = "Buzzega et al. 2020, arXiv 2004.07211"
+    costs = (
+        "keeps buffer_size samples, each with its logits; two more forward and backward passes a step, over "
+        "replayed samples"
+    )
     buffer_extras = frozenset({"logits"})
 
     @dataclass

@@ -18,6 +18,7 @@ class ER(GradientStrategy):
     """Experience replay (Chaudhry et al. 2019): rehearse a small memory beside every batch."""
 
     source = "Chaudhry et al. 2019, arXiv 1902.10486"
+    costs = "keeps buffer_size samples; twice the operations of finetuning, as many samples replayed as fresh ones"
 
     @dataclass
     class Config(ReplayOptions, GradientStrategy.Config):

@@ -31,6 +31,7 @@ class ERACE(GradientStrategy):
     """ER with asymmetric cross entropy (Caccia et al. 2022): new samples compete only among their own classes."""
 
     source = "Caccia et al. 2022, arXiv 2104.05025"
+    costs = "keeps buffer_size samples; one more forward and backward pass a step, over the replayed samples"
 
     @dataclass
     class Config(ReplayOptions, GradientStrategy.Config):

@@ -71,6 +71,7 @@ class GDumb(GradientStrategy):
     """
 
     source = "Prabhu, Torr & Dokania 2020, ECCV"
+    costs = "keeps buffer_size samples; trains on them alone, `epochs` passes, whatever the length of the stream"
 
     @dataclass
     class Config(ReplayOptions, GradientStrategy.Config):

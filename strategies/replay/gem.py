@@ -76,6 +76,10 @@ class GEM(GradientStrategy):
     """Gradient episodic memory (Lopez-Paz & Ranzato 2017): no step may raise the loss of any earlier task's memory."""
 
     source = "Lopez-Paz & Ranzato 2017, arXiv 1706.08840"
+    costs = (
+        "keeps buffer_size samples; each step reads all of them, a forward and backward pass for each earlier task, "
+        "whose gradients (P numbers each) it holds"
+    )
     requires = frozenset({Requirement.BOUNDARIES})
 
     @dataclass

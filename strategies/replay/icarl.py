@@ -86,6 +86,10 @@ class ICaRL(GradientStrategy):
     """iCaRL (Rebuffi et al. 2017): herded exemplars, distillation, and the nearest class mean as the answer."""
 
     source = "Rebuffi et al. 2017, arXiv 1611.07725"
+    costs = (
+        "keeps buffer_size exemplars, and while it trains the old network, whose forward pass is added; a pass to "
+        "choose exemplars"
+    )
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN})
 
     @dataclass

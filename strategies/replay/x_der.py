@@ -111,6 +111,10 @@ class XDER(GradientStrategy):
     """X-DER (Boschini et al. 2022): DER++ with stored logits kept up to date and outputs prepared for the future."""
 
     source = "Boschini et al. 2022, arXiv 2201.00766"
+    costs = (
+        "keeps buffer_size samples, each with its logits; two replayed batches a step, and with variant=full the "
+        "views of the contrastive loss"
+    )
     requires = frozenset({Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TRAIN})
     buffer_extras = frozenset({"logits"})
 

@@ -28,18 +28,18 @@ class ExpertOptions:
     """How an expert is trained and pruned, mixed into a strategy's `Config`."""
 
     lr: float = 0.1  # of the experts: SGD
-    momentum: float = 0.9
+    momentum: float = 0.9  # of the experts
     nesterov: bool = False  # paper: True; released: False
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-4  # of the experts
     lr_warmup: int = 0  # first steps of an expert, over which its rate rises from 0
     lr_drop_steps: list[int] = field(default_factory=list)  # steps of an expert after which its rate is multiplied
-    lr_drop: float = 0.2  # by this
+    lr_drop: float = 0.2  # what the rate is multiplied by after each of lr_drop_steps
     squash: str = "sigmoid"  # sigmoid (paper), none, tanh_scale
     prune_experts: float = 0.98  # share of convolution and linear weights removed; 0 = keep all
     prune_when: str = "on_switch"  # on_switch: when an expert is left; end: with the selector's samples
     prune_memory: int = 2000  # samples of the latest expert, emptied at each switch; paper: 200 to 6000
-    prune_epochs: int = 20  # paper: 200
-    prune_batch: int = 128
+    prune_epochs: int = 20  # passes over that memory after pruning; paper: 200
+    prune_batch: int = 128  # samples in a step of that finetuning
     prune_lr: float = 0.1  # of the experts; the selector's is 1 % of it
     remeasure: bool = True  # ours: after pruning the threshold is taken anew, on the pruning memory
 

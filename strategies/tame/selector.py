@@ -20,11 +20,11 @@ class SelectorOptions:
 
     max_experts: int = 20  # beyond it a change goes to the expert that fits best
     buffer: str = "global"  # uniform sample: global, per_expert, per_class (by the labels that training shows)
-    selector_memory: int = 5000  # samples
+    selector_memory: int = 5000  # samples of the stream it is trained on
     selector_every: int = 4  # evaluation points between its trainings, and where there is a new expert; 0: at the end
     selector_epochs: int = 10  # passes over the memory; paper: 200
-    selector_batch: int = 128
-    selector_lr: float = 0.1
+    selector_batch: int = 128  # samples
+    selector_lr: float = 0.1  # of SGD
     prune_selector: float = 0.5  # share of its weights removed after its last training; 0 = keep all
 
     def check_selector(self) -> None:

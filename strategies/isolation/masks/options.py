@@ -15,7 +15,7 @@ class SupermaskOptions:
 
     density: float = 0.1  # share of each layer's weights kept, in (0, 1]
     density_mode: str = "uniform"  # uniform; erdos_renyi: k = min(0.5, er_scale (out + in) / (out in kh kw))
-    er_scale: float = 16.0
+    er_scale: float = 16.0  # of density_mode=erdos_renyi
     mask_type: str = "top_k"  # top_k of |score|; threshold: score >= 0, density free
     min_per_row: int = 0  # weights kept for every output unit at least; 0 = no such rule
     weight_init: str = "signed_constant"  # signed_constant, unsigned_constant, kaiming_normal, xavier_normal
@@ -27,8 +27,8 @@ class SupermaskOptions:
     mask_invalid_logits: bool = False  # whether outputs beyond a task's classes are left out of the training loss
     norm: str = "per_task"  # per_task; shared: one set of statistics, which later tasks move
     optimizer: str = "adam"  # adam, rmsprop, sgd; a fresh one for every phase
-    lr_mask: float = 0.01
-    weight_decay_mask: float = 0.0
+    lr_mask: float = 0.01  # of the scores
+    weight_decay_mask: float = 0.0  # of the scores
     scheduler: str = "cosine"  # cosine, constant, released
     select: str = "last"  # last; best_per_phase: epoch with the best validation accuracy, restored after each phase
     infer: str = "none"  # none: the task id is given at test; oneshot, binary, min_entropy: it is inferred

@@ -46,6 +46,7 @@ class SupermaskStrategy(Strategy):
     """
 
     requires = _AT_TRAIN | {Requirement.TASK_ID_AT_TEST}
+    modes = ({"infer": "oneshot"},)
     weights_from_seed = False  # whether the weights are never trained
 
     @classmethod
