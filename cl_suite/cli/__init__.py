@@ -7,6 +7,7 @@ Nothing heavy is imported before it is needed, so that `--help` and a wrong requ
 COMMANDS = {
     "run": ("run", "train a strategy on a stream (also without the word: cl-bench --strategy ...)"),
     "list": ("list_plugins", "name the installed strategies and streams"),
+    "info": ("info", "tell what a strategy, stream, network, metric, ... is, takes and costs"),
     "submit": ("submit", "bundle records into one archive that can be verified"),
     "import": ("import_records", "verify an archive and take its records in"),
     "report": ("report", "turn saved records into a leaderboard"),

@@ -84,8 +84,8 @@ def _strategies() -> list[dict[str, Any]]:
 
 
 def _streams() -> list[dict[str, Any]]:
-    from cl_suite.info.read_facts import facts_of, provided_facts
     from cl_suite.core.registry import STREAM, installed, provided, summary
+    from cl_suite.info.read_facts import facts_of, provided_facts
 
     return [
         *(

@@ -7,12 +7,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 WIDTH = 80  # columns where there is no terminal
 LEFT = 34  # columns of an option with its default; a longer one has its meaning below
 LABEL = 12  # columns of the names of facts
+SHORT = 24  # characters; lists of such texts stand in one line
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Answer:
 
     kind:  what it is: strategy, stream, network, metric, ...
     what:  one sentence
-    facts: {name: text, list of texts, or {name: text}}; None and empty ones are left out of the text
+    facts: {name: text, list of texts or of dataclasses that print themselves, or {name: text}}; None and empty ones are
+           left out of the text
     """
 
     kind: str
@@ -46,7 +48,7 @@ class Answer:
             "kind": self.kind,
             "name": self.name,
             "what": self.what,
-            **self.facts,
+            **{name: _plain(value) for name, value in self.facts.items()},
             "options": [vars(option) for option in self.options],
         }
 
@@ -87,6 +89,13 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def _plain(value: Any) -> Any:
+    """Return a fact as JSON values."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
 def _fact(name: str, value: Any, width: int) -> list[str]:
     if value is None or value in ("", [], {}):
         return []
@@ -96,6 +105,9 @@ def _fact(name: str, value: Any, width: int) -> list[str]:
     else:
         entries = [value] if isinstance(value, str) else map(str, value)
     room = width - LABEL - 2
+    if isinstance(value, list | tuple) and all(len(str(each)) < SHORT for each in value):
+        value = ", ".join(map(str, value))
+        entries = [value]
     lines: list[str] = []
     for entry in entries:
         first, *more = textwrap.wrap(entry, room, break_on_hyphens=False, break_long_words=False) or [""]

@@ -59,6 +59,11 @@ class Module:
         except (OSError, SyntaxError, ValueError) as problem:
             raise NotConstant(f"{path} cannot be read") from problem
 
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return (ast.get_docstring(self.tree) or "").partition("\n")[0]
+
     @cached_property
     def comments(self) -> dict[int, tuple[str, bool]]:
         """{line: (comment without its sign, whether it has the line to itself)}."""
@@ -78,7 +83,8 @@ class Module:
     def comment(self, node: ast.stmt) -> str:
         """Return the comment on the lines of a statement, else the one that stands right above it."""
         own = [self.comments[row][0] for row in range(node.lineno, (node.end_lineno or 0) + 1) if row in self.comments]
-        row, above = node.lineno - 1, []
+        row = node.lineno - 1
+        above: list[str] = []
         while not own and self.comments.get(row, ("", False))[1]:
             above.insert(0, self.comments[row][0])
             row -= 1
@@ -114,7 +120,7 @@ class Module:
                 return node.value
             case ast.Tuple() | ast.List() | ast.Set():
                 values = [self.value(each) for each in node.elts]
-                return values if isinstance(node, ast.List) else tuple(values) if isinstance(node, ast.Tuple) else {*values}
+                return {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)](values)
             case ast.Dict():
                 return {self.value(k): self.value(v) for k, v in zip(node.keys, node.values, strict=True)}
             case ast.UnaryOp(op=ast.USub()):
@@ -170,7 +176,7 @@ class Class:
     @cached_property
     def lineage(self) -> list[Class]:
         """The class and all it inherits from, in the order in which Python looks names up."""
-        return [each.source for each in _shadow(self).__mro__ if "source" in vars(each)]
+        return [vars(each)["source"] for each in _shadow(self).__mro__ if "source" in vars(each)]
 
     def inner(self, name: str) -> Class:
         """Return a class that this one or one of its bases defines inside itself."""
@@ -226,7 +232,7 @@ class Class:
         return found
 
     def comment_of(self, field: str) -> tuple[str, str]:
-        """Return (type, comment) of a field that this very class states, as they are written; ("", "") if it does not."""
+        """Return (type, comment) of a field as this very class states it; ("", "") if it does not."""
         for node in self.node.body:
             if isinstance(node, ast.AnnAssign) and field in _targets(node):
                 return ast.unparse(node.annotation), self.module.comment(node)

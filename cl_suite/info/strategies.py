@@ -79,8 +79,8 @@ def strategy_names() -> list[str]:
     return [*installed(STRATEGY), *provided(STRATEGY)]
 
 
-def describe_strategy(name: str, measured: Sequence[str]) -> Answer:
-    """Return what is known of a strategy. measured: what records say of its costs, in lines."""
+def describe_strategy(name: str, measured: Sequence[object]) -> Answer:
+    """Return what is known of a strategy. measured: what records say of its costs; each prints itself."""
     facts = strategy_facts(name)
     scenarios = scenarios_of(facts.needs)
     more = {

@@ -106,8 +106,7 @@ class PackNet(GradientStrategy):
 
     source = "Mallya & Lazebnik 2018, arXiv 1711.05769"
     costs = (
-        "keeps an owner for each weight (stored in 8 bits), and a head and normalisation a task; steps as "
-        "finetuning"
+        "keeps an owner for each weight (stored in 8 bits), and a head and normalisation a task; steps as finetuning"
     )
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TEST})
 

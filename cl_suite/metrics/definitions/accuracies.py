@@ -146,6 +146,7 @@ ACCURACIES = (
         lambda run: run.metrics["ece"],
         {"of": "the largest probability, in bins"},
         ("cl-suite ece",),
+        better="lower",
     ),
     Definition(
         "brier@brier",
@@ -156,5 +157,7 @@ ACCURACIES = (
         lambda run: run.metrics["brier"],
         {"of": "every class's probability, sample by sample"},
         ("cl-suite brier",),
+        bounds=(0.0, 2.0),
+        better="lower",
     ),
 )

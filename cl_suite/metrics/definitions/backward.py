@@ -5,7 +5,7 @@ from __future__ import annotations
 from cl_suite.metrics import matrix
 from cl_suite.metrics.definitions import formulas
 from cl_suite.metrics.definitions.accuracies import OWN, SCENARIO
-from cl_suite.metrics.definitions.definition import Definition
+from cl_suite.metrics.definitions.definition import SIGNED, Definition
 from cl_suite.metrics.definitions.measured import AWARE, DIAGONAL, LAST_ROW, LOWER, ONCE_BEFORE, ROWS, TWO
 
 BACKWARD = "backward transfer"
@@ -29,6 +29,7 @@ BACKWARDS = (
         lambda run: matrix.bwt(run.tasks),
         {"compares": _END, "divided by": "T - 1", "answer among": SCENARIO},
         ("cl-suite bwt", "Mammoth backward_transfer", "Avalanche StreamBWT"),
+        bounds=SIGNED,
     ),
     Definition(
         "bwt@gem-code",
@@ -39,6 +40,7 @@ BACKWARDS = (
         lambda run: formulas.bwt_over_all_tasks(run.tasks),
         {"compares": _END, "divided by": "T", "answer among": SCENARIO},
         ("GEM's code",),
+        bounds=SIGNED,
     ),
     Definition(
         "bwt@task-aware",
@@ -49,6 +51,7 @@ BACKWARDS = (
         lambda run: matrix.bwt(run.tasks_aware),
         {"compares": _END, "divided by": "T - 1", "answer among": OWN},
         ("cl-suite bwt_task_aware", "Mammoth Task-IL backward_transfer"),
+        bounds=SIGNED,
     ),
     Definition(
         "bwt@diaz-rodriguez",
@@ -58,6 +61,7 @@ BACKWARDS = (
         _TRIANGLE,
         lambda run: formulas.bwt_all_rows(run.tasks),
         {"compares": "every later row with the diagonal", "divided by": "T(T-1)/2", "answer among": SCENARIO},
+        bounds=SIGNED,
     ),
     Definition(
         "bwt+@diaz-rodriguez",
@@ -90,6 +94,7 @@ BACKWARDS = (
             "answer among": SCENARIO,
         },
         ("Continuum backward_transfer",),
+        bounds=SIGNED,
     ),
     Definition(
         "bwt+@continuum",
@@ -124,6 +129,8 @@ BACKWARDS = (
             "answer among": SCENARIO,
         },
         ("cl-suite libero_nbt", "LIBERO NBT"),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "forgetting@chaudhry",
@@ -134,6 +141,8 @@ BACKWARDS = (
         lambda run: matrix.forgetting(run.tasks),
         {"held against": "its best in any row before the last", "divided by": "T - 1", "answer among": SCENARIO},
         ("cl-suite forgetting",),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "forgetting@first-last",
@@ -144,6 +153,8 @@ BACKWARDS = (
         lambda run: formulas.forgetting_first_last(run.tasks),
         {"held against": "its score when it was learned", "divided by": "T - 1", "answer among": SCENARIO},
         ("Avalanche StreamForgetting",),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "forgetting@facil",
@@ -158,6 +169,8 @@ BACKWARDS = (
             "answer among": SCENARIO,
         },
         ("FACIL TAg Forg",),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "forgetting@pycil",
@@ -172,6 +185,7 @@ BACKWARDS = (
             "answer among": SCENARIO,
         },
         ("PyCIL Forgetting",),
+        better="lower",
     ),
     Definition(
         "forgetting@mammoth",
@@ -186,6 +200,7 @@ BACKWARDS = (
             "answer among": SCENARIO,
         },
         ("Mammoth forgetting",),
+        better="lower",
     ),
     Definition(
         "forgetting@continual-world",
@@ -196,6 +211,8 @@ BACKWARDS = (
         lambda run: formulas.forgetting_over_all_tasks(run.tasks),
         {"held against": "its score when it was learned", "divided by": "T", "answer among": SCENARIO},
         ("Continual World forgetting",),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "forgetting@continuum",
@@ -210,6 +227,8 @@ BACKWARDS = (
             "answer among": SCENARIO,
         },
         ("Continuum forgetting",),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "forgetting@task-aware",
@@ -220,5 +239,7 @@ BACKWARDS = (
         lambda run: matrix.forgetting(run.tasks_aware),
         {"held against": "its best in any row before the last", "divided by": "T - 1", "answer among": OWN},
         ("cl-suite forgetting_task_aware",),
+        bounds=SIGNED,
+        better="lower",
     ),
 )

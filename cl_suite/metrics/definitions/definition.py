@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from cl_suite.metrics.definitions.measured import Measured, Need
 
+SIGNED = (-1.0, 1.0)  # bounds of a difference of scores
+
 
 @dataclass(frozen=True)
 class Value:
@@ -27,6 +29,8 @@ class Definition:
     function:    a run's measured things -> the number
     traits:      what sets it apart from the others of its family: {"divided by": "T - 1", ...}
     reported_by: libraries that report it, and under which name
+    bounds:      (lowest, highest) that it can be, where scores are in [0, 1]
+    better:      "higher" or "lower"
     """
 
     name: str
@@ -37,6 +41,8 @@ class Definition:
     function: Callable[[Measured], float | None]
     traits: Mapping[str, str] = field(default_factory=dict)
     reported_by: tuple[str, ...] = ()
+    bounds: tuple[float, float] = (0.0, 1.0)
+    better: str = "higher"
 
     def of(self, run: Measured) -> Value:
         """Return the number for a run, or why there is none."""

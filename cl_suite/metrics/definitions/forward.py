@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from cl_suite.metrics import matrix
 from cl_suite.metrics.definitions import formulas
-from cl_suite.metrics.definitions.definition import Definition
+from cl_suite.metrics.definitions.definition import SIGNED, Definition
 from cl_suite.metrics.definitions.measured import (
     AHEAD,
     ALL_AHEAD,
@@ -56,6 +58,7 @@ FORWARDS = (
         lambda run: matrix.fwt(run.tasks, run.baseline),
         {"taken from": _BEFORE, "less": _UNTRAINED, "divided by": "T - 1"},
         ("cl-suite fwt", "Mammoth forward_transfer", "Avalanche StreamForwardTransfer"),
+        bounds=SIGNED,
     ),
     Definition(
         "fwt@gem-code",
@@ -66,6 +69,7 @@ FORWARDS = (
         lambda run: formulas.fwt_over_all_tasks(run.tasks, run.baseline),
         {"taken from": _BEFORE, "less": _UNTRAINED, "divided by": "T"},
         ("GEM's code",),
+        bounds=SIGNED,
     ),
     Definition(
         "fwt@no-baseline",
@@ -108,6 +112,7 @@ FORWARDS = (
             "divided by": "T",
         },
         ("Continual World forward transfer",),
+        bounds=(-math.inf, 1.0),
     ),
     Definition(
         "libero-fwt",
@@ -142,6 +147,7 @@ FORWARDS = (
         lambda run: matrix.learning_accuracy_gain(run.tasks, _alone(run)),
         {"held against": "each task learned alone", "sign": "more is better", "of": "every task"},
         ("CUBER FWT",),
+        bounds=SIGNED,
     ),
     Definition(
         "intransigence@chaudhry",
@@ -151,6 +157,8 @@ FORWARDS = (
         (ROWS, DIAGONAL, REFERENCE, CEILING),
         lambda run: matrix.difference(_ceiling(run)[-1], run.tasks[-1][-1]),
         {"held against": "joint training", "sign": "less is better", "of": "the last task"},
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "intransigence@joint",
@@ -160,6 +168,8 @@ FORWARDS = (
         (ROWS, DIAGONAL, REFERENCE, CEILING),
         lambda run: formulas.intransigence(run.tasks, _ceiling(run)),
         {"held against": "joint training on the whole stream", "sign": "less is better", "of": "every task"},
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "intransigence@mean",
@@ -170,6 +180,8 @@ FORWARDS = (
         lambda run: formulas.intransigence(run.tasks, formulas.diagonal(_alone(run))),
         {"held against": "the reference when it had learned the task", "sign": "less is better", "of": "every task"},
         ("BeGin INT",),
+        bounds=SIGNED,
+        better="lower",
     ),
     Definition(
         "libero-auc",

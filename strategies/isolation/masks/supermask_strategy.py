@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class SupermaskStrategy(Strategy):
     """
 
     requires = _AT_TRAIN | {Requirement.TASK_ID_AT_TEST}
-    modes = ({"infer": "oneshot"},)
+    modes: ClassVar[tuple[Mapping[str, Any], ...]] = ({"infer": "oneshot"},)
     weights_from_seed = False  # whether the weights are never trained
 
     @classmethod
