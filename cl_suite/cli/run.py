@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
 from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED
 
+if TYPE_CHECKING:
+    from cl_suite.cli.support.from_file import FromFile
+    from cl_suite.runs.plan import Plan
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--strategy", required=True, help="a name from `cl-bench list`, or path/to/file.py:Class")
-    parser.add_argument("--stream", required=True, help="a name from `cl-bench list`, or path/to/file.py:Class")
+    parser.add_argument("--strategy", help="a name from `cl-bench list`, or path/to/file.py:Class")
+    parser.add_argument("--stream", help="a name from `cl-bench list`, or path/to/file.py:Class")
     parser.add_argument("--scenario", help="task_incremental, class_incremental, domain_incremental, task_agnostic")
     seeds = parser.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=int, default=0, help="one seed (default 0)")
+    seeds.add_argument("--seed", type=int, help="one seed (default 0)")
     seeds.add_argument("--seeds", help="several seeds, e.g. 0,1,2")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: a GPU where there is one)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: the cores this process may use)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="strategy, stream, scenario, seeds and options from a file of YAML"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only tell what would run: configuration, plan, estimate"
+    )
     add_results_flag(parser)
     add_data_flags(parser)
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
@@ -47,36 +59,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
-    seeds = _parse_seeds(options.seeds) if options.seeds is not None else [options.seed]
-    from cl_suite.cli.support.results import report_interruption, report_results
-    from cl_suite.loggers.choice import chosen_loggers
-    from cl_suite.runs.execute import run_all
-    from cl_suite.runs.plan import Request, plan
+    asked = _parse_seeds(options.seeds) if options.seeds is not None else None
+    asked = [options.seed] if options.seed is not None else asked
+    from cl_suite.cli.support.from_file import with_file
 
-    log = chosen_loggers(options.log)
-    evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []
-    plans = [
-        plan(
-            Request(
-                strategy=options.strategy,
-                stream=options.stream,
-                scenario=options.scenario,
-                seed=seed,
-                device=options.device,
-                threads=options.threads,
-                results=options.results,
-                data_root=data_root(options),
-                overrides=(*options.overrides, *evaluated),
-                resume=options.resume,
-                overwrite=options.overwrite,
-                diagnostics=(options.diagnostics,) if options.diagnostics else (),
-                command=tuple(options.arguments),
-                log=log,
-                log_dir=options.log_dir,
-            )
-        )
-        for seed in seeds
-    ]
+    wanted = with_file(options)
+    for flag in ("strategy", "stream"):
+        if not getattr(wanted, flag):
+            raise UsageError(f"which {flag}? Name one with --{flag}; `cl-bench list` names them.")
+    seeds = asked or wanted.seeds or [0]
+    try:
+        plans = _plans(options, wanted, seeds)
+    except UsageError as problem:
+        raise wanted.blamed(problem) from problem
+    if options.dry_run:
+        return _preview(plans, as_json=options.json)
+    from cl_suite.cli.support.results import report_interruption, report_results
+    from cl_suite.runs.execute import run_all
+
     quiet = options.quiet or options.json
     try:
         outcomes = run_all(plans, quiet=quiet, debug=options.debug)
@@ -85,6 +85,45 @@ def execute(options: argparse.Namespace) -> int:
         return INTERRUPTED
     report_results(outcomes, as_json=options.json, target=plans[0].target)
     return 1 if any(outcome.record.status == "failed" for outcome in outcomes) else 0
+
+
+def _plans(options: argparse.Namespace, wanted: FromFile, seeds: list[int]) -> list[Plan]:
+    from cl_suite.loggers.choice import chosen_loggers
+    from cl_suite.runs.plan import Request, plan
+
+    log = chosen_loggers(options.log)
+    evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []
+    return [
+        plan(
+            Request(
+                strategy=wanted.strategy,
+                stream=wanted.stream,
+                scenario=wanted.scenario,
+                seed=seed,
+                device=options.device,
+                threads=options.threads,
+                results=options.results,
+                data_root=data_root(options),
+                overrides=(*wanted.overrides, *options.overrides, *evaluated),
+                resume=options.resume,
+                overwrite=options.overwrite,
+                diagnostics=(options.diagnostics,) if options.diagnostics else (),
+                command=tuple(options.arguments),
+                log=log,
+                log_dir=options.log_dir,
+                dry_run=options.dry_run,
+            )
+        )
+        for seed in seeds
+    ]
+
+
+def _preview(plans: list[Plan], *, as_json: bool) -> int:
+    from cl_suite.info.dry_run import preview
+
+    shown = preview(plans)
+    print(json.dumps(shown.to_dict(), indent=2) if as_json else shown.to_text())
+    return 0
 
 
 def _alternatives(texts: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from cl_suite.runs.harness import Harness
 from cl_suite.runs.load import load_stream
 from cl_suite.runs.logged_run import logged_run
 from cl_suite.runs.plan import Plan
+from cl_suite.runs.saved_config import save_config
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Run:
             self.error = one_line(problem)
             record = self._record()
         path = save_record(record, self.plan.record_path)
+        save_config(self.plan)
         if record.status == "complete":
             self.plan.checkpoint.unlink(missing_ok=True)
         self._logs.finish(record)

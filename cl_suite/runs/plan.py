@@ -39,6 +39,7 @@ class Request:
     command: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     log_dir: Path = Path("logs")
+    dry_run: bool = False  # only looked at: no folder is made
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def plan(request: Request) -> Plan:
         config_hash=config_hash(plain, stream_version=stream.cls.version),
         seed=request.seed,
     )
-    check_writable(path.parent, request.results)
+    check_writable(path.parent, request.results, make=not request.dry_run)
     return Plan(request, strategy, stream, scenario, composed, plain, device, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,15 @@ def strategies_for(scenario: Scenario, *, without: str) -> list[str]:
     return [*([", ".join(names)] if names else []), *modes]
 
 
-def check_writable(folder: Path, results: Path) -> None:
-    """Make the folder of a record. Raise UsageError if nothing can be written there."""
+def check_writable(folder: Path, results: Path, *, make: bool = True) -> None:
+    """Make the folder of a record, or only look whether it can be. Raise UsageError if nothing can be written there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         writable = os.access(folder, os.W_OK)
         reason = "no permission"
     except OSError as problem:

@@ -54,7 +54,7 @@ class FPF(Strategy):
         schema = chosen.cls.config_for(options.get("base_options") or {})
         fields: list[tuple[str, type, Any]] = [("base_options", schema, field(default_factory=schema))]
         if chosen.from_file:  # an edited file is another configuration
-            fields.append(("base_source", str, field(default=chosen.digest)))
+            fields.append(("base_source", str, field(default=chosen.digest, metadata={"derived": True})))
         return make_dataclass("Config", fields, bases=(cls.Config,))
 
     @classmethod

@@ -16,8 +16,9 @@ WITH_VALUE = {"--seed", "--seeds", "--results", "--data-root", "--threads", "--l
 def repeat_command(record: RunRecord) -> str:
     """Return one line for a shell: the recorded command for this record's seed alone, or one from its configuration."""
     command = record.provenance.get("command")
-    if isinstance(command, list) and all(isinstance(word, str) for word in command) and len(command) > 1:
-        words = _what(command[1:])
+    kept = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
+    if len(kept) > 1 and "--config" not in {word.partition("=")[0] for word in kept}:  # a file that others lack
+        words = _what(kept[1:])
     else:
         groups = {name: value for name, value in record.config.items() if isinstance(value, dict)}
         options = [f"{key}={value}" for key, value in sorted(flatten(groups).items()) if value != "null"]
