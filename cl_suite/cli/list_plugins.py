@@ -11,25 +11,43 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from cl_suite.core.scenario import StreamFacts, StreamSizes
+from cl_suite.core.errors import CLSuiteError, UsageError, nearest
+from cl_suite.core.scenario import Scenario, StreamFacts, StreamSizes
 
 LEAST = 60  # characters left for a line about a plugin; with fewer it stands below the plugin
+MODALITIES = ("image", "text", "robot", "vector")
 SIZES = [field.name for field in dataclasses.fields(StreamSizes)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument("what", nargs="?", choices=("strategies", "streams"), help="only these")
+    parser.add_argument(
+        "--modality", type=_modality, metavar="|".join(MODALITIES), help="only streams whose samples are of this kind"
+    )
+    parser.add_argument("--scenario", metavar="NAME", help="only what runs in this scenario; of strategies, how")
+    parser.add_argument("--embedded", action="store_true", help="only streams that need no files")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
-    plugins = {
-        what: entries()
-        for what, entries in (("strategies", _strategies), ("streams", _streams))
-        if options.what in (None, what)
-    }
+    of_streams = options.embedded or options.modality is not None
+    if of_streams and options.what == "strategies":
+        raise UsageError("--modality and --embedded are of streams. Leave them out, or write: cl-bench list streams.")
+    scenario = None if options.scenario is None else _scenario(options.scenario)
+    wanted = options.what or ("streams" if of_streams else None)
+    plugins = {}
+    if wanted in (None, "strategies"):
+        plugins["strategies"] = _strategies() if scenario is None else _strategies_in(scenario)
+    if wanted in (None, "streams"):
+        plugins["streams"] = [
+            entry
+            for entry in _streams()
+            if (options.modality in (None, entry["modality"]))
+            and (scenario is None or scenario in (entry["scenarios"] or ()))
+            and (entry["embedded"] or not options.embedded)
+        ]
     if options.json:
         print(json.dumps(plugins, indent=2))
         return 0
@@ -39,6 +57,8 @@ def execute(options: argparse.Namespace) -> int:
         rows: list[tuple[str, ...]]
         if what == "strategies":
             rows = [(entry["name"],) for entry in entries]
+            if scenario is not None:
+                rows = [(entry["name"], entry["options"]) for entry in entries]
         else:
             rows = [(entry["name"], entry["modality"] or "-", _size(entry), entry["needs"] or "-") for entry in entries]
             rows.insert(0, ("name", "modality", "tasks x classes", "needs"))
@@ -69,6 +89,37 @@ def laid_out(rows: Sequence[Sequence[str]], summaries: Sequence[str], width: int
                 *textwrap.wrap(summary, width, initial_indent=" " * 6, subsequent_indent=" " * 6),
             ]
     return lines
+
+
+def _modality(text: str) -> str:
+    """Return a modality as streams state it: `text` and `texts` are both texts."""
+    known = [f"{each}s" for each in MODALITIES]
+    if f"{text.removesuffix('s')}s" not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is none. {nearest(text, MODALITIES)}")
+    return f"{text.removesuffix('s')}s"
+
+
+def _scenario(name: str) -> Scenario:
+    if name not in list(Scenario):
+        raise UsageError(f"--scenario {name} is not known. {nearest(name, [each.value for each in Scenario])}")
+    return Scenario(name)
+
+
+def _strategies_in(scenario: Scenario) -> list[dict[str, Any]]:
+    """Return the strategies that run in a scenario, with the options under which they do, "" = by default.
+
+    One that cannot be loaded is passed over.
+    """
+    from cl_suite.info.strategies import runs_in
+
+    found = []
+    for entry in _strategies():
+        try:
+            ways = runs_in(entry["name"], scenario)
+        except CLSuiteError:
+            continue
+        found += [{**entry, "options": ways[0]}] if ways else []
+    return found
 
 
 def _strategies() -> list[dict[str, Any]]:
