@@ -17,5 +17,6 @@ COMMANDS = {
     "new": ("new", "write a working single-file plugin and its test"),
     "data": ("data", "fetch or verify the files of streams"),
     "card": ("card", "show what the tasks of a stream are, with chance level, ceiling and a picture"),
+    "completion": ("completion", "print what bash, zsh or fish completes this command line with"),
     "speed": ("speed", "measure what the harness costs beside a bare loop, or a strategy beside finetune"),
 }

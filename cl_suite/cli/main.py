@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Threads that wait sleep instead of spinning: beside another busy process a run is then not many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _interrupt)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how the line may go on
+        from cl_suite.cli.support.completing import complete
+
+        complete(COMMANDS, DEFAULT, _parser)
     try:
         status = _dispatch(arguments)
     except CLSuiteError as problem:
@@ -77,7 +81,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def _main_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:8}{text}" for name, (_, text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:11}{text}" for name, (_, text) in COMMANDS.items())
     parser = Parser(
         prog="cl-bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -31,6 +31,11 @@ def kinds(results: Path) -> dict[str, tuple[Callable[[], Sequence[str]], Describ
     }
 
 
+def every_name() -> list[str]:
+    """Return all that `find` finds by name."""
+    return [*dict.fromkeys(name for names, _ in kinds(Path("results")).values() for name in names())]
+
+
 def find(name: str, results: Path) -> list[Answer]:
     """Return what is known of a name, once for each thing it is. Raise UsageError, with the nearest, if it is none.
 
