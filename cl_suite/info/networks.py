@@ -74,7 +74,7 @@ def _size(name: str, shape: Shape, vocabulary: int | None) -> str:
 
     from cl_suite.networks.network import build_network
 
-    with torch.device("meta"):  # nothing is drawn or stored
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         network = build_network(name, shape, 1, vocabulary=vocabulary)
         features = network.backbone.eval()(_inputs(shape, vocabulary))
     count = sum(parameter.numel() for parameter in network.backbone.parameters())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_suite.info.answer import Option
-from cl_suite.info.source import Class, Module, NotConstant, class_at
+from cl_suite.info.source import Class, Module, NotConstant, class_at, module_named
 
 RUN = "cl_suite.runs.config:RunConfig"  # the groups that every run has
 
@@ -54,17 +54,24 @@ def _written(config: type, name: str) -> tuple[str, str]:
     """Return (type, comment) of a field as the nearest class states it that says something."""
     kind = ""
     for each in config.__mro__:
-        file = getattr(sys.modules.get(each.__module__), "__file__", None)
-        if file is None or name not in vars(each).get("__annotations__", {}):
+        if name not in vars(each).get("__annotations__", {}):
             continue
         try:
-            first, meaning = Module(Path(file)).find(each.__qualname__).comment_of(name)
+            first, meaning = _source(each.__module__).find(each.__qualname__).comment_of(name)
         except NotConstant:
             continue
         kind = kind or first
         if meaning:
             return kind, meaning
     return kind, ""
+
+
+def _source(module: str) -> Module:
+    """Return the source of a module that was imported, a plugin's file too."""
+    try:
+        return module_named(module)
+    except NotConstant:
+        return Module(Path(getattr(sys.modules.get(module), "__file__", None) or module))
 
 
 def _kind(annotation: Any) -> str:

@@ -13,9 +13,9 @@ import pytest
 from benchmarks.avalanche.provider import STREAMS
 from cl_suite.cli import list_plugins
 from cl_suite.cli.list_plugins import laid_out
-from cl_suite.info.read_facts import NotConstant, facts_of, provided_facts, read_facts
 from cl_suite.core.registry import STREAM, choose, installed
 from cl_suite.core.scenario import Scenario, StreamFacts
+from cl_suite.info.read_facts import NotConstant, facts_of, provided_facts, read_facts
 
 ROOT = Path(__file__).parents[2]
 GAINED = {"modality", "source", "licence", "citation", "version", "sizes", "scenarios", "needs"}
@@ -142,3 +142,43 @@ def test_the_page_of_streams_is_the_one_that_the_script_writes():
     script = runpy.run_path(str(ROOT / "docs/scripts/write_streams_page.py"))
     text = (ROOT / "docs/reference/streams.md").read_text(encoding="utf-8")
     assert text == script["page"](), "run: python docs/scripts/write_streams_page.py"
+
+
+def names_of(bench, *arguments):
+    listed = json.loads(bench("list", *arguments, "--json")[1])
+    return {what: {entry["name"] for entry in entries} for what, entries in listed.items()}
+
+
+@pytest.mark.parametrize("word", ["text", "texts"])
+def test_streams_of_one_modality(bench, word):
+    found = names_of(bench, "--modality", word)
+    assert set(found) == {"streams"}
+    ours = {name for name in installed(STREAM) if choose(STREAM, name).cls.facts.modality == "texts"}
+    assert ours <= found["streams"] and "split_digits" not in found["streams"]
+
+
+def test_streams_that_need_no_files(bench):
+    found = names_of(bench, "--embedded", "--modality", "vector")["streams"]
+    assert "toy_gaussians" in found and not found & {"split_digits", "split_mnist"}
+
+
+def test_what_runs_in_a_scenario(bench):
+    found = names_of(bench, "--scenario", "domain_incremental")
+    assert {"er", "ibcl", "exssnet"} <= found["strategies"] and not found["strategies"] & {"hat", "cuber"}
+    assert {"permuted_mnist", "toy_reach"} <= found["streams"]
+    assert "toy_reach" not in names_of(bench, "streams", "--scenario", "class_incremental")["streams"]
+    line = next(line for line in bench("list", "--scenario", "class_incremental")[1].splitlines() if "exssnet" in line)
+    assert line.split()[:2] == ["exssnet", "strategy.infer=oneshot"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modality", "txt"], "Did you mean text"),
+        (["strategies", "--embedded"], "are of streams"),
+        (["--scenario", "class_incr"], "Did you mean class_incremental"),
+    ],
+)
+def test_a_filter_that_is_none_gets_one_line(bench, arguments, message):
+    status, out, err = bench("list", *arguments)
+    assert status == 2 and out == "" and message in err and len(err.splitlines()) == 1
