@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,6 +17,7 @@ from cl_suite.cli.flags import INTERRUPTED, Parser
 from cl_suite.core.errors import CLSuiteError, UsageError, nearest
 from cl_suite.core.version import __version__
 
+HELP_WIDTH = 80  # columns of what --help lists
 DEFAULT = "run"  # the command that needs no word
 
 
@@ -81,15 +83,21 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 
 def _main_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:11}{text}" for name, (_, text) in COMMANDS.items())
+    commands = "\n".join(
+        textwrap.fill(text, HELP_WIDTH, initial_indent=f"  {name:12}", subsequent_indent=" " * 14)
+        for name, (_, text) in COMMANDS.items()
+    )
     parser = Parser(
         prog="cl-bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train a continual-learning strategy on a task stream, score it, save a record.",
         epilog=f"commands (each has --help):\n{commands}\n\nexamples:\n"
+        "  cl-bench run\n"
         "  cl-bench --strategy exssnet --stream split_cifar100\n"
-        "  cl-bench --strategy er --stream split_digits --scenario class_incremental strategy.buffer_size=200\n"
-        "  cl-bench --strategy my_method.py:MyMethod --stream split_digits --seeds 0,1,2 train.epochs=3",
+        "  cl-bench --strategy er --scenario class_incremental strategy.buffer_size=200\n"
+        "  cl-bench --strategy my_method.py:MyMethod --seeds 0,1,2 train.epochs=3\n"
+        "  cl-bench --strategy er --stream split_mnist --dry-run   what would run\n"
+        "  cl-bench info er                                        its options and costs",
     )
     parser.add_argument("--version", action="version", version=f"cl-suite {__version__}")
     return parser

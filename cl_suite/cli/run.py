@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
+from cl_suite.core.registry import DEFAULT_STRATEGY, DEFAULT_STREAM
 from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--strategy", help="a name from `cl-bench list`, or path/to/file.py:Class")
-    parser.add_argument("--stream", help="a name from `cl-bench list`, or path/to/file.py:Class")
+    either = "a name from `cl-bench list`, or path/to/file.py:Class"
+    parser.add_argument("--strategy", help=f"{either} (default: {DEFAULT_STRATEGY})")
+    parser.add_argument("--stream", help=f"{either} (default: {DEFAULT_STREAM}, which needs no files)")
     parser.add_argument("--scenario", help="task_incremental, class_incremental, domain_incremental, task_agnostic")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, help="one seed (default 0)")
@@ -64,17 +66,16 @@ def execute(options: argparse.Namespace) -> int:
     from cl_suite.cli.support.from_file import with_file
 
     wanted = with_file(options)
-    for flag in ("strategy", "stream"):
-        if not getattr(wanted, flag):
-            raise UsageError(f"which {flag}? Name one with --{flag}; `cl-bench list` names them.")
     seeds = asked or wanted.seeds or [0]
     try:
         plans = _plans(options, wanted, seeds)
     except UsageError as problem:
-        raise wanted.blamed(problem) from problem
+        if wanted.file is None:
+            raise
+        raise wanted.file.blamed(problem) from problem
     if options.dry_run:
         return _preview(plans, as_json=options.json)
-    from cl_suite.cli.support.results import report_interruption, report_results
+    from cl_suite.cli.support.results import report_interruption, report_results, suggest_next
     from cl_suite.runs.execute import run_all
 
     quiet = options.quiet or options.json
@@ -84,7 +85,10 @@ def execute(options: argparse.Namespace) -> int:
         report_interruption(plans)
         return INTERRUPTED
     report_results(outcomes, as_json=options.json, target=plans[0].target)
-    return 1 if any(outcome.record.status == "failed" for outcome in outcomes) else 0
+    failed = any(outcome.record.status == "failed" for outcome in outcomes)
+    if wanted.by_default and not (quiet or failed):
+        suggest_next()
+    return 1 if failed else 0
 
 
 def _plans(options: argparse.Namespace, wanted: FromFile, seeds: list[int]) -> list[Plan]:
@@ -108,7 +112,7 @@ def _plans(options: argparse.Namespace, wanted: FromFile, seeds: list[int]) -> l
                 resume=options.resume,
                 overwrite=options.overwrite,
                 diagnostics=(options.diagnostics,) if options.diagnostics else (),
-                command=tuple(options.arguments),
+                command=(*wanted.by_default, *options.arguments),
                 log=log,
                 log_dir=options.log_dir,
                 dry_run=options.dry_run,

@@ -53,9 +53,9 @@ class Wanted:
         return tuple(f"{key}={literal(value)}" for key, value in kept.items())
 
     def blamed(self, problem: UsageError) -> UsageError:
-        """Return the error with the file's name before it, where it is about an option of the file."""
+        """Return the error, with the file's name before it where it is about an option of the file."""
         text = str(problem)
-        return UsageError(f"{self.file}: {text}") if any(key in text for key in self.overrides) else problem
+        return UsageError(f"{self.file}: {text}" if any(key in text for key in self.overrides) else text)
 
 
 def read_config(file: Path) -> Wanted:

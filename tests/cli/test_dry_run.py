@@ -134,7 +134,6 @@ BAD = {
     "a word that is none": ("strategi: er\nstream: toy_gaussians\n", "Did you mean strategy"),
     "a wrong value": ("strategy: er\nstream: toy_gaussians\ntrain.epochs: many\n", "Value 'many'"),
     "a strategy that is none": ("strategy: exsnet\nstream: toy_gaussians\n", "Did you mean exssnet"),
-    "no strategy": ("stream: toy_gaussians\n", "which strategy? Name one with --strategy"),
     "a name that is a number": ("strategy: 3\nstream: toy_gaussians\n", "strategy: 3 is no name"),
     "seeds that are none": ("strategy: er\nstream: toy_gaussians\nseeds: [1, a]\n", "no list of different whole"),
     "a seed twice": ("strategy: er\nstream: toy_gaussians\nseeds: [1, 1]\n", "no list of different whole"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cl_suite.core.errors import UsageError
+from cl_suite.core.registry import DEFAULT_STRATEGY, DEFAULT_STREAM
 
 if TYPE_CHECKING:
     from cl_suite.runs.saved_config import Wanted
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FromFile:
-    """Flags, and where they say nothing, the file. overrides: those of the file alone, which others may follow."""
+    """Flags, and where they say nothing, the file, and where that says nothing, the defaults.
+
+    by_default: the flags of what was named by neither; overrides: those of the file alone, which others may follow
+    """
 
     strategy: str
     stream: str
     scenario: str | None
     seeds: list[int] | None
+    by_default: tuple[str, ...]
     overrides: tuple[str, ...] = ()
     file: Wanted | None = None
-
-    def blamed(self, problem: UsageError) -> UsageError:
-        """Return the error, with the file's name where an option of the file is at fault."""
-        return problem if self.file is None else self.file.blamed(problem)
 
 
 def with_file(options: argparse.Namespace) -> FromFile:
@@ -36,7 +36,7 @@ def with_file(options: argparse.Namespace) -> FromFile:
     said. Raise UsageError for a file that cannot be read or understood.
     """
     if options.config is None:
-        return FromFile(options.strategy, options.stream, options.scenario, None)
+        return _with_defaults(options.strategy, options.stream, options.scenario, None)
     from cl_suite.runs.saved_config import read_config
 
     file = read_config(options.config)
@@ -49,11 +49,19 @@ def with_file(options: argparse.Namespace) -> FromFile:
     for group in left_out:
         now = getattr(options, group)
         print(f"cl-bench: {file.file}: options of {others[group]} are left out for {now}", file=sys.stderr)
-    return FromFile(
-        options.strategy or file.strategy or "",
-        options.stream or file.stream or "",
+    return _with_defaults(
+        options.strategy or file.strategy,
+        options.stream or file.stream,
         options.scenario or file.scenario,
         file.seeds,
         file.as_overrides(without=left_out),
         file,
     )
+
+
+def _with_defaults(strategy: str | None, stream: str | None, *rest: Any) -> FromFile:
+    by_default = [] if strategy else ["--strategy", DEFAULT_STRATEGY]
+    by_default += [] if stream else ["--stream", DEFAULT_STREAM]
+    scenario, seeds, *file = rest
+    named = strategy or DEFAULT_STRATEGY, stream or DEFAULT_STREAM
+    return FromFile(*named, scenario, seeds, tuple(by_default), *file)
