@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import sys
 import textwrap
@@ -82,6 +83,21 @@ def shown(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) >= 1000:
         return str(int(value))
     return str(value)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return a docstring's lines with what goes on joined: a new one begins where something is named or listed.
+
+    What errors it raises is for who writes code, and left out.
+    """
+    found: list[str] = []
+    for line in (each.strip() for each in text.splitlines()):
+        begins = not found or not found[-1] or re.match(r"[\w, ]+: |- |\d+\. ", line) or not line
+        if begins:
+            found.append(line)
+        else:
+            found[-1] += f" {line}"
+    return [each for each in found if each and not each.startswith("Raise ")]
 
 
 def plural(count: int, word: str) -> str:

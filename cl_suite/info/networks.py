@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cl_suite.core.registry import STREAM, installed
-from cl_suite.info.answer import Answer, Option
+from cl_suite.info.answer import Answer, Option, paragraphs
 from cl_suite.info.options import group
 from cl_suite.info.read_facts import NotConstant, read_facts
 from cl_suite.info.source import module_named
@@ -55,7 +55,7 @@ def describe_network(name: str) -> Answer:
         name=name,
         what=what,
         facts={
-            "about": " ".join(about.split()),
+            "about": paragraphs(about),
             "reads": reads,
             "sizes": sizes or f"not known: {reason}",
             "head": "of these features: features x outputs parameters on top, and one each where it has biases",

@@ -38,7 +38,7 @@ def describe_evaluation(name: str) -> Answer:
             "about": source.summary,
             "does": f"beside the scores it will {entry.what}",
             "use": f"--{entry.request} {name}",
-            "part of": "the configuration, so its runs have a row of their own"
+            "part_of": "the configuration, so its runs have a row of their own"
             if entry.request == EVALUATE
             else "no configuration: it only looks, and the scores stay what they are",
         },
@@ -59,8 +59,8 @@ def describe_protocol(name: str) -> Answer:
         what=PROTOCOLS[name],
         facts={
             "sets": _settings(plain.read_text(encoding="utf-8")) if plain.is_file() else "",
-            "streams with settings of their own": streams,
-            "published settings, strategy_stream": published,
+            "own_settings": streams,
+            "published": published,
             "use": f"protocol={name}",
             "more": "docs/reference/scenarios.md; --dry-run prints what a run would be given",
         },

@@ -9,7 +9,7 @@ from typing import Any
 
 from cl_suite.core.registry import STRATEGY, choose, installed, provided
 from cl_suite.core.scenario import Requirement, Scenario
-from cl_suite.info.answer import Answer, Option
+from cl_suite.info.answer import Answer, Option, paragraphs
 from cl_suite.info.options import asked, stated
 from cl_suite.info.source import Class, NotConstant, class_at
 
@@ -92,11 +92,11 @@ def describe_strategy(name: str, measured: Sequence[object]) -> Answer:
         name=name,
         what=facts.what,
         facts={
-            "about": " ".join(facts.about.split()),
+            "about": paragraphs(facts.about),
             "paper": facts.paper,
             "needs": sorted(each.value for each in facts.needs) or ["nothing: it runs in every scenario"],
             "scenarios": scenarios,
-            "also in": {options: f"it runs in {names} too" for options, names in more.items() if names},
+            "also_in": {options: f"it runs in {names} too" for options, names in more.items() if names},
             "resumes": "an interrupted run goes on where it was" if facts.resumable else "no: it starts anew",
             "costs": facts.costs or "not stated by its author",
             "measured": list(measured) or ["no record of it beside one of finetune; a first run tells"],

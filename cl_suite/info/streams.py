@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 
 from cl_suite.core.registry import STREAM, choose, installed, provided
 from cl_suite.core.scenario import StreamFacts
-from cl_suite.info.answer import Answer, Option
+from cl_suite.info.answer import Answer, Option, paragraphs
 from cl_suite.info.options import asked, stated
 from cl_suite.info.read_facts import facts_of, provided_facts
 from cl_suite.info.source import NotConstant, class_at
@@ -59,12 +59,12 @@ def describe_stream(name: str) -> Answer:
         name=name,
         what=card.what,
         facts={
-            "about": " ".join(card.about.split()),
+            "about": paragraphs(card.about),
             "modality": facts.modality or "not stated",
             "sizes": _sizes(facts) or ["not known without its data"],
             "input": shape_text(facts.sizes.input_shape),
             "scenarios": [scenario.value for scenario in facts.scenarios] if known else [],
-            "of no task": "its data has samples of no task: --evaluate open_set" if facts.out_of_distribution else "",
+            "of_no_task": "its data has samples of no task: --evaluate open_set" if facts.out_of_distribution else "",
             "source": facts.origin,
             "licence": facts.licence or "not stated",
             "data": _data(name, facts),

@@ -20,7 +20,7 @@ def test_a_strategy_is_told_whole(bench):
     assert status == 0 and (answer["kind"], answer["name"]) == ("strategy", "exssnet")
     assert answer["paper"] == "Yadav & Bansal 2023, arXiv 2210.10209"
     assert answer["scenarios"] == ["task_incremental"] and "task_id at test" in answer["needs"]
-    assert answer["also in"]["strategy.infer=oneshot"] == "it runs in class_incremental, domain_incremental too"
+    assert answer["also_in"]["strategy.infer=oneshot"] == "it runs in class_incremental, domain_incremental too"
     density = next(option for option in answer["options"] if option["name"] == "strategy.density")
     assert density == {
         "name": "strategy.density",

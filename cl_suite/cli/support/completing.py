@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from cl_suite.core.registry import DEFAULT_STRATEGY, DEFAULT_STREAM
 from cl_suite.core.scenario import Scenario
 
 ASKED = "_ARGCOMPLETE"  # set by the shell; the place of the program's name in the line, from 1
@@ -81,8 +82,8 @@ def _keys(prefix: str = "", parsed_args: Any = None, **_: Any) -> Iterable[str]:
 
 
 def _named(parsed: Any) -> dict[str, str]:
-    """Return {"strategy": name, "stream": name}, as far as the line has named them."""
-    found = {}
+    """Return {"strategy": name, "stream": name}: those that the line has named, else the defaults."""
+    found = {"strategy": DEFAULT_STRATEGY, "stream": DEFAULT_STREAM}
     for kind in ("strategy", "stream"):
         value = getattr(parsed, kind, None)
         value = value[-1] if isinstance(value, list) and value else value
