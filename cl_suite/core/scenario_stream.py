@@ -130,6 +130,11 @@ class ScenarioStream:
         self.ood = self._data.ood
         self._training = [part for part, _ in splits]
         self._validation = [part for _, part in splits]
+        if train.early_stopping and not all(map(len, self._validation)):
+            raise UsageError(
+                f"train.validation={train.validation} holds out no sample of some experience, and "
+                "train.early_stopping watches their loss. Hold out more."
+            )
         within = Requirement.TASK_ID_AT_TEST in scenario.provides
         self.tasks = tuple(
             Task(
