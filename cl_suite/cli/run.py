@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
-from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED
+from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED, chosen_evaluations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
     parser.add_argument(
-        "--evaluate", choices=tuple(EVALUATED), help=_alternatives(entry.what for entry in EVALUATED.values())
+        "--evaluate",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"{', '.join(EVALUATED)}, or several: {_alternatives(entry.what for entry in EVALUATED.values())}",
     )
     parser.add_argument(
         "--diagnostics",
@@ -54,7 +58,7 @@ def execute(options: argparse.Namespace) -> int:
     from cl_suite.runs.plan import Request, plan
 
     log = chosen_loggers(options.log)
-    evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []
+    evaluated = [f"{name}.evaluate=true" for name in chosen_evaluations(options.evaluate)]
     plans = [
         plan(
             Request(

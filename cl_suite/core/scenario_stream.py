@@ -203,6 +203,20 @@ class ScenarioStream:
             return len(self._data.tasks)
         return self._train.segments or SEGMENTS
 
+    def class_names(self) -> list[str]:
+        """Return a name for each entry of the logit vector, none twice; one that tasks share has all their names."""
+        names: list[dict[str, None]] = [{} for _ in range(self.info.n_outputs)]
+        owners: list[set[int]] = [set() for _ in names]
+        for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True)):
+            for entry, name in zip(block, task.classes, strict=True):
+                names[entry][str(name)] = None
+                owners[entry].add(number)
+        joined = [" / ".join(each) for each in names]
+        return [
+            name if joined.count(name) == 1 else f"{name} (task {', '.join(map(str, sorted(tasks)))})"
+            for name, tasks in zip(joined, owners, strict=True)
+        ]
+
     def training_samples(self, experience: int) -> int:
         """Return how many training samples an experience with boundaries has."""
         return len(self._training[experience])
