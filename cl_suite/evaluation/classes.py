@@ -108,7 +108,7 @@ class ClassesEvaluation(PerExperience):
         if len(names) <= MOST_DRAWN:
             figures["confusion"] = look | {
                 "pale": True,
-                "title": "what each class is answered as, at the end (% of its test samples)",
+                "title": "answers to each class at the end (%)",
                 "row_label": "class",
                 "column_label": "answered as",
                 "panels": [""],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 DPI = 150
@@ -65,11 +66,8 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
     else:
         known = values[~np.isnan(values)]
         low, high = figure.get("range") or ((known.min(), known.max()) if known.size else (0.0, 1.0))
-        scale = {
-            "cmap": "Blues" if figure.get("pale") else "viridis",
-            "vmin": low,
-            "vmax": high if high > low else low + 1.0,
-        }
+        colours = "Blues" if figure.get("pale") else "viridis"
+        scale = {"cmap": colours, "vmin": low, "vmax": high if high > low else low + 1.0}
     down, across = _layout(len(panels))
     many = len(panels) == 1 and max(len(rows), len(columns)) > MOST_TICKS
     inches = PANEL_INCHES if len(panels) > 1 else (2.2 if many else 1.6) * PANEL_INCHES
@@ -96,7 +94,7 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
             axes.spines[side].set_visible(False)
         most = 2 * MOST_TICKS if many else MOST_TICKS
         _ticks(axes.yaxis, rows, visible=place % across == 0, most=most)
-        _ticks(axes.xaxis, columns, visible=place + across >= len(panels), upright=True, most=most)
+        _ticks(axes.xaxis, columns, visible=place + across >= len(panels), room=13 * inches, most=most)
     canvas.supxlabel(figure["column_label"], fontsize=9)
     canvas.supylabel(figure["row_label"], fontsize=9)
     if categories:
@@ -127,13 +125,12 @@ def _layout(panels: int) -> tuple[int, int]:
     return min(fair, key=lambda shape: (shape[0] * shape[1] - panels, shape[1]))
 
 
-def _ticks(axis: Any, names: Sequence[str], *, visible: bool, upright: bool = False, most: int = MOST_TICKS) -> None:
-    """Put at most `most` names at the middle of their cells; upright where they would run into each other."""
+def _ticks(axis: Any, names: Sequence[str], *, visible: bool, room: float = inf, most: int = MOST_TICKS) -> None:
+    """Put at most `most` names at the middle of their cells; upright where there is no `room` for their characters."""
     places = range(0, len(names), -(-len(names) // most))
     labels = [_shorten(names[place], LONGEST) for place in places]
-    long = sum(map(len, labels)) + len(labels) > 24
     axis.set_ticks([place + 0.5 for place in places], labels if visible else [""] * len(labels))
-    if upright and long:
+    if sum(map(len, labels)) + len(labels) > room:
         axis.set_tick_params(labelrotation=90)
 
 

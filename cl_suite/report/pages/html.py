@@ -117,9 +117,9 @@ def run_page(record: RunRecord, drawings: Drawings) -> str:
 
 def _cut(text: str) -> str:
     """Return a text, cut where it is too long to be read."""
-    return (
-        text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters; the rest is in the record)"
-    )
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]}... ({len(text):,} characters; the rest is in the record)"
 
 
 @cache
