@@ -66,8 +66,8 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
     else:
         known = values[~np.isnan(values)]
         low, high = figure.get("range") or ((known.min(), known.max()) if known.size else (0.0, 1.0))
-        colours = "Blues" if figure.get("pale") else "viridis"
-        scale = {"cmap": colours, "vmin": low, "vmax": high if high > low else low + 1.0}
+        shades = "Blues" if figure.get("pale") else "viridis"
+        scale = {"cmap": shades, "vmin": low, "vmax": high if high > low else low + 1.0}
     down, across = _layout(len(panels))
     many = len(panels) == 1 and max(len(rows), len(columns)) > MOST_TICKS
     inches = PANEL_INCHES if len(panels) > 1 else (2.2 if many else 1.6) * PANEL_INCHES
