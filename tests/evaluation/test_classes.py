@@ -20,7 +20,7 @@ from cl_suite.runs.harness import Harness
 from cl_suite.runs.plan import Request, plan
 from tests.helpers.mask_runs import clusters, presented
 
-SMALL = ("stream.n_tasks=3", "stream.n_train=20", "train.epochs=1", "classes.evaluate=true")
+SMALL = ("stream.n_tasks=3", "stream.n_train=10", "train.epochs=1", "classes.evaluate=true")
 
 
 def request_for(results, *overrides, strategy="er", scenario="class_incremental", stream="toy_gaussians"):

@@ -9,6 +9,7 @@ from cl_suite import DataRoot, RateDrops, TrainSettings
 from cl_suite.records.compatibility import VALUE_BEFORE, with_values_before, without_unchanged
 from cl_suite.records.record import config_hash
 from cl_suite.runs.plan import Request, plan
+from tests.helpers.slow import slow_but
 
 LATER = [("strategy", "lr_schedule"), ("strategy", "lr_final"), ("strategy", "lr_warmup_epochs")]
 
@@ -20,7 +21,7 @@ def test_what_counts_as_before_is_the_default():
     assert VALUE_BEFORE["train", "early_stopping"] == TrainSettings().early_stopping
 
 
-@pytest.mark.parametrize("strategy", ["er", "fpf", "wsn", "hat", "gem", "packnet", "k_fpf"])
+@pytest.mark.parametrize("strategy", slow_but({"er", "fpf"}, ["er", "fpf", "wsn", "hat", "gem", "packnet", "k_fpf"]))
 def test_at_their_defaults_later_options_do_not_count(tmp_path, strategy):
     request = Request(strategy, "toy_gaussians", tmp_path, DataRoot(Path("unused"), offline=True), threads=1)
     config = plan(request).config

@@ -10,27 +10,22 @@ from cl_suite.conformance.case import harness_for, present
 from cl_suite.core.experience import Experience
 from cl_suite.core.registry import STRATEGY, choose, installed
 from cl_suite.core.scenario import Scenario
-from cl_suite.runs.config import strategy_config
 from cl_suite.runs.execute import run_all
 from cl_suite.runs.plan import Request, plan
-from tests.helpers.slow import ONE_OF_EACH_FAMILY, slow_but
+from cl_suite.runs.validation import check_early_stopping, unused_validation
+from tests.helpers.slow import slow_but
 
 TRAIN = TrainSettings(epochs=2, batch_size=16, validation=0.25)
 STOPPING = replace(TRAIN, early_stopping=1)
-SHORT = {"gdumb": ["epochs=2"], "fpf": ["fpf_epochs=2"], "k_fpf": ["fpf_epochs=2", "k=2"]}
-HERE = (ONE_OF_EACH_FAMILY - {"tame"}) | {"icarl", "wsn", "ibcl", "joint"}
-OTHERWISE = [
-    ("wsn", ["select=best"]),
-    ("exssnet", ["select=best_per_phase"]),
-    ("exssnet", ["scheduler=released"]),
-    ("gpm", ["plateau=false"]),
-]
+SHORT = {"gdumb": {"epochs": 2}, "fpf": {"fpf_epochs": 2}, "k_fpf": {"fpf_epochs": 2, "k": 2}}
+HERE = {"er", "fpf", "packnet", "joint", "vcl"}
+CASES = [*((name, {}) for name in sorted(HERE)), ("gpm", {}), ("gpm", {"plateau": False}), ("wsn", {"select": "best"})]
+CASES += [("exssnet", {"select": "best_per_phase"}), ("exssnet", {"scheduler": "released"})]
 
 
 def chosen_with(name, options):
     chosen = choose(STRATEGY, name)
-    overrides = [f"strategy.{option}" for option in [*SHORT.get(name, []), *options]]
-    return chosen, strategy_config(chosen, overrides, of="the test")
+    return chosen, chosen.cls.config_for(options)(**SHORT.get(name, {}), **options)
 
 
 def looked_at(monkeypatch, chosen, config, train):
@@ -50,14 +45,14 @@ def looked_at(monkeypatch, chosen, config, train):
     return bool(asked), harness.strategy
 
 
-@pytest.mark.parametrize(("name", "options"), [*((name, []) for name in sorted(HERE)), *OTHERWISE])
+@pytest.mark.parametrize(("name", "options"), CASES)
 def test_a_strategy_looks_at_held_out_samples_if_and_only_if_it_says_so(monkeypatch, name, options):
     assert_true_to_its_word(monkeypatch, name, options)
 
 
 @pytest.mark.parametrize("name", slow_but((), sorted(set(installed(STRATEGY)) - HERE)))
 def test_so_do_all_others(monkeypatch, name):
-    assert_true_to_its_word(monkeypatch, name, [])
+    assert_true_to_its_word(monkeypatch, name, {})
 
 
 def assert_true_to_its_word(monkeypatch, name, options):
@@ -89,48 +84,65 @@ def test_that_held_out_samples_are_lost_is_said_once_for_all_seeds(tmp_path, cap
     assert "or add train.early_stopping=5." in err
 
 
+def said_of(strategy, options, train, scenario):
+    chosen, config = chosen_with(strategy, options)
+    return unused_validation(chosen, config, train, Scenario(scenario))
+
+
 @pytest.mark.parametrize(
-    ("strategy", "overrides", "scenario", "text"),
+    ("strategy", "options", "train", "scenario", "text"),
     [
-        ("er", [], None, ""),
-        ("er", ["train.validation=0.2", "train.early_stopping=1"], None, ""),
-        ("gpm", ["train.validation=0.2"], None, ""),
-        ("gpm", ["train.validation=0.2", "strategy.plateau=false"], None, "or add train.early_stopping=5"),
-        ("packnet", ["train.validation=0.2"], None, "packnet looks at none of them as it is set: leave it out"),
-        ("fpf", ["train.validation=0.2"], None, "fpf looks at none of them"),
-        ("fpf", ["train.validation=0.2", "train.early_stopping=1"], None, ""),
-        ("er", ["train.validation=0.2"], "task_agnostic", "has no effect: task_agnostic tells no experiences apart"),
+        ("er", {}, TrainSettings(), "task_incremental", ""),
+        ("er", {}, STOPPING, "task_incremental", ""),
+        ("gpm", {}, TRAIN, "task_incremental", ""),
+        ("gpm", {"plateau": False}, TRAIN, "task_incremental", "or add train.early_stopping=5"),
+        ("packnet", {}, TRAIN, "task_incremental", "packnet looks at none of them as it is set: leave it out"),
+        ("fpf", {}, TRAIN, "task_incremental", "fpf looks at none of them"),
+        ("fpf", {}, STOPPING, "task_incremental", ""),
+        ("er", {}, TRAIN, "task_agnostic", "has no effect: task_agnostic tells no experiences apart"),
     ],
 )
-def test_what_is_said_is_true_of_the_options(tmp_path, strategy, overrides, scenario, text):
-    said = plan(request_for(tmp_path, strategy, *overrides, scenario=scenario)).unused_validation
+def test_what_is_said_is_true_of_the_options(strategy, options, train, scenario, text):
+    said = said_of(strategy, options, train, scenario)
     assert text in said and bool(text) == bool(said) and "\n" not in said
     if strategy == "packnet":
         assert "early_stopping" not in said  # which it does not have
+
+
+OWN = "it trains in a loop of its own"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "scenario", "message"),
+    [
+        ("er", {}, "task_agnostic", "task_agnostic tells no experiences apart"),
+        ("gpm", {}, "task_incremental", "of gpm: strategy.plateau=true follows the validation loss already"),
+        ("wsn", {"select": "best"}, "task_incremental", "strategy.select=best chooses the epoch already"),
+        ("exssnet", {}, "task_incremental", "it trains in phases; strategy.select=best_per_phase keeps the best"),
+        ("packnet", {}, "task_incremental", "divided before and after pruning"),
+        ("k_fpf", {}, "task_incremental", "spaced over the planned steps"),
+        ("fpf", {"base": "gdumb"}, "task_incremental", f"of fpf: {OWN}"),
+        *((name, {}, "class_incremental", OWN) for name in ("joint", "vcl", "ibcl", "preference_ewc", "tame")),
+    ],
+)
+def test_early_stopping_is_refused_where_it_cannot_be_had(strategy, options, scenario, message):
+    chosen, config = chosen_with(strategy, options)
+    with pytest.raises(UsageError, match=message) as refused:
+        check_early_stopping(chosen, config, STOPPING, Scenario(scenario))
+    assert "\n" not in str(refused.value)
+    check_early_stopping(chosen, config, TRAIN, Scenario(scenario))  # it is not asked for
 
 
 STOP = ["train.validation=0.2", "train.early_stopping=3"]
 
 
 @pytest.mark.parametrize(
-    ("strategy", "overrides", "scenario", "message"),
-    [
-        ("er", ["train.early_stopping=3"], None, "none are held out. Add train.validation=0.1"),
-        ("er", ["train.early_stopping=-1"], None, "train.early_stopping=-1 is too small"),
-        ("er", STOP, "task_agnostic", "task_agnostic tells no experiences apart"),
-        ("gpm", STOP, None, "of gpm: strategy.plateau=true follows the validation loss already"),
-        ("wsn", [*STOP, "strategy.select=best"], None, "strategy.select=best chooses the epoch already"),
-        ("exssnet", STOP, None, "it trains in phases; strategy.select=best_per_phase keeps the best"),
-        ("packnet", STOP, None, "divided before and after pruning"),
-        ("k_fpf", STOP, None, "spaced over the planned steps"),
-        ("fpf", [*STOP, "strategy.base=gdumb"], None, "of fpf: it trains in a loop of its own"),
-        *((name, STOP, None, "it trains in a loop of its own") for name in ("joint", "vcl", "ibcl", "preference_ewc")),
-    ],
+    ("strategy", "overrides", "message"),
+    [("er", STOP[1:], "none are held out. Add train.validation=0.1"), ("packnet", STOP, "cannot end the training of")],
 )
-def test_early_stopping_is_refused_before_data_is_read(tmp_path, strategy, overrides, scenario, message):
-    with pytest.raises(UsageError, match=message) as refused:
-        plan(request_for(tmp_path, strategy, *overrides, scenario=scenario))
-    assert "\n" not in str(refused.value)
+def test_it_is_refused_before_data_is_read(tmp_path, strategy, overrides, message):
+    with pytest.raises(UsageError, match=message):
+        plan(request_for(tmp_path, strategy, *overrides))
 
 
 def test_the_record_says_when_it_stopped_and_by_what(tmp_path):
