@@ -55,9 +55,11 @@ _HOME = {
         "sample_gradients",
         "samples_behind",
     ],
-    "methods.gradient_strategy": ["GradientStrategy", "OptimizerOptions", "RateDrops"],
+    "methods.early_stopping": ["Patience"],
+    "methods.gradient_strategy": ["GradientStrategy", "OptimizerOptions"],
     "methods.gradient_vectors": ["flat_gradient", "flatten", "project_gradient", "write_gradient"],
     "methods.module_changes": ["SCORES", "ModuleChanges"],
+    "methods.rate_schedule": ["RateDrops", "cosine_rate"],
     "methods.replay_buffer": ["Buffer", "Exemplars", "Reservoir", "Ring"],
     "methods.replay_options": ["ReplayOptions"],
     "evaluation.preferences.protocols": [
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
     )
     from cl_suite.methods.best_state import BestState
     from cl_suite.methods.buffer_kinds import build_buffer
+    from cl_suite.methods.early_stopping import Patience
     from cl_suite.methods.fisher import (
         QuadraticPenalty,
         check_own_gradients,
@@ -145,9 +148,10 @@ if TYPE_CHECKING:
         samples_behind,
         true_label_fisher,
     )
-    from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions, RateDrops
+    from cl_suite.methods.gradient_strategy import GradientStrategy, OptimizerOptions
     from cl_suite.methods.gradient_vectors import flat_gradient, flatten, project_gradient, write_gradient
     from cl_suite.methods.module_changes import SCORES, ModuleChanges
+    from cl_suite.methods.rate_schedule import RateDrops, cosine_rate
     from cl_suite.methods.replay_buffer import Buffer, Exemplars, Reservoir, Ring
     from cl_suite.methods.replay_options import ReplayOptions
     from cl_suite.networks.embeddings import VectorTable, freeze_token_vectors

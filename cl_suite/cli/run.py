@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
 from cl_suite.core.registry import DEFAULT_STRATEGY, DEFAULT_STREAM
-from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED
+from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED, chosen_evaluations
 
 if TYPE_CHECKING:
     from cl_suite.cli.support.from_file import FromFile
@@ -40,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on where a run ended")
     parser.add_argument("--overwrite", action="store_true", help="run again although a finished record is there")
     parser.add_argument(
-        "--evaluate", choices=tuple(EVALUATED), help=_alternatives(entry.what for entry in EVALUATED.values())
+        "--evaluate",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"{', '.join(EVALUATED)}, or several: {_alternatives(entry.what for entry in EVALUATED.values())}",
     )
     parser.add_argument(
         "--diagnostics",
@@ -96,7 +100,7 @@ def _plans(options: argparse.Namespace, wanted: FromFile, seeds: list[int]) -> l
     from cl_suite.runs.plan import Request, plan
 
     log = chosen_loggers(options.log)
-    evaluated = [f"{options.evaluate}.evaluate=true"] if options.evaluate else []
+    evaluated = [f"{name}.evaluate=true" for name in chosen_evaluations(options.evaluate)]
     return [
         plan(
             Request(

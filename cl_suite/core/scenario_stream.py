@@ -130,6 +130,11 @@ class ScenarioStream:
         self.ood = self._data.ood
         self._training = [part for part, _ in splits]
         self._validation = [part for _, part in splits]
+        if train.early_stopping and not all(map(len, self._validation)):
+            raise UsageError(
+                f"train.validation={train.validation} holds out no sample of some experience, and "
+                "train.early_stopping watches their loss. Hold out more."
+            )
         within = Requirement.TASK_ID_AT_TEST in scenario.provides
         self.tasks = tuple(
             Task(
@@ -197,6 +202,20 @@ class ScenarioStream:
         if self.has_boundaries:
             return len(self._data.tasks)
         return self._train.segments or SEGMENTS
+
+    def class_names(self) -> list[str]:
+        """Return a name for each entry of the logit vector, none twice; one that tasks share has all their names."""
+        names: list[dict[str, None]] = [{} for _ in range(self.info.n_outputs)]
+        owners: list[set[int]] = [set() for _ in names]
+        for number, (task, block) in enumerate(zip(self._data.tasks, self._blocks, strict=True)):
+            for entry, name in zip(block, task.classes, strict=True):
+                names[entry][str(name)] = None
+                owners[entry].add(number)
+        joined = [" / ".join(each) for each in names]
+        return [
+            name if joined.count(name) == 1 else f"{name} (task {', '.join(map(str, sorted(tasks)))})"
+            for name, tasks in zip(joined, owners, strict=True)
+        ]
 
     def training_samples(self, experience: int) -> int:
         """Return how many training samples an experience with boundaries has."""

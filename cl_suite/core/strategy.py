@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cl_suite.core.errors import UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.scenario import Requirement
-from cl_suite.core.types import Inputs, StreamInfo
+from cl_suite.core.types import Inputs, StreamInfo, TrainSettings
 
 Predictor = Callable[[Inputs], Tensor]
 """Inputs [B, ...] -> logits [B, C] over the whole stream. Frozen, no side effects; valid until the next `learn`."""
@@ -53,6 +53,16 @@ class Strategy(ABC):
         """Return what this strategy needs under `config`; by default `requires`."""
         return cls.requires
 
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Whether `learn` asks for `experience.validation()` under these options; a user is told where nothing does."""
+        return False
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """Return why `train.early_stopping` cannot be had under `config`, for one line; "" = it can."""
+        return "it trains in a loop of its own"
+
     @abstractmethod
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Prepare for a stream. `build_model` makes a fresh network each time; its n-th network is seeded by n."""
@@ -86,6 +96,10 @@ class Strategy(ABC):
 
     def diagnostics(self) -> dict[str, Any]:
         """Return method-specific facts for the record: numbers, strings, lists and dictionaries of them."""
+        return {}
+
+    def training_facts(self) -> dict[str, Any]:
+        """Return what a training loop tells of itself, for the record's diagnostics, whatever the method."""
         return {}
 
     def constraints(self) -> dict[str, float]:

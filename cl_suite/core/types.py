@@ -105,16 +105,25 @@ class TrainSettings:
     validation: float = 0.0  # share of the training data held out for model selection, in [0, 1)
     evaluate_every: int = 0  # steps between evaluation points inside an experience; 0 = only after each experience
     max_samples: int = 0  # samples drawn in the whole run, replay included; 0 = no limit
+    # epochs without a lower validation loss after which an experience ends, with its best state; 0 = never
+    early_stopping: int = 0
     segments: int = 0  # task_agnostic: number of evenly spaced evaluation points; 0 = 13, whatever the stream
 
     def check(self) -> None:
         """Raise UsageError for a value outside its range."""
-        for name, low in (("epochs", 1), ("batch_size", 1), ("evaluate_every", 0), ("max_samples", 0), ("segments", 0)):
+        lowest = {"epochs": 1, "batch_size": 1}
+        for name in ("epochs", "batch_size", "evaluate_every", "max_samples", "early_stopping", "segments"):
+            low = lowest.get(name, 0)
             value = getattr(self, name)
             if value < low:
                 raise UsageError(f"train.{name}={value} is too small. Use {low} or more.")
         if not 0.0 <= self.validation < 1.0:
             raise UsageError(f"train.validation={self.validation} is not a share. Use 0 or more, and less than 1.")
+        if self.early_stopping and not self.validation:
+            raise UsageError(
+                f"train.early_stopping={self.early_stopping} watches the loss of held-out samples, and none are held "
+                "out. Add train.validation=0.1."
+            )
 
 
 @dataclass(frozen=True)

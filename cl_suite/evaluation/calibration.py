@@ -15,10 +15,10 @@ from torch import Tensor
 
 from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.metering import Meter
-from cl_suite.core.objective import Classification, restrict
+from cl_suite.core.objective import restrict
 from cl_suite.core.scenario_stream import EVALUATION_BATCH, ScenarioStream, Task
 from cl_suite.core.strategy import Strategy
-from cl_suite.evaluation.protocol import PerExperience, Settings
+from cl_suite.evaluation.protocol import PerExperience, Settings, require_classes
 from cl_suite.metrics.matrix import Matrix, Row
 
 
@@ -50,14 +50,7 @@ class CalibrationEvaluation(PerExperience):
 
     def __init__(self, settings: CalibrationSettings, strategy: Strategy, scenario_stream: ScenarioStream) -> None:
         super().__init__(settings, strategy, scenario_stream)
-        objective = scenario_stream.info.objective
-        measured = any(task.scorer is not None for task in scenario_stream.tasks)
-        if measured or not isinstance(objective, Classification):
-            what = "acts in a simulator" if measured else f"has no one class per sample ({objective.name})"
-            raise UsageError(
-                f"--evaluate calibration needs probabilities of classes, and {scenario_stream.info.stream} {what}. "
-                "Leave it out."
-            )
+        require_classes(scenario_stream, "--evaluate calibration needs probabilities of classes")
         if not strategy.answers_logits():
             raise UsageError(
                 f"--evaluate calibration needs probabilities of classes, and {type(strategy).__name__} answers by "

@@ -73,6 +73,11 @@ class LearningCurve(PerExperience):
                 f"learning.keep_best=true puts weights back, and {type(strategy).__name__} answers by more than "
                 "weights, or trains in a loop of its own. Leave it out."
             )
+        if settings.keep_best and scenario_stream.info.train.early_stopping:
+            raise UsageError(
+                "learning.keep_best=true and train.early_stopping both choose the weights to go on with. "
+                "Leave one of them out."
+            )
         self._scores: list[float | None] = []
         self._best: dict[str, Tensor] = {}  # weights of the best point so far
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from cl_suite.core.errors import UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.metering import Meter
+from cl_suite.core.objective import Classification
 from cl_suite.core.registry import Chosen
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.scenario_stream import ScenarioStream
@@ -94,6 +95,15 @@ class Evaluation:
 
     def load_state_dict(self, state: Any) -> None:
         """Restore what `state_dict` returned."""
+
+
+def require_classes(scenario_stream: ScenarioStream, asked: str) -> None:
+    """Raise UsageError where samples have no one class each. asked: what needs them, e.g. "--evaluate x needs them"."""
+    info = scenario_stream.info
+    measured = any(task.scorer is not None for task in scenario_stream.tasks)
+    if measured or not isinstance(info.objective, Classification):
+        what = "acts in a simulator" if measured else f"has no one class per sample ({info.objective.name})"
+        raise UsageError(f"{asked}, and {info.stream} {what}. Leave it out.")
 
 
 class PerExperience(Evaluation):

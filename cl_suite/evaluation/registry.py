@@ -63,6 +63,9 @@ EVALUATIONS: dict[str, Entry] = {
     "calibration": _entry(
         EVALUATE, "hold probabilities against outcomes", "calibration:CalibrationEvaluation", "CalibrationSettings"
     ),
+    "classes": _entry(
+        EVALUATE, "count answers class by class, in confusion matrices", "classes:ClassesEvaluation", "ClassesSettings"
+    ),
     "modules": _entry(DIAGNOSTICS, "measure how each module moves", "module_report:ModuleReport"),
 }
 

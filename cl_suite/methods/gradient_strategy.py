@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from cl_suite.core.errors import UnseenTask
 from cl_suite.core.experience import Experience
 from cl_suite.core.objective import class_mask, restrict
+from cl_suite.core.samples import Source
 from cl_suite.core.scenario import Requirement
 from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
-from cl_suite.core.types import Batch, Inputs, StreamInfo
+from cl_suite.core.types import Batch, Inputs, StreamInfo, TrainSettings
 from cl_suite.core.version import renamed_class_variable
+from cl_suite.methods.early_stopping import EarlyStopping
+from cl_suite.methods.rate_schedule import RateDrops, RateSchedule
 from cl_suite.networks.network import Network
 
 
@@ -32,14 +35,6 @@ class Stateful(Protocol):
 
 
 @dataclass
-class RateDrops:
-    """When the learning rate falls: options of methods that train epoch by epoch."""
-
-    lr_drops: list[int] = field(default_factory=list)  # epochs of an experience after which the rate is multiplied
-    lr_drop: float = 0.1  # what the rate is multiplied by at each of lr_drops
-
-
-@dataclass
 class OptimizerOptions:
     """The optimiser. A fresh one is built for each experience, where there are boundaries."""
 
@@ -53,7 +48,7 @@ class GradientStrategy(Strategy):
     """One network, a loop one can read. Override the smallest piece that differs; as it stands it is finetuning.
 
     learn:    start -> train -> finish
-    train:    train_on the experience's batches, with after_epoch between epochs
+    train:    train_on the experience's batches, with after_epoch and early stopping between epochs
     train_on: for each batch: loss -> backward -> adjust_gradients -> step -> after_step
     parts: {name: what is saved and restored beside the network}; a subclass adds its own in `setup`
     buffer_extras: names of what it keeps beside each sample in its buffer, e.g. "logits"
@@ -72,12 +67,18 @@ class GradientStrategy(Strategy):
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network and keep what is known of the stream."""
         self.info = info
+        if isinstance(self.config, RateDrops):
+            self.config.check_schedule(info)
         self.parts: dict[str, Stateful] = {}
+        self.early_stopping: EarlyStopping | None = None
+        if info.train.early_stopping:
+            self.early_stopping = self.parts["early_stopping"] = EarlyStopping(info.train.early_stopping)
         self.model: Network = build_model()  # type: ignore[assignment]
         self.experiences_learned = 0
         self.tasks_learned: list[int] = []
         self.task_masks = _task_masks(info)  # [T, C] bool, or None where the task is not known at test
         self.optimizer = self.make_optimizer()
+        self.rate: RateSchedule | None = None  # of the training that goes on
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Return a fresh optimiser over the network's parameters."""
@@ -96,18 +97,49 @@ class GradientStrategy(Strategy):
             self.tasks_learned.append(experience.task_id)
 
     def train(self, experience: Experience) -> None:
-        """Between start and finish: by default one training on the experience's batches."""
-        self.train_on(experience, experience.batches(after_epoch=lambda epoch: self._epoch_ends(experience, epoch)))
+        """Between start and finish: by default one training on the experience's batches, stopped early if asked for."""
+        if self.early_stopping is not None:
+            self.early_stopping.begin(self.trained_tensors())
+        self.train_on(
+            experience,
+            experience.batches(beside=self.beside(), after_epoch=lambda epoch: self._epoch_ends(experience, epoch)),
+        )
+        if self.early_stopping is not None:
+            experience.check_finite()  # before a better state hides it
+            self.early_stopping.end()
+
+    def beside(self) -> Source | None:
+        """Return what is shuffled among the experience's own samples in `train`: a buffer; by default nothing."""
+        return None
 
     def _epoch_ends(self, experience: Experience, epoch: int) -> bool:
         ends = self.after_epoch(experience, epoch)
+        if self.early_stopping is not None:
+            ends = self.early_stopping.after_epoch(self.validation_loss(experience)) or ends
         if not ends:
             self.enter_training()  # the hook may have looked at validation samples
         return ends
 
+    @torch.no_grad()
+    def validation_loss(self, experience: Experience) -> float:
+        """Return the objective's mean loss of what the strategy would answer now to the experience's held-out samples.
+
+        As all looking at validation samples, it takes training time, but counts as no sample drawn and no operation.
+        """
+        predictor = self.predictor(experience.task_id)
+        losses = [
+            self.info.objective.loss(predictor(batch.inputs), batch.targets).sum() for batch in experience.validation()
+        ]
+        return float(torch.stack(losses).sum()) / experience.n_validation
+
+    def trained_tensors(self) -> list[Tensor]:
+        """Return all that training moves and that early stopping goes back to, as views; beside it memories stay."""
+        return [*self.model.parameters(), *self.model.buffers()]
+
     def train_on(self, experience: Experience, batches: Iterable[Batch]) -> None:
         """Take one gradient step per batch: the order of a step, which no method changes."""
         self.enter_training()
+        rate = self._schedule(experience)
         for batch in batches:
             loss = self.loss(batch)
             self.optimizer.zero_grad(set_to_none=True)
@@ -116,6 +148,8 @@ class GradientStrategy(Strategy):
             self.optimizer.step()
             experience.report(loss)
             self.after_step(batch)
+            if rate is not None:
+                rate.after_step()
 
     def enter_training(self) -> None:
         """Put the network in training mode; override where parts of it stay in evaluation mode."""
@@ -130,19 +164,29 @@ class GradientStrategy(Strategy):
                     experience.note(advice)
         if Requirement.BOUNDARIES in self.info.scenario.provides:
             self.renew_optimizer()
-            if getattr(self.config, "lr_drops", ()):
-                experience.watch(epoch=self._drop_rate)
 
     def renew_optimizer(self) -> None:
-        """Begin a training: a fresh optimiser, whose rate drops after so many epochs from now."""
+        """Begin a training: a fresh optimiser, whose learning-rate schedule starts with the next step."""
         self.optimizer = self.make_optimizer()
-        self._epochs_passed = 0
+        self.rate = None
 
-    def _drop_rate(self) -> None:
-        self._epochs_passed += 1
-        if self._epochs_passed in self.config.lr_drops:
-            for group in self.optimizer.param_groups:
-                group["lr"] *= self.config.lr_drop
+    def _schedule(self, experience: Experience) -> RateSchedule | None:
+        """Return the schedule of this training, told of the optimiser in use; None where the rate is constant."""
+        c = self.config
+        if not isinstance(c, RateDrops) or (c.rate_rule == "constant" and not c.lr_warmup_epochs):
+            return None
+        if self.rate is None:
+            per_epoch = self.epoch_steps(experience)
+            self.rate = RateSchedule(c, steps_per_epoch=per_epoch, epochs=experience.epochs)
+            experience.watch(epoch=self.rate.after_epoch)
+        self.rate.follow(self.optimizer)
+        return self.rate
+
+    def epoch_steps(self, experience: Experience) -> int:
+        """Return the steps of an epoch of this experience's training, for schedules."""
+        beside = self.beside()
+        samples = experience.n_samples + (0 if beside is None else len(beside))
+        return -(-samples // experience.batch_size)
 
     def logits(self, inputs: Inputs, task_ids: Tensor | None) -> Tensor:
         """Return [B, C]; where the task is known at test, only its own outputs are finite."""
@@ -214,6 +258,28 @@ class GradientStrategy(Strategy):
             part.load_state_dict(state[name])
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Whether training is stopped early."""
+        return train.early_stopping > 0
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """By default it is for those that train by the loop as it stands here."""
+        loop = ("learn", "train", "train_on")
+        as_here = all(getattr(cls, name) is getattr(GradientStrategy, name) for name in loop)
+        return "" if as_here else "it trains in a loop of its own"
+
+    def model_selection(self) -> str:
+        """Return "validation" where training is stopped early: the state with the lowest validation loss is kept."""
+        return "none" if self.early_stopping is None else "validation"
+
+    def training_facts(self) -> dict[str, Any]:
+        """Return when each experience was stopped."""
+        if self.early_stopping is None:
+            return {}
+        return {"early_stopping": {"experiences": [dict(each) for each in self.early_stopping.experiences]}}
 
     def trained_network(self) -> nn.Module:
         """Return the network."""

@@ -23,6 +23,13 @@ VALUE_BEFORE: dict[tuple[str, str], Any] = {
     ("strategy", "lr_drop"): 0.1,
     ("strategy", "judge"): "smoothed",
     ("strategy", "callable_after"): 0,
+    ("train", "early_stopping"): 0,
+    ("strategy", "lr_schedule"): "auto",
+    ("strategy", "lr_final"): 0.0,
+    ("strategy", "lr_warmup_epochs"): 0.0,
+    ("strategy.base_options", "lr_schedule"): "auto",  # of the strategy that another one wraps
+    ("strategy.base_options", "lr_final"): 0.0,
+    ("strategy.base_options", "lr_warmup_epochs"): 0.0,
 }
 # A group of options added since, at the values that are what was done before.
 GROUP_BEFORE: dict[str, Any] = {
@@ -33,6 +40,7 @@ GROUP_BEFORE: dict[str, Any] = {
     "open_set": {"evaluate": False},
     "learning": {"evaluate": False, "points": 11, "keep_best": False},
     "calibration": {"evaluate": False, "bins": 15},
+    "classes": {"evaluate": False},
 }
 
 
@@ -44,9 +52,9 @@ def without_unchanged(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = dict(config)
     for (group, option), before in VALUE_BEFORE.items():
-        options = result.get(group)
-        if isinstance(options, Mapping) and option in options and options[option] == before:
-            result[group] = {key: value for key, value in options.items() if key != option}
+        options = _group(result, group)
+        if options is not None and option in options and options[option] == before:
+            result = _with_group(result, group, {key: value for key, value in options.items() if key != option})
     return {
         key: value
         for key, value in result.items()
@@ -58,6 +66,21 @@ def with_values_before(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration in which the options of VALUE_BEFORE that it lacks have the value of before they came."""
     filled = {**GROUP_BEFORE, **config} if config else {}
     for (group, option), before in VALUE_BEFORE.items():
-        if isinstance(filled.get(group), Mapping):
-            filled[group] = {option: before, **filled[group]}
+        options = _group(filled, group)
+        if options is not None:
+            filled = _with_group(filled, group, {option: before, **options})
     return filled
+
+
+def _group(config: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """Return the options of a group, "train" or "strategy.base_options"; None where there is none."""
+    options: Any = config
+    for part in name.split("."):
+        options = options.get(part) if isinstance(options, Mapping) else None
+    return options if isinstance(options, Mapping) else None
+
+
+def _with_group(config: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `config` with other options in a group that it has."""
+    first, _, rest = name.partition(".")
+    return {**config, first: _with_group(config[first], rest, options) if rest else dict(options)}

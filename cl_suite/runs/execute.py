@@ -39,6 +39,7 @@ def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) 
     """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten."""
     console = console_for(quiet=quiet)
     outcomes = []
+    told: set[str] = set()  # remarks that hold for every seed
     for plan in plans:
         previous = _finished(plan)
         if previous is not None and not plan.request.overwrite:
@@ -48,6 +49,9 @@ def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) 
             outcomes.append(Outcome(previous, plan.record_path))
             continue
         console.print(_headline(plan))
+        if (remark := plan.unused_validation) and remark not in told:
+            told.add(remark)
+            console.print(f"Note: {remark}.", markup=False)
         outcomes.append(run_one(plan, console=console, debug=debug))
     return outcomes
 
@@ -202,7 +206,9 @@ class Run:
     def _diagnostics(self) -> dict[str, Any]:
         """Return the strategy's own facts, its state in parts, what its samples were encoded by, and evaluations."""
         harness = self.harness
-        facts = {"state_bytes": harness.state_bytes(), **harness.strategy.diagnostics(), **self.loaded.encoding}
+        strategy = harness.strategy
+        facts = {"state_bytes": harness.state_bytes(), **strategy.diagnostics(), **strategy.training_facts()}
+        facts |= self.loaded.encoding
         for name, evaluation in harness.evaluations.items():
             if measured := evaluation.record():
                 facts[name] = measured

@@ -18,6 +18,7 @@ from cl_suite.features.frozen_networks import pinned
 from cl_suite.records.record import config_hash, record_path
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
 from cl_suite.runs.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.validation import check_early_stopping, unused_validation
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ class Plan:
         return self.composed.target
 
     @property
+    def unused_validation(self) -> str:
+        """What a user should know of held-out samples that nothing looks at; "" = nothing."""
+        run = self.composed.run
+        return unused_validation(self.strategy, run.strategy, run.train, self.scenario)
+
+    @property
     def seeds(self) -> Seeds:
         """The run's three seeds."""
         return seeds_of(self.composed.run.seeds, self.request.seed)
@@ -87,6 +94,7 @@ def plan(request: Request) -> Plan:
         overrides=request.overrides,
     )
     check_requirements(strategy, composed.run.strategy, scenario)
+    check_early_stopping(strategy, composed.run.strategy, composed.run.train, scenario)
     check_evaluations(composed.run, strategy, stream, scenario)
     plain = configuration(composed, strategy, stream)
     path = record_path(

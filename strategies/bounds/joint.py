@@ -23,8 +23,18 @@ class Joint(GradientStrategy):
         self.model.heads.open(experience.classes)
         self.experiences_learned += 1
         if self.experiences_learned == self.info.n_experiences:
-            self.optimizer = self.make_optimizer()
-            self.train_on(experience, experience.batches(source=store, phase="joint"))
+            self.renew_optimizer()
+            self.train_on(experience, experience.batches(source=store, phase="joint", after_epoch=self.pass_ends))
+
+    def epoch_steps(self, experience: Experience) -> int:
+        """Return the steps of a pass over everything stored."""
+        return -(-len(self.memory(experience.epochs)) // experience.batch_size)
+
+    def pass_ends(self, epoch: int) -> bool:
+        """Tell the learning-rate schedule: passes over a memory are no epochs of an experience."""
+        if self.rate is not None:
+            self.rate.after_epoch()
+        return False
 
     def memory(self, epochs: int) -> Ring:
         """Return the store of every sample of the stream, made at first use."""

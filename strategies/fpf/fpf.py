@@ -21,6 +21,7 @@ from cl_suite import (
     Reservoir,
     Strategy,
     StreamInfo,
+    TrainSettings,
     UsageError,
     check_choices,
     choose_strategy,
@@ -61,6 +62,16 @@ class FPF(Strategy):
     def requirements(cls, config: Any) -> frozenset[Requirement]:
         """What the base strategy needs."""
         return choose_strategy(config.base).cls.requirements(base_options(config))
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Whether the base strategy does."""
+        return choose_strategy(config.base).cls.uses_validation(base_options(config), train)
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """The base strategy's; a finetuning has a length of its own."""
+        return choose_strategy(config.base).cls.early_stopping_refusal(base_options(config))
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -157,6 +168,10 @@ class FPF(Strategy):
     def diagnostics(self) -> dict[str, Any]:
         """Return the base's facts, and what was finetuned and how often."""
         return self.base.diagnostics() | {"fpf": self.finetuning.diagnostics()}
+
+    def training_facts(self) -> dict[str, Any]:
+        """Return the base's."""
+        return self.base.training_facts()
 
     def constraints(self) -> dict[str, float]:
         """Return the base's."""

@@ -40,6 +40,11 @@ class KFPF(GradientStrategy):
         by_task = config.align_to_task_end or config.k_per_task
         return frozenset({Requirement.BOUNDARIES}) if by_task else cls.requires
 
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """Its clock counts the planned steps."""
+        return "its finetunings are spaced over the planned steps"
+
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network, an empty memory and the schedule. Raise UsageError for one that cannot be met."""
         super().setup(info, build_model)

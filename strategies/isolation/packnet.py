@@ -180,6 +180,11 @@ class PackNet(GradientStrategy):
         if not any(self.claimed.values()):
             experience.note(f"task {self.current}: no weight is free any more, so only its head is trained")
 
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """Its steps are divided between training and fine-tuning after pruning."""
+        return "its steps are divided before and after pruning"
+
     def block(self) -> None:
         """Note which weights the current task does not own."""
         self.blocked = {name: owners != self.number for name, owners in self.owners.items()}

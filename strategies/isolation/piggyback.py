@@ -86,6 +86,11 @@ class Piggyback(GradientStrategy):
             )
         if not 0.0 < c.drop_at <= 1.0:
             raise UsageError(f"strategy.drop_at={c.drop_at} is a share of an experience. Use above 0 and up to 1.")
+        if c.drop_at < 1 and (c.rate_rule == "cosine" or c.lr_warmup_epochs):
+            raise UsageError(
+                f"strategy.drop_at={c.drop_at} lowers the rates of masks and heads already. "
+                "Set strategy.drop_at=1 beside another schedule."
+            )
         self.scores: dict[str, Tensor] = {}  # of the mask in training, by weight
         super().setup(info, build_model)
         self.weights: dict[str, Tensor] = {
@@ -148,6 +153,10 @@ class Piggyback(GradientStrategy):
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+
+    def trained_tensors(self) -> list[Tensor]:
+        """Return the network's, and the scores of the mask in training."""
+        return [*super().trained_tensors(), *self.scores.values()]
 
     def mask(self, scores: Tensor) -> Tensor:
         """Return the mask that scores give: 1, 0 and, if ternary, -1."""

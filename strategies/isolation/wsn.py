@@ -21,8 +21,10 @@ from cl_suite import (
     GradientStrategy,
     ModelPredictor,
     Predictor,
+    RateDrops,
     Requirement,
     StreamInfo,
+    TrainSettings,
     UnseenTask,
     UsageError,
     build_optimizer,
@@ -67,7 +69,7 @@ class WSN(GradientStrategy):
     requires = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES, Requirement.TASK_ID_AT_TEST})
 
     @dataclass
-    class Config:
+    class Config(RateDrops):
         """Options of the masks and of training. There is no weight decay: it would move weights of earlier tasks."""
 
         optimizer: str = "adam"  # for weights and scores together; adam, sgd, rmsprop
@@ -214,9 +216,19 @@ class WSN(GradientStrategy):
         super().load_state_dict(state)
         self.subnetworks = [Subnetwork.from_state(entry, self.info.device) for entry in state["subnetworks"]]
 
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Where the best epoch is chosen by it, or training is stopped early."""
+        return config.select == "best" or super().uses_validation(config, train)
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """Where the best epoch is chosen by validation accuracy, that is the rule."""
+        return "strategy.select=best chooses the epoch already" if config.select == "best" else ""
+
     def model_selection(self) -> str:
         """Return "validation" where the epoch is chosen by it."""
-        return "validation" if self.config.select == "best" else "none"
+        return "validation" if self.config.select == "best" else super().model_selection()
 
     def model_parameters(self) -> int:
         """Return the number of weights, masked or of the heads; scores are needed in training only."""

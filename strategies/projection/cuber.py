@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo, UsageError
+from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo, TrainSettings, UsageError
 from strategies.projection.options import ProjectionOptions
 from strategies.projection.regimes import BACKWARD, CORRELATED, UNRELATED
 from strategies.projection.trust_region import cosine, trust_region
@@ -63,6 +63,16 @@ class CUBER(GradientStrategy):
         regime3_scope: str = "all"  # all old tasks; trust_region: only those whose weights are reused
         regime3_layers: list[str] = field(default_factory=list)  # layers that may enter regime 3; empty = all
         regime3_recheck_every: int = 0  # epochs after which a task may leave regime 3; 0 = never
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Where the plateau is followed, or training is stopped early."""
+        return config.follows_plateau(train) or super().uses_validation(config, train)
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """The plateau's rule ends training already."""
+        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network; nothing is remembered yet."""
@@ -148,6 +158,10 @@ class CUBER(GradientStrategy):
         """Protect old tasks again that turned; follow the validation loss."""
         self._recheck(experience, epoch)
         return self.projection.after_epoch(experience)
+
+    def trained_tensors(self) -> list[Tensor]:
+        """Return the network's, and the scaling matrices of the current task."""
+        return self.projection.trained_tensors()
 
     @torch.no_grad()
     def adjust_gradients(self, batch: Batch) -> None:

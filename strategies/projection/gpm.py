@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cl_suite import Batch, Experience, GradientStrategy, Requirement, StreamInfo
+from cl_suite import Batch, Experience, GradientStrategy, Requirement, StreamInfo, TrainSettings
 from strategies.projection.gradient_projection import GradientProjection
 from strategies.projection.options import ProjectionOptions
 
@@ -30,6 +30,16 @@ class GPM(GradientStrategy):
     @dataclass
     class Config(ProjectionOptions):
         """Options of gradient projection."""
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Where the plateau is followed, or training is stopped early."""
+        return config.follows_plateau(train) or super().uses_validation(config, train)
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """The plateau's rule ends training already."""
+        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network; nothing is remembered yet."""

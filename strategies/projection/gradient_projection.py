@@ -105,7 +105,8 @@ class GradientProjection:
 
     def model_selection(self) -> str:
         """Return "validation" where training data is held out: the state with its lowest loss is kept."""
-        return "validation" if self.options.plateau and self._strategy.info.train.validation else "none"
+        train = self._strategy.info.train
+        return "validation" if self.options.follows_plateau(train) or train.early_stopping else "none"
 
     def begin_training(self) -> None:
         """Before the first step: follow the validation loss from here on."""

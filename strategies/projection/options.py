@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cl_suite import UsageError, check_choices
+from cl_suite import TrainSettings, UsageError, check_choices
 from strategies.projection.subspaces import FIRST_RANKS
 
 NORM_MODES = ("batch", "first_task_running")
@@ -31,6 +31,10 @@ class ProjectionOptions:
     patience: int = 6  # epochs without a lower validation loss
     lr_factor: float = 2.0  # divides the rate when the patience is used up
     lr_min: float = 1e-5  # training ends below this rate
+
+    def follows_plateau(self, train: TrainSettings) -> bool:
+        """Whether the validation loss lowers the rate and ends training."""
+        return self.plateau and train.validation > 0
 
     def threshold_of(self, layer: int, task: int, n_tasks: int) -> float:
         """Return the threshold of layer number `layer` at task number `task` of `n_tasks`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from cl_suite import BestState
+from cl_suite import Patience
 
 
 class PlateauSchedule:
@@ -17,24 +17,17 @@ class PlateauSchedule:
     """
 
     def __init__(self, tensors: Iterable[Tensor], *, patience: int, factor: float, lr_min: float) -> None:
-        self._best, self._lowest = BestState(tensors), float("inf")
-        self._patience, self._left = patience, patience
+        self._patience = Patience(tensors, patience)
         self._factor, self._lr_min = factor, lr_min
 
     def after_epoch(self, loss: float, optimizer: torch.optim.Optimizer) -> bool:
         """Keep the state if its validation `loss` is the lowest, else lower the rate in time. Return whether to end."""
-        if loss < self._lowest:
-            self._lowest, self._left = loss, self._patience
-            self._best.offer(-loss)
+        if not self._patience.is_used_up(loss):
             return False
-        self._left -= 1
-        if self._left > 0:
-            return False
-        self._left = self._patience
         for group in optimizer.param_groups:
             group["lr"] /= self._factor
         return any(group["lr"] < self._lr_min for group in optimizer.param_groups)
 
     def restore(self) -> None:
         """Put back the state with the lowest loss; where none was measured, the last one stays."""
-        self._best.restore()
+        self._patience.restore()

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo
+from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo, TrainSettings
 from strategies.projection.options import ProjectionOptions
 from strategies.projection.regimes import CORRELATED, UNRELATED
 from strategies.projection.trust_region_projection import TrustRegionOptions, TrustRegionProjection
@@ -31,6 +31,16 @@ class TRGP(GradientStrategy):
     @dataclass
     class Config(TrustRegionOptions, ProjectionOptions):
         """Options of trust-region gradient projection."""
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Where the plateau is followed, or training is stopped early."""
+        return config.follows_plateau(train) or super().uses_validation(config, train)
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """The plateau's rule ends training already."""
+        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network; nothing is remembered yet."""
@@ -67,6 +77,10 @@ class TRGP(GradientStrategy):
     def after_epoch(self, experience: Experience, epoch: int) -> bool:
         """Follow the validation loss."""
         return self.projection.after_epoch(experience)
+
+    def trained_tensors(self) -> list[Tensor]:
+        """Return the network's, and the scaling matrices of the current task."""
+        return self.projection.trained_tensors()
 
     def adjust_gradients(self, batch: Batch) -> None:
         """Take the part in the span of all old tasks' inputs away from each weight's gradient."""

@@ -85,6 +85,10 @@ class SI(GradientStrategy):
         self.anchor = theta
         self.path.zero_()
 
+    def trained_tensors(self) -> list[Tensor]:
+        """Return the network's, and the path: gone back to a state, it is the path to that state."""
+        return [*super().trained_tensors(), self.path]
+
     def constraints(self) -> dict[str, float]:
         """Return the mean penalty of the latest experience."""
         return {"SI penalty": float(self.penalties) / self.steps if self.steps else 0.0}

@@ -104,6 +104,11 @@ class GDumb(GradientStrategy):
     def _check_options(self, info: StreamInfo) -> None:
         c = self.config
         check_choices(c, {"train_at": ("end", "each")})
+        if c.rate_rule != "constant" or c.lr_warmup_epochs:
+            raise UsageError(
+                "gdumb has a schedule of its own: a warm-up, then cosines from strategy.lr to strategy.lr_low. "
+                "Leave strategy.lr_schedule, lr_drops and lr_warmup_epochs out."
+            )
         if c.epochs < 1:
             raise UsageError(f"strategy.epochs={c.epochs} is too small. Use 1 or more.")
         if not 0 <= c.lr_low <= c.lr:

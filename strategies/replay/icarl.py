@@ -34,6 +34,7 @@ from cl_suite import (
     Predictor,
     Requirement,
     Ring,
+    Source,
     StreamInfo,
     UsageError,
     check_choices,
@@ -133,9 +134,9 @@ class ICaRL(GradientStrategy):
 
     # -- learning (algorithms 2 and 3) -------------------------------------------------------------------------------
 
-    def train(self, experience: Experience) -> None:
+    def beside(self) -> Source:
         """Train on the samples with the exemplars among them."""
-        self.train_on(experience, experience.batches(beside=self.buffer))
+        return self.buffer
 
     def start(self, experience: Experience) -> None:
         """Keep the network as it is, if it knows classes that this experience does not bring."""

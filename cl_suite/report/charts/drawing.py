@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 DPI = 150
@@ -15,6 +16,8 @@ PANEL_INCHES = 1.9
 SMALL = 7  # points, of tick labels and panel titles
 MOST_TICKS = 10  # labels along one side of a panel
 LONGEST = 16  # characters of a tick label
+ABSENT = "#DDDDDD"  # cells without a value, where low ones are nearly white
+MOST_NUMBERS = 12  # rows or columns of a map whose values are written into its cells
 
 
 def as_png(draw: Callable[[], Any]) -> bytes:
@@ -62,10 +65,12 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
         scale = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(places) - 0.5}
     else:
         known = values[~np.isnan(values)]
-        low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
-        scale = {"cmap": "viridis", "vmin": low, "vmax": high if high > low else low + 1.0}
+        low, high = figure.get("range") or ((known.min(), known.max()) if known.size else (0.0, 1.0))
+        shades = "Blues" if figure.get("pale") else "viridis"
+        scale = {"cmap": shades, "vmin": low, "vmax": high if high > low else low + 1.0}
     down, across = _layout(len(panels))
-    inches = PANEL_INCHES if len(panels) > 1 else 1.6 * PANEL_INCHES
+    many = len(panels) == 1 and max(len(rows), len(columns)) > MOST_TICKS
+    inches = PANEL_INCHES if len(panels) > 1 else (2.2 if many else 1.6) * PANEL_INCHES
     labels = 1.8 if max(map(len, columns)) > 6 else 1.0  # inches below the panels
     canvas = _new_figure(title, max(4.8, inches * across + 1.6), inches * down + labels)
     grid = canvas.subplots(down, across, squeeze=False).flat
@@ -77,14 +82,19 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
             axes.set_axis_off()
             continue
         mesh = axes.pcolormesh(np.ma.masked_invalid(values[place]), **scale, **edges)
+        if figure.get("numbers") and not categories and cells <= MOST_NUMBERS:
+            _write_numbers(axes, mesh, values[place], zeros=not figure.get("pale"))
+        if figure.get("pale"):
+            axes.set_facecolor(ABSENT)  # else it could not be told from a low value
         axes.set_aspect("equal" if 0.7 <= ratio <= 1.4 else "auto")
         axes.invert_yaxis()
         axes.set_title(_shorten(panels[place], 28), fontsize=SMALL + 1)
         axes.tick_params(length=2, labelsize=SMALL)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        _ticks(axes.yaxis, rows, visible=place % across == 0)
-        _ticks(axes.xaxis, columns, visible=place + across >= len(panels), upright=True)
+        most = 2 * MOST_TICKS if many else MOST_TICKS
+        _ticks(axes.yaxis, rows, visible=place % across == 0, most=most)
+        _ticks(axes.xaxis, columns, visible=place + across >= len(panels), room=13 * inches, most=most)
     canvas.supxlabel(figure["column_label"], fontsize=9)
     canvas.supylabel(figure["row_label"], fontsize=9)
     if categories:
@@ -95,6 +105,19 @@ def draw_map(figure: Mapping[str, Any], title: str) -> Any:
     return canvas
 
 
+def _write_numbers(axes: Any, mesh: Any, values: Any, *, zeros: bool) -> None:
+    """Write each value [row, column] into its cell, dark on pale colours and pale on dark ones; `zeros`: also these."""
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            if value == value and (value or zeros):
+                red, green, blue, _ = mesh.cmap(mesh.norm(value))
+                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+                colour = "white" if dark else "black"
+                axes.text(
+                    column + 0.5, row + 0.5, f"{value:.0f}", ha="center", va="center", fontsize=SMALL, color=colour
+                )
+
+
 def _layout(panels: int) -> tuple[int, int]:
     """Return (down, across), wider than high, with as few empty places as can be."""
     shapes = [(-(-panels // across), across) for across in range(1, panels + 1)]
@@ -102,13 +125,12 @@ def _layout(panels: int) -> tuple[int, int]:
     return min(fair, key=lambda shape: (shape[0] * shape[1] - panels, shape[1]))
 
 
-def _ticks(axis: Any, names: Sequence[str], *, visible: bool, upright: bool = False) -> None:
-    """Put at most MOST_TICKS names at the middle of their cells; upright where they would run into each other."""
-    places = range(0, len(names), -(-len(names) // MOST_TICKS))
+def _ticks(axis: Any, names: Sequence[str], *, visible: bool, room: float = inf, most: int = MOST_TICKS) -> None:
+    """Put at most `most` names at the middle of their cells; upright where there is no `room` for their characters."""
+    places = range(0, len(names), -(-len(names) // most))
     labels = [_shorten(names[place], LONGEST) for place in places]
-    long = sum(map(len, labels)) + len(labels) > 24
     axis.set_ticks([place + 0.5 for place in places], labels if visible else [""] * len(labels))
-    if upright and long:
+    if sum(map(len, labels)) + len(labels) > room:
         axis.set_tick_params(labelrotation=90)
 
 

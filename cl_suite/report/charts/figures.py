@@ -126,6 +126,9 @@ def _check_map(figure: Mapping[str, Any]) -> None:
     fine = fine and all(isinstance(panel, list) and len(panel) == rows for panel in values)
     fine = fine and all(_is_row(row, columns) for panel in values for row in panel)
     _require(fine, f"values are not numbers or null for {panels} panels, {rows} rows, {columns} columns")
+    span = figure.get("range")
+    fine = span is None or (_is_row(span, 2) and None not in span and span[0] < span[1])
+    _require(fine, "range is not the lowest and the highest value of the colours, such as [0, 100]")
     categories = figure.get("categories")
     if categories is None:
         return

@@ -27,6 +27,7 @@ from cl_suite.report.tables.load import YOURS
 MOST_RUNS = 2000  # of which the page keeps matrix, options and command
 COLOURS = 96  # of pictures in the page
 DIGITS = 4  # of scores in matrices
+LONGEST = 1000  # characters of a diagnostic in the page of a run
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def page(
 
 def run_page(record: RunRecord, drawings: Drawings) -> str:
     """Return a page of one run: its matrix, curves, options, provenance, and the command that repeats it."""
+    diagnostics = flatten({name: value for name, value in record.diagnostics.items() if name != "figures"})
     return (
         _environment()
         .get_template("run.html")
@@ -107,11 +109,18 @@ def run_page(record: RunRecord, drawings: Drawings) -> str:
             costs=list(record.costs.items()),
             options=sorted(flatten(record.config).items()),
             provenance=sorted(flatten({k: v for k, v in record.provenance.items() if k != "command"}).items()),
-            diagnostics=sorted(flatten({k: v for k, v in record.diagnostics.items() if k != "figures"}).items()),
+            diagnostics=[(name, _cut(text)) for name, text in sorted(diagnostics.items())],
             tasks=record.task_names or [f"task {number}" for number in range(len(record.test_samples))],
             drawings=drawings,
         )
     )
+
+
+def _cut(text: str) -> str:
+    """Return a text, cut where it is too long to be read."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]}... ({len(text):,} characters; the rest is in the record)"
 
 
 @cache

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from cl_suite import UsageError
+from cl_suite import UsageError, cosine_rate
 
 SCHEDULES = ("cosine", "constant", "released")
 
@@ -33,9 +31,9 @@ class LearningRate:
         """Set the rate of the next step."""
         self._done += 1
         if self._kind == "cosine":
-            share = min(1.0, self._done / self._steps)
+            share = self._done / self._steps
             for group, start in zip(self._optimizer.param_groups, self._start, strict=True):
-                group["lr"] = start * 0.5 * (1 + math.cos(math.pi * share))
+                group["lr"] = start * cosine_rate(share)
 
     def after_epoch(self, accuracy: float) -> None:
         """Set the rate of the next epoch from the validation accuracy, where the schedule reads it."""

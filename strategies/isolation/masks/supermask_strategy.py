@@ -19,6 +19,7 @@ from cl_suite import (
     Requirement,
     Strategy,
     StreamInfo,
+    TrainSettings,
     UnseenTask,
     UsageError,
     build_optimizer,
@@ -263,6 +264,16 @@ class SupermaskStrategy(Strategy):
         self.network.load_state_dict(self.network.state_dict() | state["network"])
         self.subnetworks = [Subnetwork.from_state(entry, self.info.device) for entry in state["subnetworks"]]
         self.union = self.masked.union(self.subnetworks)
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Where epochs are chosen by it, or the released schedule reads it."""
+        return config.select != "last" or config.scheduler == "released"
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """Its phases divide the epochs, and choose by a rule of their own."""
+        return "it trains in phases; strategy.select=best_per_phase keeps the best epoch of each"
 
     def model_selection(self) -> str:
         """Return "validation" where epochs are chosen by it."""
