@@ -84,7 +84,7 @@ def stored_images(encoded: Encoded, options: Any, *, content: str, root: DataRoo
                     file, {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
                 )
                 for piece in pieces:
-                    file.write(piece.tobytes())
+                    file.write(piece.data)
         except DataError:
             raise
         except UsageError:

@@ -47,6 +47,17 @@ def content_of(digests: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def check_other(train: dict[str, str], test: dict[str, str], *, what: str) -> None:
+    """Raise UsageError where a test set of one's own has a file that is also learned from."""
+    learned = {digest: name for name, digest in train.items()}
+    for name, digest in test.items():
+        if digest in learned:
+            raise UsageError(
+                f"{what}: {name} of the test set is {learned[digest]} of the training set. "
+                "Give a test set of other samples with stream.test."
+            )
+
+
 def _mark(folder: Path, name: str) -> str:
     """Return what changes when a file is written to, or another one takes its place."""
     found = (folder / name).stat()

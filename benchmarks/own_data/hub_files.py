@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,10 @@ def _fetched(request: HubRequest, what: str) -> Mapping[str, Any]:
         raise DataError(
             f"{what} needs the library datasets, which is not installed. Install it: {INSTALL}."
         ) from problem
+    # It tells of each attempt to reach the hub; what came of them is one line.
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         loaded: Any = datasets.load_dataset(request.name, request.subset, revision=request.revision)
     except Exception as problem:  # the hub's, the network's, the disk's: all mean that it cannot be had
@@ -101,6 +106,8 @@ def _fetched(request: HubRequest, what: str) -> Mapping[str, Any]:
             f"{what} could not be fetched from the Hugging Face hub ({reason}). Check the name, stream.subset and the "
             "network."
         ) from problem
+    finally:
+        log.setLevel(level)
     return loaded
 
 

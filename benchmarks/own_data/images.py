@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.own_data.cutting import Part, cut
 from benchmarks.own_data.decoding import Encoded, ImageOptions, Stored, image_preparation, stored_images
-from benchmarks.own_data.digests import SHORT, content_of, digests_of
+from benchmarks.own_data.digests import SHORT, check_other, content_of, digests_of
 from benchmarks.own_data.listing import ImageFile, Listing, list_images
 from benchmarks.own_data.options import OwnData, in_order, plain_name
 from cl_suite import DataRoot, Scenario, Seeds, Stream, StreamData, StreamFacts, StreamSizes, UsageError
@@ -90,15 +90,14 @@ class ImageFolder(Stream):
         """Decode, cut and measure the normalisation."""
         c = self.config
         c.check()
-        own, digests = self.listing, self._digests(self.listing, root)
+        own, given, digests = self.listing, self._test_listing, self._digests(self.listing, root)
         stored = self._stored(own, digests, root)
         train = _part(own, stored, "train" if any(each.part for each in own.files) else "")
         test, test_is, checksums = None, "", {self.what: f"sha256:{content_of(digests)}"}
         if own.test_is:
             test, test_is = _part(own, stored, "test"), f"{own.test_is}/"
-        elif self._test_listing is not None:
-            given = self._test_listing
-            digests = self._digests(given, root)
+        elif given is not None:
+            check_other(digests, digests := self._digests(given, root), what=self.what)
             theirs = self._stored(given, digests, root)
             if theirs.images.shape[1:] != stored.images.shape[1:]:
                 raise UsageError(

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.own_data.cutting import Cut, Part, cut
 from benchmarks.own_data.decoding import image_preparation
-from benchmarks.own_data.digests import SHORT, content_of, digests_of
+from benchmarks.own_data.digests import SHORT, check_other, content_of, digests_of
 from benchmarks.own_data.options import OwnData, plain_name
 from benchmarks.own_data.table_files import SUFFIXES, Rows, read_table
 from cl_suite import (
@@ -90,6 +90,7 @@ class TableFile(Stream):
         if c.test is not None:
             if held:
                 raise UsageError(f"stream.test has no effect: {self.what} has test rows. Leave one of them out.")
+            check_other(*self._digests(root), what=self.what)
             theirs = read_table(self._test_path(), c, what=f"stream.test={c.test}", like=rows)
             if _words(theirs) != _words(rows):
                 raise DataError(f"{self.what} has {_words(rows)}, its test set {_words(theirs)}. Make them alike.")

@@ -194,7 +194,7 @@ def _import(kind: Kind, spec: str, value: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as problem:
         if problem.name and module_name.split(".")[0] == problem.name.split(".")[0]:
-            close = nearest(spec, openers(kind))
+            close = nearest(spec.partition(":")[0] + ":", [form.partition(":")[0] + ":" for form in openers(kind)])
             raise UsageError(
                 f"{kind.word} {spec!r}: there is no module {problem.name!r} on the Python path. "
                 f"{close + ' Or install' if close.startswith('Did') else 'Install'} it, or give path/to/file.py:Class."

@@ -68,7 +68,7 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def without_machine(argument: str) -> str:
-    """Shorten an absolute path, alone or after `=` or `images:`: relative to this folder, else `~/...` or `.../name`."""
+    """Shorten an absolute path, alone or after `=` or `images:`: relative to here, else `~/...` or `.../name`."""
     key, separator, value = argument.rpartition("=")
     prefix = re.match(r"[a-z_]{2,}:(?=/|\\|[A-Z]:)", value)  # one letter before a colon is a drive
     if prefix:
