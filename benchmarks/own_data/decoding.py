@@ -143,7 +143,7 @@ def _decoded(
     if options.size is not None:
         image = ImageOps.fit(image, (options.size, options.size), method=Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    pixels = np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
     if first is not None and pixels.shape != first.shape:
         raise _odd(encoded, number, pixels, first, what)
     return pixels
