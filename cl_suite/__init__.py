@@ -21,13 +21,15 @@ _HOME = {
     "core.types": ["Batch", "Inputs", "StreamInfo", "TrainSettings", "count_samples", "join_inputs", "map_inputs"],
     "core.seeding": ["Seeds", "generator_for"],
     "core.data_root": ["DataRoot"],
+    "core.files": ["atomic_file"],
     "core.samples": ["Samples", "Source", "hold_out"],
-    "core.stream": ["Stream", "StreamData", "TaskData", "TaskOutline", "class_order", "split_by_class"],
+    "core.stream": ["Stream", "StreamData", "TaskData", "TaskOutline"],
     "core.objective": ["Classification", "MultiLabel", "Objective", "Score", "class_mask", "restrict"],
     "core.experience": ["Experience", "ForeignLoop"],
     "core.metering": ["count_replayed"],
     "core.registry": ["choose_strategy"],
     "core.strategy": ["ModelPredictor", "Predictor", "Strategy", "build_optimizer"],
+    "data.class_split": ["ClassSplit", "class_order", "cut_by_class", "split_by_class", "task_sizes"],
     "data.image_files": [
         "CIFAR100_FILES",
         "CIFAR10_FILES",
@@ -109,6 +111,7 @@ if TYPE_CHECKING:
         nearest,
     )
     from cl_suite.core.experience import Experience, ForeignLoop
+    from cl_suite.core.files import atomic_file
     from cl_suite.core.metering import count_replayed
     from cl_suite.core.objective import Classification, MultiLabel, Objective, Score, class_mask, restrict
     from cl_suite.core.registry import choose_strategy
@@ -116,8 +119,9 @@ if TYPE_CHECKING:
     from cl_suite.core.scenario import Requirement, Scenario, StreamFacts, StreamSizes
     from cl_suite.core.seeding import Seeds, generator_for
     from cl_suite.core.strategy import ModelPredictor, Predictor, Strategy, build_optimizer
-    from cl_suite.core.stream import Stream, StreamData, TaskData, TaskOutline, class_order, split_by_class
+    from cl_suite.core.stream import Stream, StreamData, TaskData, TaskOutline
     from cl_suite.core.types import Batch, Inputs, StreamInfo, TrainSettings, count_samples, join_inputs, map_inputs
+    from cl_suite.data.class_split import ClassSplit, class_order, cut_by_class, split_by_class, task_sizes
     from cl_suite.data.image_files import (
         CIFAR10_FILES,
         CIFAR100_FILES,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cl_suite import (
     CIFAR10_FILES,
     CIFAR100_FILES,
+    ClassSplit,
     DataRoot,
     PrepareImages,
     Scenario,
@@ -23,6 +24,7 @@ from cl_suite import (
     TaskData,
     UsageError,
     class_order,
+    cut_by_class,
     read_cifar,
     read_pickle,
     split_by_class,
@@ -63,18 +65,18 @@ class _CIFAR(Stream):
     def cut(self, training: list[Path], test: Path, meta: Mapping[str, Any], seeds: Seeds) -> tuple[TaskData, ...]:
         """Read the verified files and return tasks of equally many classes."""
         names = meta[self.names_key]
-        order = class_order(self.config.class_order, len(names), seeds.classes)
         first = self.config.first_classes
         if first is not None and not 1 < first <= len(names):
             raise UsageError(
                 f"stream.first_classes={first} is not a number of classes of {self.what}. Use 2 to {len(names)}."
             )
-        return split_by_class(
+        return cut_by_class(
             read_cifar(training, self.labels_key),
             read_cifar([test], self.labels_key),
-            n_tasks=self.config.n_tasks,
-            class_order=order[:first],
+            self.config,
+            seeds=seeds,
             class_names=names,
+            first_classes=first,
         )
 
     def fetch(self, root: DataRoot) -> Mapping[str, str]:
@@ -132,11 +134,10 @@ class SplitCIFAR100(_CIFAR):
     std = (0.2673, 0.2564, 0.2762)
 
     @dataclass
-    class Config:
+    class Config(ClassSplit):
         """How the classes are divided."""
 
         n_tasks: int = 20  # any divisor of 100: 5, 10, 20, 50, ...
-        class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
         first_classes: int | None = None  # of the order, only so many; None = all
 
     mirrors = ("https://huggingface.co/datasets/nakroy/cifar100-python/resolve/main/cifar-100-python.tar.gz",)
@@ -241,11 +242,10 @@ class SplitCIFAR10(_CIFAR):
     std = (0.2470, 0.2435, 0.2615)
 
     @dataclass
-    class Config:
+    class Config(ClassSplit):
         """How the classes are divided."""
 
         n_tasks: int = 5  # any divisor of 10
-        class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
         first_classes: int | None = None  # of the order, only so many; None = all
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from cl_suite import (
+    ClassSplit,
     DataRoot,
     PrepareImages,
     Seeds,
@@ -12,9 +13,8 @@ from cl_suite import (
     StreamData,
     StreamFacts,
     StreamSizes,
-    class_order,
+    cut_by_class,
     generator_for,
-    split_by_class,
 )
 
 TEST_SHARE = 0.25
@@ -34,11 +34,10 @@ class SplitDigits(Stream):
     )
 
     @dataclass
-    class Config:
+    class Config(ClassSplit):
         """How the classes are divided."""
 
         n_tasks: int = 5  # any divisor of 10
-        class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Read and cut; a fixed quarter of each class is for test."""
@@ -55,11 +54,11 @@ class SplitDigits(Stream):
             tests.append(shuffled[: round(TEST_SHARE * len(members))])
         is_test = torch.zeros(len(labels), dtype=torch.bool)
         is_test[torch.cat(tests)] = True
-        tasks = split_by_class(
+        tasks = cut_by_class(
             (images[~is_test], labels[~is_test]),
             (images[is_test], labels[is_test]),
-            n_tasks=self.config.n_tasks,
-            class_order=class_order(self.config.class_order, 10, seeds.classes),
+            self.config,
+            seeds=seeds,
             class_names=tuple("0123456789"),
         )
         # Mean and deviation of all pixels of the data set.

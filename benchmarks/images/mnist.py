@@ -15,6 +15,7 @@ from cl_suite import (
     FASHION_MNIST_CLASSES,
     FASHION_MNIST_FILES,
     MNIST_FILES,
+    ClassSplit,
     DataRoot,
     Inputs,
     PrepareImages,
@@ -27,10 +28,9 @@ from cl_suite import (
     StreamSizes,
     TaskData,
     UsageError,
-    class_order,
+    cut_by_class,
     generator_for,
     read_mnist,
-    split_by_class,
 )
 
 
@@ -84,22 +84,15 @@ class SplitMNIST(_MNISTFamily):
     )
 
     @dataclass
-    class Config:
+    class Config(ClassSplit):
         """How the classes are divided."""
 
         n_tasks: int = 5  # any divisor of 10
-        class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
 
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Verify, read and cut."""
         train, test = self.read(root)
-        tasks = split_by_class(
-            train,
-            test,
-            n_tasks=self.config.n_tasks,
-            class_order=class_order(self.config.class_order, len(self.names), seeds.classes),
-            class_names=self.names,
-        )
+        tasks = cut_by_class(train, test, self.config, seeds=seeds, class_names=self.names)
         return StreamData(tasks, self.prepare(), checksums=self.files)
 
 

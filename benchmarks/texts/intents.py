@@ -7,6 +7,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ import torch
 from benchmarks.texts.data_sets import CLINC150_FILES, read_clinc150, read_hwu64
 from benchmarks.texts.hwu64_files import HWU64_FILES
 from cl_suite import (
+    ClassSplit,
     DataRoot,
     LabelledTexts,
     PrepareTexts,
@@ -31,6 +33,7 @@ from cl_suite import (
     encode_texts,
     fetch_files,
     read_rows,
+    task_sizes,
     text_tasks,
 )
 
@@ -137,11 +140,10 @@ class Banking77(_Intents):
     }
 
     @dataclass
-    class Config:
-        """How the intents are divided."""
+    class Config(ClassSplit):
+        """How the intents are divided; the natural order is that of categories.json."""
 
         n_tasks: int = 7  # any divisor of 77
-        class_order: str = "natural"  # natural (as in categories.json) or seeded (shuffled with seeds.classes)
 
     def read(self, root: DataRoot) -> LabelledTexts:
         """Verify and read: one group, of all the intents."""
@@ -154,14 +156,11 @@ class Banking77(_Intents):
         return LabelledTexts(train, test, {"all": json.loads(categories.read_text(encoding="utf-8"))})
 
     def groups(self, texts: LabelledTexts, seeds: Seeds) -> dict[str, Sequence[str]]:
-        """Return equally many intents a task, along the order."""
-        intents, n_tasks = texts.groups["all"], self.config.n_tasks
-        if n_tasks < 1 or len(intents) % n_tasks:
-            allowed = [str(n) for n in range(1, len(intents) + 1) if len(intents) % n == 0]
-            raise UsageError(f"stream.n_tasks={n_tasks} does not divide {len(intents)}. Use {', '.join(allowed)}.")
-        order = class_order(self.config.class_order, len(intents), seeds.classes)
-        size = len(intents) // n_tasks
-        parts = [[intents[k] for k in order[task * size : (task + 1) * size]] for task in range(n_tasks)]
+        """Return the intents of each task, along the order."""
+        intents, c = texts.groups["all"], self.config
+        order = class_order(c.class_order, len(intents), seeds.classes, names=intents)
+        ends = [0, *accumulate(task_sizes(len(order), c, usual=type(c)().n_tasks))]
+        parts = [[intents[k] for k in order[start:end]] for start, end in pairwise(ends)]
         return {f"{number}: {part[0]} ...": part for number, part in enumerate(parts)}
 
 

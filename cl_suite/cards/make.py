@@ -80,17 +80,17 @@ def make_card(
         results,
         stream=stream.name,
         version=facts.version,
-        config=configuration(composed, stream),
+        config=configuration(composed, stream, root=root),
         task_names=[task.name for task in loaded.data.tasks] if loaded.data else (),
     )
     scenarios = tuple(_row(each, scenario_streams.get(each), ceilings.get(each.value, ())) for each in facts.scenarios)
     tasks = _tasks(loaded, scenario_streams.get(chosen), scenarios[facts.scenarios.index(chosen)], entries)
     picture, caption = draw_picture(loaded.data, tasks, robot_tasks(loaded))
-    options = _options(composed)
+    options = {key: without_machine(value) for key, value in _options(composed).items()}
     texts = {as_title(name): str(entry) for name, entry in entries.items() if isinstance(entry, (str, int, float))}
     score = texts.pop("Score", "") or score_summary(scenario_streams.get(chosen), loaded)
     summary, *notes = [" ".join(part.split()) for part in (stream.cls.__doc__ or "").strip().split("\n\n")]
-    flags = [*(["--scenario", scenario] if scenario else []), *overrides]
+    flags = [*(["--scenario", scenario] if scenario else []), *map(without_machine, overrides)]
     card = StreamCard(
         name=stream.name,
         command=shlex.join(["cl-bench", "card", without_machine(spec), *flags]),

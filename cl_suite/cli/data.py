@@ -11,7 +11,12 @@ from cl_suite.core.errors import DataError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("streams", nargs="*", metavar="STREAM", help="names from `cl-bench list` (default: all)")
+    parser.add_argument(
+        "streams",
+        nargs="*",
+        metavar="STREAM",
+        help="names from `cl-bench list`, or images:FOLDER (default: all installed)",
+    )
     add_data_flags(parser)
 
 
@@ -23,11 +28,13 @@ def execute(options: argparse.Namespace) -> int:
     chosen = [choose(STREAM, name) for name in options.streams or installed(STREAM)]
     status = 0
     for stream in chosen:
+        own = stream.cls(stream.cls.Config())
         try:
-            checksums = stream.cls(stream.cls.Config()).fetch(root)
+            checksums, content = own.fetch(root), own.content_digest(root)
         except DataError as problem:  # the others may still be fetched
             print(f"cl-bench: {problem}", file=sys.stderr)
             status = problem.exit_status
             continue
-        print(f"{stream.name}: {f'{len(checksums)} files verified in {root.path}' if checksums else 'needs no files'}")
+        where = f"read, content {content}" if content else f"verified in {root.path}"
+        print(f"{stream.name}: {f'{len(checksums)} files {where}' if checksums else 'needs no files'}")
     return status

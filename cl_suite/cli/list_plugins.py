@@ -135,8 +135,8 @@ def _strategies() -> list[dict[str, Any]]:
 
 
 def _streams() -> list[dict[str, Any]]:
-    from cl_suite.core.registry import STREAM, installed, provided, summary
-    from cl_suite.info.read_facts import facts_of, provided_facts
+    from cl_suite.core.registry import STREAM, installed, openers, provided, summary
+    from cl_suite.info.read_facts import facts_of, opener_facts, provided_facts
 
     return [
         *(
@@ -146,6 +146,10 @@ def _streams() -> list[dict[str, Any]]:
         *(
             {"name": name, "summary": text, "class": module, **_public(provided_facts(name, module))}
             for name, (text, module) in provided(STREAM).items()
+        ),
+        *(
+            {"name": form, "summary": summary(point), "class": point.value, **_public(opener_facts(point))}
+            for form, point in openers(STREAM).items()
         ),
     ]
 

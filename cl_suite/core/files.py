@@ -6,7 +6,10 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cl_suite.core.errors import UsageError
 
@@ -18,12 +21,22 @@ def write_atomic(path: Path, content: str | bytes, *, flag: str = "--results") -
 
     Raise UsageError, naming the folder and the `flag` that chose it, if it cannot be made or written.
     """
+    with atomic_file(path, flag=flag) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_file(path: Path, *, flag: str = "--results") -> Iterator[IO[bytes]]:
+    """Give a file to write into piece by piece; it is at `path` once the block has ended, or never. As `write_atomic`.
+
+    An OSError in the block counts as the disk's and becomes a UsageError; any other error is the block's own.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

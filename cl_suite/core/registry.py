@@ -1,4 +1,4 @@
-"""Finds strategies and streams by entry-point name, `module:Class` or `path/to/file.py:Class`; loads what is chosen."""
+"""Finds strategies and streams by entry-point name, `module:Class`, `path/to/file.py:Class` or `prefix:place`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,23 @@ class Kind:
     word: str  # for messages and the command line
     group: str  # entry-point group
     providers: str  # entry-point group of modules that provide many, by a prefix: `avalanche/ewc`
+    openers: str  # entry-point group of classes that are made of a user's own, by a prefix: `images:FOLDER`
     base: str  # "module:Class" every plugin derives from
 
 
 # What runs where neither is named: a method this suite is made for, on data that it carries with it.
 DEFAULT_STRATEGY, DEFAULT_STREAM = "exssnet", "split_digits"
 PLUGIN_PREFIX = "cl_suite_plugin_"  # of the module names of plugins given as files
-STRATEGY = Kind("strategy", "cl_suite.strategies", "cl_suite.strategy_providers", "cl_suite.core.strategy:Strategy")
-STREAM = Kind("stream", "cl_suite.streams", "cl_suite.stream_providers", "cl_suite.core.stream:Stream")
+STRATEGY = Kind(
+    "strategy",
+    "cl_suite.strategies",
+    "cl_suite.strategy_providers",
+    "cl_suite.strategy_openers",
+    "cl_suite.core.strategy:Strategy",
+)
+STREAM = Kind(
+    "stream", "cl_suite.streams", "cl_suite.stream_providers", "cl_suite.stream_openers", "cl_suite.core.stream:Stream"
+)
 
 
 class Provider(Protocol):
@@ -49,6 +58,22 @@ class Provider(Protocol):
         ...
 
     # One of streams may also have `facts(name)`, which returns the `StreamFacts` of one without loading it.
+
+
+class Opener(Protocol):
+    """A plugin's class that is made of something of the user's: `prefix:place`, the entry point's name before it.
+
+    place_is: what stands behind the prefix, for `cl-bench list`, e.g. FOLDER; a constant
+    """
+
+    place_is: str
+
+    def at(self, place: str) -> tuple[str, type]:
+        """Return (a name for records, without folders of this machine; the class that is of this place).
+
+        Raise UsageError or DataError if there is nothing, or it cannot be used.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +111,12 @@ def provided(kind: Kind) -> dict[str, tuple[str, str]]:
     return summaries
 
 
+def openers(kind: Kind) -> dict[str, EntryPoint]:
+    """Return the entry points of what can be made of a user's own, by how one writes it: {"images:FOLDER": ...}."""
+    points = sorted(entry_points(group=kind.openers), key=lambda point: point.name)
+    return {f"{point.name}:{_constant(point, 'place_is') or 'PLACE'}": point for point in points}
+
+
 def _provider(kind: Kind, point: EntryPoint) -> Provider:
     try:
         return cast(Provider, importlib.import_module(point.value))
@@ -94,7 +125,8 @@ def _provider(kind: Kind, point: EntryPoint) -> Provider:
 
 
 def choose(kind: Kind, spec: str) -> Chosen:
-    """Load the plugin `spec`: an installed name, `provider/name`, `module:Class`, or `path/to/file.py[:Class]`.
+    """Load the plugin `spec`: an installed name, `provider/name`, `module:Class`, `path/to/file.py[:Class]`, or what is
+    made of the user's own, `prefix:place`.
 
     Raise UsageError for an unknown name (with the nearest ones), PluginError if it cannot be used.
     """
@@ -104,26 +136,44 @@ def choose(kind: Kind, spec: str) -> Chosen:
     prefix, slash, rest = spec.partition("/")
     for point in entry_points(group=kind.providers, name=prefix) if slash else ():
         return Chosen(spec, _checked(kind, spec, _provider(kind, point).load(rest)))
+    prefix, colon, place = spec.partition(":")
+    for point in entry_points(group=kind.openers, name=prefix) if colon else ():
+        opener: Opener = _import(kind, spec, point.value)
+        name, cls = opener.at(place)
+        return Chosen(f"{prefix}:{name}", _checked(kind, spec, cls))
     if ".py" in spec or ":" in spec:
         from_file = ".py" in spec
         cls = _checked(kind, spec, _from_file(kind, spec) if from_file else _import(kind, spec, spec))
         return Chosen(f"{cls.__module__.removeprefix(PLUGIN_PREFIX)}:{cls.__name__}", cls, from_file)
     raise UsageError(
-        f"{kind.word} {spec!r} is not installed. {nearest(spec, {**known, **provided(kind)})} "
-        f"Or give path/to/file.py:Class; `cl-bench list` shows all."
+        f"{kind.word} {spec!r} is not installed. {nearest(spec, {**known, **provided(kind), **openers(kind)})} "
+        f"Or give {', '.join(['path/to/file.py:Class', *openers(kind)])}; `cl-bench list` shows all."
     )
 
 
 def summary(point: EntryPoint) -> str:
     """Return the first line of a plugin's docstring by reading its source; the plugin is not imported."""
+    node = _class_node(point)
+    return node if isinstance(node, str) else (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _constant(point: EntryPoint, name: str) -> str:
+    """Return a constant of a plugin's class by reading its source; "" where there is none."""
+    node = _class_node(point)
+    for line in () if isinstance(node, str) else node.body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)) if found == name:
+                return str(value)
+    return ""
+
+
+def _class_node(point: EntryPoint) -> ast.ClassDef | str:
+    """Return a plugin's class in its source; where it cannot be read, why, in words or ""."""
     module, _, attribute = point.value.partition(":")
     tree = syntax_tree(module)
     if isinstance(tree, str):
         return tree
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == attribute:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return ""
+    return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute), "")
 
 
 def syntax_tree(module: str) -> ast.Module | str:
@@ -146,9 +196,10 @@ def _import(kind: Kind, spec: str, value: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as problem:
         if problem.name and module_name.split(".")[0] == problem.name.split(".")[0]:
+            close = nearest(spec.partition(":")[0] + ":", [form.partition(":")[0] + ":" for form in openers(kind)])
             raise UsageError(
                 f"{kind.word} {spec!r}: there is no module {problem.name!r} on the Python path. "
-                "Install it, or give path/to/file.py:Class."
+                f"{close + ' Or install' if close.startswith('Did') else 'Install'} it, or give path/to/file.py:Class."
             ) from problem
         raise _import_failed(kind, spec, problem) from problem
     except Exception as problem:  # whatever a stranger's module does on import, it is reported in one line

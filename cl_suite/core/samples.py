@@ -44,12 +44,14 @@ class Samples:
                window of H rows, so that `take` gives [B, H, ...]
     transform: what makes the task out of the shared storage (a permutation, a rotation, a normalisation of
                its own). What it returns is what `prepare` gets and buffers keep: dtype and size may differ from storage
+    on_disk:   whether the storage is a memory map: it stays where it is, and only batches are moved to the device
     """
 
     inputs: Inputs
     targets: Tensor
     index: Tensor | None = None
     transform: Transform | None = None
+    on_disk: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -57,7 +59,11 @@ class Samples:
     def take(self, positions: Tensor) -> tuple[Inputs, Tensor]:
         """Return (raw inputs [B, ...], targets [B]) at `positions` [B] of this view, on the view's device."""
         rows = positions if self.index is None else self.index[positions]
-        raw = map_inputs(lambda tensor: tensor[rows], self.inputs)
+        if self.on_disk:
+            device, rows = rows.device, rows.cpu()
+            raw = map_inputs(lambda tensor: tensor[rows].to(device), self.inputs)
+        else:
+            raw = map_inputs(lambda tensor: tensor[rows], self.inputs)
         return (raw if self.transform is None else self.transform(raw)), self.targets[positions]
 
     def select(self, positions: Tensor) -> Samples:

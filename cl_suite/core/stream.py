@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cl_suite.core.data_root import DataRoot
-from cl_suite.core.errors import PluginError, UsageError
+from cl_suite.core.errors import PluginError
 from cl_suite.core.objective import Classification, Objective, Score
 from cl_suite.core.samples import Samples
 from cl_suite.core.scenario import Scenario, StreamFacts
@@ -138,7 +138,7 @@ class StreamData:
         return {name: tuple(value.shape[1:]) for name, value in sample.items()}
 
     def to(self, device: torch.device) -> StreamData:
-        """Return the stream with every tensor on `device`; storage shared by tasks is moved once."""
+        """Return the stream with every tensor on `device`; shared storage is moved once, a memory map never."""
         moved: dict[int, Tensor] = {}
 
         def move(tensor: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class StreamData:
         def place(samples: Samples) -> Samples:
             return dataclasses.replace(
                 samples,
-                inputs=map_inputs(move, samples.inputs),
+                inputs=samples.inputs if samples.on_disk else map_inputs(move, samples.inputs),
                 targets=move(samples.targets),
                 index=None if samples.index is None else move(samples.index),
                 transform=None if samples.transform is None else samples.transform.to(device),
@@ -211,6 +211,18 @@ class Stream(ABC):
         """Return {file: "algorithm:hex"} of what `load` will ask for, as far as it is published; looks at no disk."""
         return {}
 
+    def content_digest(self, root: DataRoot) -> str:
+        """Return hex digits that change with data that no version and no checksum pins: a user's own files; "" = none.
+
+        They are part of a configuration, as a plugin's file is: other data is another configuration, wherever it lies.
+        Raise DataError where the data cannot be read, UsageError where the options cannot be met.
+        """
+        return ""
+
+    def recorded_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options as a record keeps them: no place on this machine, nothing that changes no result."""
+        return dict(options)
+
     def outline(self, root: DataRoot) -> tuple[TaskOutline, ...]:
         """Return what is known of the tasks without their data, at once; () = nothing."""
         return ()
@@ -223,53 +235,3 @@ class Stream(ABC):
         of such dictionaries is a table of tasks by tasks.
         """
         return {"source": self.source, "licence": self.licence, "version": self.version, "embedded": self.embedded}
-
-
-def split_by_class(
-    train: tuple[Inputs, Tensor],
-    test: tuple[Inputs, Tensor],
-    *,
-    n_tasks: int,
-    class_order: Sequence[int],
-    class_names: Sequence[str],
-) -> tuple[TaskData, ...]:
-    """Cut a labelled data set into `n_tasks` tasks of equally many classes, along `class_order`.
-
-    `train` and `test` are (inputs [N, ...], labels [N] int64); all tasks share the storage. Samples of classes that are
-    not in `class_order` are left out.
-    Raise UsageError if `n_tasks` does not divide the number of classes.
-    """
-    n_classes = len(class_order)
-    if n_tasks < 1 or n_classes % n_tasks:
-        allowed = [n for n in range(1, n_classes + 1) if n_classes % n == 0]
-        raise UsageError(
-            f"stream.n_tasks={n_tasks} does not divide the {n_classes} classes. "
-            f"Use one of {', '.join(map(str, allowed))}."
-        )
-    per_task = n_classes // n_tasks
-
-    def view(inputs: Inputs, labels: Tensor, classes: Sequence[int]) -> Samples:
-        local = torch.full((max(*class_order, int(labels.max())) + 1,), -1, dtype=torch.long)
-        local[torch.tensor(classes)] = torch.arange(len(classes))
-        targets = local[labels]
-        index = (targets >= 0).nonzero().squeeze(1)
-        return Samples(inputs, targets[index], index)
-
-    tasks = []
-    for number in range(n_tasks):
-        classes = list(class_order[number * per_task : (number + 1) * per_task])
-        names = tuple(class_names[c] for c in classes)
-        tasks.append(TaskData(f"{number}: {', '.join(names)}", view(*train, classes), view(*test, classes), names))
-    return tuple(tasks)
-
-
-def class_order(kind: str, n_classes: int, seed: int, *, option: str = "class_order") -> list[int]:
-    """Return the order of the classes: "natural" (0, 1, ...) or "seeded" (shuffled with `seed`).
-
-    Raise UsageError, naming `stream.<option>`, for another kind.
-    """
-    if kind == "natural":
-        return list(range(n_classes))
-    if kind == "seeded":
-        return torch.randperm(n_classes, generator=torch.Generator().manual_seed(seed)).tolist()
-    raise UsageError(f"stream.{option}={kind} is not known. Use natural or seeded.")

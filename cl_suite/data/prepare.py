@@ -58,11 +58,26 @@ class PrepareImages:
         return raw
 
 
+@lru_cache
+def _per_number(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [D], moved to the device once, not once per batch."""
+    return torch.tensor(mean, device=device), torch.tensor(std, device=device)
+
+
 @dataclass(frozen=True)
 class PrepareVectors:
-    """Numbers [B, D] -> float32; nothing to normalise, nothing to augment."""
+    """Numbers [B, D] -> float32; standardised where mean and deviation are given, nothing to augment.
+
+    mean, std: of each number, [D]; empty = the numbers are taken as they are
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __call__(self, raw: Inputs, generator: torch.Generator | None = None) -> Tensor:
         """Return `raw` as float32."""
         assert isinstance(raw, Tensor)
-        return raw.float()
+        if not self.mean:
+            return raw.float()
+        mean, std = _per_number(self.mean, self.std, raw.device)
+        return (raw.float() - mean) / std

@@ -49,6 +49,14 @@ def provided_facts(name: str, module: str) -> StreamFacts | None:
     return facts(name.partition("/")[2]) if facts else None
 
 
+def opener_facts(point: EntryPoint) -> StreamFacts | None:
+    """Return what a stream of the user's own says of itself before it has a place; None where its source says not."""
+    try:
+        return read_facts(point)
+    except NotConstant:
+        return None
+
+
 def read_facts(point: EntryPoint) -> StreamFacts:
     """Return what a stream says of itself, without importing it. Raise NotConstant where its source does not tell."""
     module, _, attribute = point.value.partition(":")

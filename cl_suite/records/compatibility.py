@@ -19,6 +19,8 @@ VALUE_BEFORE: dict[tuple[str, str], Any] = {
     ("features", "pooling"): "mean",
     ("features", "max_length"): 256,
     ("stream", "first_classes"): None,
+    ("stream", "first_task"): None,
+    ("stream", "task_sizes"): None,
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
     ("strategy", "judge"): "smoothed",

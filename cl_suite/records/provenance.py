@@ -68,8 +68,11 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def without_machine(argument: str) -> str:
-    """Shorten an absolute path, alone or after `=`: relative to this folder, else `~/...`, else `.../name`."""
+    """Shorten an absolute path, alone or after `=` or `images:`: relative to here, else `~/...` or `.../name`."""
     key, separator, value = argument.rpartition("=")
+    prefix = re.match(r"[a-z_]{2,}:(?=/|\\|[A-Z]:)", value)  # one letter before a colon is a drive
+    if prefix:
+        key, separator, value = f"{key}{separator}{prefix[0]}", "", value[prefix.end() :]
     path = Path(value)
     if not path.is_absolute():
         return argument

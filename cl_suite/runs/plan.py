@@ -1,4 +1,7 @@
-"""From a request to a plan: choose the plugins, compose the configuration, refuse what cannot run. Reads no data."""
+"""From a request to a plan: choose the plugins, compose the configuration, refuse what cannot run.
+
+No data is read, but of a user's own what tells it from other data: its digest is part of the configuration.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from cl_suite.core.devices import choose_device
 from cl_suite.core.registry import STRATEGY, STREAM, Chosen, choose
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.seeding import Seeds
+from cl_suite.core.stream import Stream
 from cl_suite.data.tokenizers import pinned_tokenizer
 from cl_suite.features.frozen_networks import pinned
 from cl_suite.records.record import config_hash, record_path
@@ -96,7 +100,7 @@ def plan(request: Request) -> Plan:
     check_requirements(strategy, composed.run.strategy, scenario)
     check_early_stopping(strategy, composed.run.strategy, composed.run.train, scenario)
     check_evaluations(composed.run, strategy, stream, scenario)
-    plain = configuration(composed, strategy, stream)
+    plain = configuration(composed, strategy, stream, root=request.data_root)
     path = record_path(
         request.results,
         stream=stream.name,
@@ -118,10 +122,16 @@ def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
     )
 
 
-def configuration(composed: Composed, *plugins: Chosen) -> dict[str, Any]:
-    """Return the configuration as a record has it, with a digest of each plugin given as a file.
+def configuration(composed: Composed, *plugins: Chosen, root: DataRoot) -> dict[str, Any]:
+    """Return the configuration as a record has it, with a digest of each plugin given as a file, and of own data.
 
-    An edited file is another configuration.
+    An edited file is another configuration, and so is other data. The stream is the last of the `plugins`.
+    Raise DataError where own data cannot be read.
     """
     sources = {f"{each.name}_source": each.digest for each in plugins if each.from_file}
-    return pinned_tokenizer(pinned(composed.plain)) | sources
+    own: Stream = plugins[-1].cls(composed.run.stream)
+    if content := own.content_digest(root):
+        key = f"{plugins[-1].name}_source"
+        sources[key] = "-".join(filter(None, [sources.get(key), content]))
+    plain = {**composed.plain, "stream": own.recorded_options(composed.plain["stream"])}
+    return pinned_tokenizer(pinned(plain)) | sources

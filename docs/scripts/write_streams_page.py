@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from cl_suite.core.registry import STREAM, choose, installed
+from cl_suite.core.registry import STREAM, choose, installed, openers, summary
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/streams.md"
@@ -24,6 +24,10 @@ COLUMNS = {
     "robots": ("Tasks", "Training", "Test", "Episodes", "Input"),
     "vectors": ("Tasks", "Classes", "Training", "Test", "Input"),
 }
+OWN = """## Your own
+
+Made of what is given behind the colon, with options of their own: [your own data, without code](../guides/own_data.md).
+"""
 HEAD = """# Streams
 
 Made by `python docs/scripts/write_streams_page.py` from what the streams say of themselves (`StreamFacts`), as
@@ -47,7 +51,15 @@ def page() -> str:
         parts += [f"## {title}\n", table(chosen, COLUMNS[modality]) + "\n"]
     missing = [name for name, cls in streams.items() if cls.facts.modality not in MODALITIES]
     assert not missing, f"{', '.join(missing)}: no modality is stated"
+    rows = [["Stream", "What it is"], ["---", "---"]]
+    rows += [[f"`{form}`", escaped(summary(point))] for form, point in openers(STREAM).items() if ours(point.value)]
+    parts += [OWN, lines(rows) + "\n"]
     return "\n".join(parts)
+
+
+def lines(rows) -> str:
+    """Return a table of cells as Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def ours(place: str) -> bool:
@@ -81,7 +93,7 @@ def table(streams: Mapping[str, type], sizes: tuple[str, ...]) -> str:
                 escaped(facts.licence),
             ]
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return lines(rows)
 
 
 def count(number: int | None) -> str:

@@ -125,7 +125,7 @@ def test_the_topics_of_intent_sources_are_intents_of_both_and_none_is_in_two(roo
         ("clinc150", {"n_tasks": 0}, "Use 1 to 3"),
         ("clinc150", {"n_tasks": 4}, "Use 1 to 3"),
         ("clinc150", {"task_order": "random"}, r"stream\.task_order=random is not known\. Use natural or seeded"),
-        ("banking77", {"n_tasks": 4}, "does not divide 6. Use 1, 2, 3, 6"),
+        ("banking77", {"n_tasks": 4}, "does not divide the 6 classes. Use one of 1, 2, 3, 6"),
         ("hwu64", {"n_tasks": 17}, "Use 1 to 16"),
         ("hwu64", {"singles": "gone"}, r"stream\.singles=gone is not known"),
         ("intent_sources", {"first": "banking77"}, r"stream\.first=banking77 is not known"),
