@@ -15,9 +15,18 @@ from cl_suite.core.scenario import Scenario
 from cl_suite.core.seeding import Seeds
 from cl_suite.data.tokenizers import pinned_tokenizer
 from cl_suite.features.frozen_networks import pinned
+from cl_suite.networks.choice import choose_network
+from cl_suite.networks.origins import ChosenNetwork
+from cl_suite.networks.weights import StartingWeights
 from cl_suite.records.record import config_hash, record_path
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
-from cl_suite.runs.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.refuse import (
+    check_evaluations,
+    check_requirements,
+    check_starting_weights,
+    check_writable,
+    choose_scenario,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Plan:
     config: dict[str, Any]  # for the record: the composed configuration, and what identifies a plugin's file
     device: torch.device
     record_path: Path
+    network: ChosenNetwork
+    weights: StartingWeights | None  # that every network starts from; None = as initialised
 
     @property
     def checkpoint(self) -> Path:
@@ -87,7 +98,11 @@ def plan(request: Request) -> Plan:
     )
     check_requirements(strategy, composed.run.strategy, scenario)
     check_evaluations(composed.run, strategy, stream, scenario)
-    plain = configuration(composed, strategy, stream)
+    model = composed.run.model
+    network = choose_network(model.name)
+    weights = None if model.weights is None else StartingWeights.of(model.weights)
+    check_starting_weights(strategy, composed.run)
+    plain = configuration(composed, strategy, stream, network=network, weights=weights)
     path = record_path(
         request.results,
         stream=stream.name,
@@ -97,7 +112,7 @@ def plan(request: Request) -> Plan:
         seed=request.seed,
     )
     check_writable(path.parent, request.results)
-    return Plan(request, strategy, stream, scenario, composed, plain, device, path)
+    return Plan(request, strategy, stream, scenario, composed, plain, device, path, network, weights)
 
 
 def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
@@ -109,10 +124,18 @@ def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
     )
 
 
-def configuration(composed: Composed, *plugins: Chosen) -> dict[str, Any]:
-    """Return the configuration as a record has it, with a digest of each plugin given as a file.
+def configuration(
+    composed: Composed,
+    *plugins: Chosen,
+    network: ChosenNetwork | None = None,
+    weights: StartingWeights | None = None,
+) -> dict[str, Any]:
+    """Return the configuration as a record has it, with a digest of each plugin, network or weights given as a file.
 
-    An edited file is another configuration.
+    An edited file is another configuration, a moved one is not.
     """
     sources = {f"{each.name}_source": each.digest for each in plugins if each.from_file}
-    return pinned_tokenizer(pinned(composed.plain)) | sources
+    plain = pinned_tokenizer(pinned(composed.plain)) | sources
+    named = {"name": network, "weights": weights}
+    model = {key: each.identity for key, each in named.items() if each is not None}
+    return {**plain, "model": {**plain["model"], **model}}
