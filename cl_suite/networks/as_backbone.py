@@ -6,11 +6,8 @@ reads, if the network ends with one; else the network's output.
 
 from __future__ import annotations
 
-import copy
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cl_suite.core.devices import forked_rng
-from cl_suite.core.errors import CLSuiteError, PluginError
 from cl_suite.core.types import Inputs, map_inputs
 from cl_suite.networks.origins import Wanted
+from cl_suite.networks.trial import checked, checked_features, tried
 
 
 class OwnNetwork(nn.Module):
@@ -46,10 +43,11 @@ class OwnNetwork(nn.Module):
         return self.net(inputs)
 
 
-class _ByFeatures(OwnNetwork):
+class OwnFeatures(OwnNetwork):
     """One that says its features itself."""
 
     def features(self, inputs: Inputs) -> Tensor:
+        """Return what its `features` gives."""
         return self.net.features(inputs)  # type: ignore[operator,union-attr]
 
 
@@ -72,10 +70,11 @@ class _HeadInput(nn.Module):
         return held
 
 
-class _BeforeTheRest(OwnNetwork):
+class OwnBeforeTheRest(OwnNetwork):
     """One in which something without parameters follows the last linear layer, such as a softmax: it has no part."""
 
     def features(self, inputs: Inputs) -> Tensor:
+        """Return what its last linear layer would have read."""
         self.net(inputs)
         return next(module for module in self.net.modules() if isinstance(module, _HeadInput)).take()
 
@@ -89,59 +88,28 @@ def as_backbone(module: nn.Module, wanted: Wanted, *, name: str, told: bool, who
     Raise PluginError, in one line, if the module cannot read the samples, or gives what is no [B, D] or not finite.
     """
     samples = wanted.samples()
-    with forked_rng(), _evaluated(module):
+    modes = {each: each.training for each in module.modules()}
+    with forked_rng():
+        module.eval()
         _materialise(module, samples, name)
         backbone = OwnNetwork(module, "output") if whole else _cut(module, wanted, samples, name=name, told=told)
         features = checked_features(backbone, samples, name)
         backbone.feature_dim = features.shape[1]  # type: ignore[assignment]
         _leave_out_unused(backbone, samples, features)
+    for each in backbone.modules():
+        each.training = modes.get(each, True)
     return backbone
-
-
-def checked_features(backbone: nn.Module, samples: Inputs, name: str) -> Tensor:
-    """Return a backbone's features of two samples, [2, D]. Raise PluginError, in one line, for anything else."""
-    what = f"{name}: its {getattr(backbone, 'head_input', 'output')}"
-    return _checked(_tried(lambda: backbone(samples), samples, name), what, "[2, D]: a vector for each")
-
-
-def check_in_training(backbone: nn.Module, samples: Inputs, name: str) -> None:
-    """Try a copy in training mode. Raise PluginError if it cannot be copied, or gives something else than at test."""
-    try:
-        trial = copy.deepcopy(backbone)
-    except Exception as problem:
-        raise PluginError(
-            f"model.name={name} cannot be copied ({place_of(problem)}), which strategies do. "
-            "Keep tensors as parameters or buffers."
-        ) from problem
-    with forked_rng():
-        width = checked_features(trial.train(), samples, f"{name}, in training mode").shape[1]
-    if width != backbone.feature_dim:
-        raise PluginError(
-            f"model.name={name} gives {width} features in training and {backbone.feature_dim} at test. "
-            "Give as many in both."
-        )
-
-
-def place_of(problem: BaseException) -> str:
-    """Return an error of somebody's code in a line, with its file and line."""
-    if isinstance(problem, CLSuiteError):
-        return str(problem)
-    text = str(problem).partition("\n")[0][:300]
-    frames = traceback.extract_tb(problem.__traceback__)
-    not_theirs = (Path(torch.__file__).parent, Path(__file__).parent)
-    theirs = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, not_theirs))] or frames
-    return f"{type(problem).__name__}: {text} ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})"
 
 
 def _cut(module: nn.Module, wanted: Wanted, samples: Inputs, *, name: str, told: bool) -> nn.Module:
     if _says_features(module, samples):
-        return _ByFeatures(module, "features")
+        return OwnFeatures(module, "features")
     calls = _Calls(module)
     with calls.watched():
-        output = _tried(lambda: module(samples), samples, name)
+        output = tried(lambda: module(samples), samples, name)
     outputs = wanted.n_outputs if told else None
     expected = f"[2, {outputs}]: a number for each output" if told else "[2, D]: a vector for each"
-    _checked(output, f"{name}: its output", expected, width=outputs)
+    checked(output, f"{name}: its output", expected, width=outputs)
     last = calls.last_linear()
     if last is None:
         return OwnNetwork(module, "output")
@@ -154,7 +122,7 @@ def _cut(module: nn.Module, wanted: Wanted, samples: Inputs, *, name: str, told:
     for path in names:
         module.set_submodule(path, cut)
     if not direct:
-        made: nn.Module = _BeforeTheRest(module, head_input)
+        made: nn.Module = OwnBeforeTheRest(module, head_input)
     elif _is_plain_chain(module):
         made = module  # methods that look into a chain of layers see it
         made.head_input, made.left_out = head_input, ()  # type: ignore[assignment]
@@ -216,21 +184,13 @@ def _is_plain_chain(module: nn.Module) -> bool:
 
 
 def _leave_out_unused(backbone: nn.Module, samples: Inputs, features: Tensor) -> None:
-    """Take out layers that have no part in the features, such as a classifier behind `features`; note their names."""
-    parameters = list(backbone.parameters())
-    wishes = [parameter.requires_grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.requires_grad_(parameter.is_floating_point())
+    """Take out layers that have no part in the features, such as a classifier behind `features`; note their names.
+
+    A parameter without a part in a layer that has one becomes a buffer: a constant that no method trains.
+    """
     calls = _Calls(backbone)
-    with torch.enable_grad(), calls.watched():
-        outputs = backbone(samples)
-    able = [parameter for parameter in parameters if parameter.requires_grad]
-    unused: set[int] = set()
-    if outputs.requires_grad and able:
-        parts = torch.autograd.grad(outputs.sum(), able, allow_unused=True)
-        unused = {id(parameter) for parameter, part in zip(able, parts, strict=True) if part is None}
-    for parameter, wish in zip(parameters, wishes, strict=True):
-        parameter.requires_grad_(wish)
+    with calls.watched():
+        unused = _unused(backbone, samples)
     called = set(calls.order)
     modules: list[tuple[str, nn.Module]] = list(backbone.named_modules())[1:]
     for path, each in modules:
@@ -245,6 +205,39 @@ def _leave_out_unused(backbone: nn.Module, samples: Inputs, features: Tensor) ->
             backbone.left_out = (*backbone.left_out, path.removeprefix("net."))  # type: ignore[assignment,misc]
         else:
             backbone.set_submodule(path, each)
+    for each in backbone.modules():
+        for key, parameter in list(each.named_parameters(recurse=False)):
+            if id(parameter) in unused:
+                delattr(each, key)
+                each.register_buffer(key, parameter.detach())
+
+
+def _unused(backbone: nn.Module, samples: Inputs) -> set[int]:
+    """Return the ids of the parameters on which the features depend neither at test nor in training."""
+    parameters = list(backbone.parameters())
+    wishes = [parameter.requires_grad for parameter in parameters]
+    before = {key: value.clone() for key, value in backbone.named_buffers()}
+    for parameter in parameters:
+        parameter.requires_grad_(parameter.is_floating_point())
+    able = [parameter for parameter in parameters if parameter.requires_grad]
+    unused = {id(parameter) for parameter in able}
+    try:
+        for training in (False, True):
+            for module in backbone.modules():
+                module.training = training
+            with torch.enable_grad():
+                outputs = backbone(samples).sum()
+                parts = torch.autograd.grad(outputs, able, allow_unused=True) if outputs.requires_grad else able
+            unused -= {id(parameter) for parameter, part in zip(able, parts, strict=True) if part is not None}
+    except Exception:  # in training, which is looked at later
+        pass
+    finally:
+        backbone.eval()
+        for key, value in backbone.named_buffers():
+            value.copy_(before.get(key, value))
+        for parameter, wish in zip(parameters, wishes, strict=True):
+            parameter.requires_grad_(wish)
+    return unused
 
 
 def _same(backbone: nn.Module, samples: Inputs, features: Tensor) -> bool:
@@ -255,48 +248,7 @@ def _same(backbone: nn.Module, samples: Inputs, features: Tensor) -> bool:
         return False
 
 
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    """Within it a module is in evaluation mode."""
-    modes = {each: each.training for each in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for each, mode in modes.items():
-            each.training = mode
-
-
 def _materialise(module: nn.Module, samples: Inputs, name: str) -> None:
     """Give lazy layers their shapes."""
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        _tried(lambda: module(samples), samples, name)
-
-
-def _tried(forward: Callable[[], Any], samples: Inputs, name: str) -> Any:
-    try:
-        with torch.no_grad():
-            return forward()
-    except Exception as problem:  # a stranger's network may raise anything
-        shapes = samples.shape if isinstance(samples, Tensor) else {key: each.shape for key, each in samples.items()}
-        listed = {key: [*shape] for key, shape in shapes.items()} if isinstance(shapes, dict) else [*shapes]
-        raise PluginError(
-            f"model.name={name} cannot read two samples of this stream, {listed}: {place_of(problem)}. "
-            "Mend its forward pass, or take another network."
-        ) from problem
-
-
-def _checked(output: Any, what: str, expected: str, *, width: int | None = None) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise PluginError(f"model.name={what} is a {type(output).__name__}, not a tensor {expected}. Return that.")
-    if output.dim() != 2 or len(output) != 2 or width not in (None, output.shape[1]):
-        raise PluginError(
-            f"model.name={what} has the shape {[*output.shape]} for two samples, not {expected}. Return that."
-        )
-    if not output.is_floating_point():
-        raise PluginError(f"model.name={what} is {output.dtype}, not floating-point numbers. Return those.")
-    if not bool(output.isfinite().all()):
-        raise PluginError(
-            f"model.name={what} holds NaN or infinity before any training. Look at its initial weights and divisions."
-        )
-    return output
+        tried(lambda: module(samples), samples, name)

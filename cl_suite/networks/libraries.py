@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from cl_suite.core.errors import PluginError, UsageError, nearest
-from cl_suite.networks.as_backbone import as_backbone, place_of
+from cl_suite.networks.as_backbone import as_backbone
 from cl_suite.networks.origins import ChosenNetwork, Wanted
+from cl_suite.networks.trial import place_of
 
 INSTALL = "pip install 'cl-suite[vision]' (in a clone: uv sync --extra vision)"
 COLOUR = 3  # channels that torchvision's networks read

@@ -18,9 +18,10 @@ from torch import nn
 from cl_suite.core.errors import CLSuiteError, PluginError, UsageError
 from cl_suite.core.files import sha256_of
 from cl_suite.core.registry import Kind, load_object
-from cl_suite.networks.as_backbone import as_backbone, place_of
+from cl_suite.networks.as_backbone import as_backbone
 from cl_suite.networks.built_in import check_options
 from cl_suite.networks.origins import ChosenNetwork, Wanted
+from cl_suite.networks.trial import place_of
 
 NETWORK = Kind("network", "", "", "torch.nn:Module")
 
@@ -77,7 +78,7 @@ def _file_of(spec: str, build: Any) -> tuple[Path | None, str]:
 
 
 def _make(name: str, build: Callable[..., Any], wanted: Wanted) -> nn.Module:
-    bound = arguments_of(name, build, wanted)
+    bound, told = arguments_of(name, build, wanted)
     try:
         module = build(*bound.args, **bound.kwargs)
     except CLSuiteError:
@@ -90,27 +91,28 @@ def _make(name: str, build: Callable[..., Any], wanted: Wanted) -> nn.Module:
         ) from problem
     if not isinstance(module, nn.Module):
         raise PluginError(f"model.name={name} returned a {type(module).__name__}, not a torch.nn.Module. Return one.")
-    given_outputs = {key: value for key, value in bound.arguments.items() if value == wanted.n_outputs}
-    by_name = OF_OUTPUTS.keys() & given_outputs.keys() - wanted.options.keys()
-    by_position = not GIVEN.keys() & bound.signature.parameters.keys() and len(_required(bound.signature)) == 2
-    return as_backbone(module, wanted, name=name, told=bool(by_name) or by_position)
+    return as_backbone(module, wanted, name=name, told=told)
 
 
-def arguments_of(name: str, build: Callable[..., Any], wanted: Wanted) -> BoundArguments:
-    """Return what a class or function is called with: names of GIVEN, both by position, and `wanted.options`.
+def arguments_of(name: str, build: Callable[..., Any], wanted: Wanted) -> tuple[BoundArguments, bool]:
+    """Return what a class or function is called with, and whether it is told the number of outputs.
+
+    It is given what it names of GIVEN, or the shape and the outputs for its only two parameters without default, and
+    `wanted.options`.
 
     Raise UsageError for an option that it does not take, or a parameter without default that nothing is known of.
     """
     signature = _signature(build)
     parameters = signature.parameters
     if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
-        check_options(wanted.options, [each for each in parameters if each not in GIVEN] or [*parameters], name=name)
+        check_options(wanted.options, [each for each in parameters if each not in GIVEN], name=name)
     given = {key: value(wanted) for key, value in GIVEN.items() if key in parameters}
     given = {key: value for key, value in given.items() if value is not None} | dict(wanted.options)
+    told = bool(OF_OUTPUTS.keys() & given.keys())
     missing = [key for key in _required(signature) if key not in given]
     if len(missing) == 2 and not GIVEN.keys() & given.keys():
         given |= dict(zip(missing, (wanted.input_shape, wanted.n_outputs), strict=True))
-        missing = []
+        missing, told = [], True
     if missing:
         raise UsageError(
             f"model.name={name} needs {', '.join(missing)}, of which nothing is known. "
@@ -121,7 +123,7 @@ def arguments_of(name: str, build: Callable[..., Any], wanted: Wanted) -> BoundA
     for each in parameters.values():
         if each.kind is Parameter.VAR_KEYWORD and further:
             bound.arguments[each.name] = further
-    return bound
+    return bound, told
 
 
 def _required(signature: Signature) -> list[str]:

@@ -16,7 +16,7 @@ VALUE_BEFORE: dict[tuple[str, str], Any] = {
     ("model", "frozen_embeddings"): False,
     ("model", "encoder"): None,
     ("model", "vision"): None,
-    ("model", "options"): {},
+    ("model", "options"): None,
     ("model", "weights"): None,
     ("features", "pooling"): "mean",
     ("features", "max_length"): 256,

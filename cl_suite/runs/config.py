@@ -48,9 +48,30 @@ class ModelConfig:
     # an encoder by its name on the Hugging Face hub, or its folder: of transformer_encoder, or frozen beneath text_cnn
     encoder: str | None = None
     vision: str | None = None  # what a robot's policy looks at pictures with: cnn, vit; None = cnn, if it has cameras
-    options: dict[str, Any] = field(default_factory=dict)  # further options of the network by name, e.g. {depth: 3}
+    options: Any = None  # further options of the network by name, a dictionary such as {depth: 3}; None = its own
     weights: str | None = None  # a file of its weights to start from, without the head's; None = as initialised
     future: bool = False  # whether outputs of classes still to come compete in training (the Mammoth library)
+
+    def check(self) -> None:
+        """Raise UsageError for `options` that are no options by name, or set one that has a field of its own."""
+        if self.options is None:
+            return
+        if not isinstance(self.options, dict) or not self.options or not all(isinstance(k, str) for k in self.options):
+            raise UsageError(f"model.options={self.options} are no options by name. Write model.options={{depth: 3}}.")
+        for key in self.options:
+            if key in self.of_the_network() and getattr(self, key):
+                raise UsageError(f"model.options sets {key}, which model.{key} sets too. Give it once.")
+
+    def of_the_network(self) -> dict[str, Any]:
+        """Return the options that a network may take under the same name; None = its own."""
+        return {
+            "width": self.width,
+            "hidden": None if self.hidden is None else tuple(self.hidden),
+            "dimensions": self.dimensions,
+            "frozen_embeddings": self.frozen_embeddings or None,
+            "encoder": self.encoder,
+            "vision": self.vision,
+        }
 
 
 @dataclass
@@ -156,6 +177,7 @@ def compose_config(
                 _check_value(override)  # names the one at fault
             raise
     run: Any = OmegaConf.to_object(final)
+    run.model.check()
     run.train.check()
     run.features.check()
     run.text.check()

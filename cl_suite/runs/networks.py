@@ -10,10 +10,10 @@ import torch
 from cl_suite.core.devices import forked_rng
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import seed_for
-from cl_suite.networks.as_backbone import check_in_training, checked_features
 from cl_suite.networks.encoders import check_encoder
 from cl_suite.networks.network import Network, build_network
 from cl_suite.networks.origins import ChosenNetwork, Wanted
+from cl_suite.networks.trial import check_in_training, checked_features
 from cl_suite.networks.weights import Filled, StartingWeights, fill
 from cl_suite.runs.config import ModelConfig
 from cl_suite.runs.plan import Plan
@@ -75,12 +75,7 @@ class NetworkFactory:
             vocabulary=self._wanted.vocabulary,
             future=model.future,
             extra=model.options,
-            width=model.width,
-            hidden=None if model.hidden is None else tuple(model.hidden),
-            dimensions=model.dimensions,
-            frozen_embeddings=model.frozen_embeddings or None,
-            encoder=model.encoder,
-            vision=model.vision,
+            **model.of_the_network(),
         )
         if self._tensors is not None:
             self._filled = fill(network.backbone, self._tensors, file=self._file, name=self._chosen.name)

@@ -8,12 +8,14 @@ from pathlib import Path
 KEY = re.compile(r"([\w./@-]+)=(.*)", re.DOTALL)
 OF_HYDRA = re.compile(r"""\s*(['"\[{]|\w+\()|.*\$\{""", re.DOTALL)  # a quoted value, list, dictionary, call, reference
 
+PLAIN = re.compile(r"[A-Za-z0-9_.+:-]*")  # a word or number to Hydra
+
 
 def with_quoted_path(override: str) -> str:
     """Return an override `key=value` with its value in quotes, if that is a path; any other as it is.
 
-    A path has a slash or backslash, begins with ~, names a Python file, or is there: `/data/epoch=3.pt`, `~/x.pt`,
-    `x (1).csv`. What is Hydra's own syntax is left to Hydra.
+    A path has a slash or backslash, begins with ~, names a Python file, or is there although Hydra would not read its
+    name: `/data/epoch=3.pt`, `~/x.pt`, `x (1).csv`. What is Hydra's own syntax is left to Hydra.
     """
     match = KEY.fullmatch(override)
     if match is None or OF_HYDRA.match(match[2]) or not _is_path(match[2]):
@@ -28,6 +30,6 @@ def _is_path(value: str) -> bool:
     if re.search(r"[/\\]", value) or value.startswith("~") or re.search(r"\.py(:\w*)?$", value):
         return True
     try:
-        return bool(value.strip(".")) and Path(value).exists()
+        return PLAIN.fullmatch(value) is None and Path(value).exists()
     except (OSError, ValueError):  # longer than any name
         return False
