@@ -29,12 +29,15 @@ def timm_network(model: str) -> ChosenNetwork:
         raise UsageError(
             f"model.name=timm:{model} needs the package timm, which is not installed: {INSTALL}."
         ) from problem
-    architecture, _, tag = model.partition(".")
-    if not timm.is_model(architecture) or (tag and timm.get_pretrained_cfg(model, allow_unregistered=False) is None):
-        raise UsageError(
-            f"model.name=timm:{model} is no network of timm's. {nearest(architecture, timm.list_models())}"
-        )
-    return ChosenNetwork(f"timm:{model}", partial(_made_by_timm, model))
+    architecture, known = model.partition(".")[0], timm.list_models()
+    if architecture in known:
+        try:
+            timm.get_pretrained_cfg(model)
+        except RuntimeError:  # its tag, which says how weights were trained
+            known = timm.list_models(f"{architecture}.*", pretrained=True)
+        else:
+            return ChosenNetwork(f"timm:{model}", partial(_made_by_timm, model))
+    raise UsageError(f"model.name=timm:{model} is no network of timm's. {nearest(model, known)}")
 
 
 def _made_by_timm(model: str, wanted: Wanted) -> nn.Module:
