@@ -151,6 +151,14 @@ def choose(kind: Kind, spec: str) -> Chosen:
     )
 
 
+def load_object(kind: Kind, spec: str) -> Any:
+    """Return what `module:Name` or `path/to/file.py[:Name]` names, whatever it is.
+
+    Raise UsageError where there is no such file, module or name, PluginError where it cannot be imported.
+    """
+    return _from_file(kind, spec) if ".py" in spec else _import(kind, spec, spec)
+
+
 def summary(point: EntryPoint) -> str:
     """Return the first line of a plugin's docstring by reading its source; the plugin is not imported."""
     node = _class_node(point)
@@ -208,7 +216,7 @@ def _import(kind: Kind, spec: str, value: str) -> Any:
 
 
 def _from_file(kind: Kind, spec: str) -> Any:
-    file_name, _, attribute = spec.partition(".py")
+    file_name, _, attribute = spec.rpartition(".py")
     path = Path(file_name + ".py").expanduser()
     if not path.is_file():
         raise UsageError(f"{kind.word} {spec!r}: there is no file {path}. Check the path.")

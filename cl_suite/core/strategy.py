@@ -63,6 +63,14 @@ class Strategy(ABC):
         """Return why `train.early_stopping` cannot be had under `config`, for one line; "" = it can."""
         return "it trains in a loop of its own"
 
+    @classmethod
+    def starts_from_weights(cls, config: Any) -> bool:
+        """Return whether what it learns starts from the weights that networks are built with, as `model.weights` says.
+
+        False under a `config` by which it draws its own: then those of a file would have no effect, and are refused.
+        """
+        return True
+
     @abstractmethod
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Prepare for a stream. `build_model` makes a fresh network each time; its n-th network is seeded by n."""

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError
 from cl_suite.core.files import sha256_of
+from cl_suite.networks.weights import read_tensors
 
+OPTION = "features.weights"
 CACHE = Path("torch/hub/checkpoints")  # below the data root, as torch.hub lays it out
 
 
 def fill(backbone: nn.Module, file: Path, name: str) -> None:
     """Load a state_dict: of the backbone, or of a whole network of ours, whose heads are then left out."""
-    state = read_tensors(file)
+    state = read_tensors(file, option=OPTION)
     inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     state = inner or state
     wanted = backbone.state_dict()
@@ -36,25 +36,6 @@ def fill(backbone: nn.Module, file: Path, name: str) -> None:
     backbone.load_state_dict(state)
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read tensors by name from a file that may come from anywhere: no code in it is run."""
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(str(file))
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as problem:  # safetensors, zip and pickle each have errors of their own
-        unsafe = isinstance(problem, pickle.UnpicklingError)
-        reason = "it holds more than tensors, or is damaged" if unsafe else shorten(str(problem), 150) or "empty"
-        raise DataError(f"features.weights: {file} cannot be read ({reason}). Save a plain state_dict.") from problem
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(
-            f"features.weights: {file} holds no state_dict. Save one with torch.save(net.state_dict(), ...)."
-        )
-    return dict(state)
-
-
 def published_network(name: str, root: DataRoot) -> tuple[nn.Module, dict[str, Any]]:
     """Return torchvision's network up to its average pooling, with ImageNet weights, and the sha256 of their file."""
     from torchvision import models
@@ -68,7 +49,7 @@ def published_network(name: str, root: DataRoot) -> tuple[nn.Module, dict[str, A
             "Delete it and run again to fetch it anew."
         )
     network = models.get_model(name, weights=None)
-    network.load_state_dict(read_tensors(file))
+    network.load_state_dict(read_tensors(file, option=OPTION))
     network.fc = nn.Identity()
     return network.to(memory_format=torch.channels_last), {"sha256": digest, "normalisation": "mean 0.5, std 0.5"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite.core.errors import UsageError, nearest
 from cl_suite.core.types import Inputs
-from cl_suite.networks.images import BACKBONES, IMAGE_BACKBONES
-from cl_suite.networks.policies import POLICIES
-from cl_suite.networks.texts import TEXT_BACKBONES
+from cl_suite.networks.choice import choose_network
+from cl_suite.networks.origins import ChosenNetwork, Shape, Wanted
 
 
 class HeadBank(nn.Module):
@@ -71,19 +68,20 @@ class Network(nn.Module):
 
 
 def build_network(
-    name: str,
-    input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
+    name: str | ChosenNetwork,
+    input_shape: Shape,
     n_outputs: int,
     *,
     bias: bool | None = None,
     future: bool = False,
     vocabulary: int | None = None,
+    extra: Mapping[str, object] | None = None,
     **options: object,
 ) -> Network:
-    """Return a network by backbone name.
+    """Return a network by the name of its backbone.
 
     "auto" takes an MLP for vectors and grey images, conv_small for colour, text_cnn for tokens, bc_mlp for what robots
-    see.
+    see. `path/to/net.py:Net`, `module:Net`, `timm:NAME` and `torchvision:NAME` are networks from elsewhere.
 
     input_shape: of one sample, (D,), (C, H, W) or {"tokens": (L,), "mask": (L,)}; n_outputs: of the heads
     bias:        whether the heads have a bias; None = as the backbone wishes (its `head_bias`), which is yes if unsaid
@@ -91,62 +89,21 @@ def build_network(
     vocabulary:  number of token ids, padding included, where samples are tokens
     options:     of the backbone: `hidden` (MLPs, text_bag, text_transformer, policies), `width` (conv_small, ResNets,
                  alexnet, text_cnn), `dimensions` (text networks, policies), `frozen_embeddings`, `encoder` (text
-                 networks), `vision` (policies)
+                 networks), `vision` (policies); None = its own
+    extra:       further options of the backbone by name, whatever they are called
 
-    Raise UsageError for an unknown name or option, or a backbone that cannot read the input.
+    Raise UsageError for an unknown name or option, or a backbone that cannot read the input; PluginError for a network
+    from elsewhere that cannot be imported, made or used.
     """
-    name = _fitting_name(name, input_shape, vocabulary)
-    build = {**BACKBONES, **TEXT_BACKBONES, **POLICIES}[name]
-    known = [option for option in inspect.signature(build).parameters if option not in ("input_shape", "vocabulary")]
-    arguments = {key: value for key, value in options.items() if value is not None}
-    for key in arguments:
-        if key not in known:
-            takes = known or ["no options"]
-            raise UsageError(
-                f"model.{key} has no meaning for model.name={name}, which takes {', '.join(takes)}. "
-                f"Set model.{key}=null."
-            )
-    if name in TEXT_BACKBONES:
-        arguments["vocabulary"] = vocabulary
-    backbone = build(input_shape, **arguments)
+    chosen = choose_network(name) if isinstance(name, str) else name
+    asked = {key: value for key, value in options.items() if value is not None} | dict(extra or {})
+    backbone = chosen.make(Wanted(input_shape, n_outputs, vocabulary, asked))
     bias = getattr(backbone, "head_bias", True) if bias is None else bias
     heads = HeadBank(backbone.feature_dim, n_outputs, bias=bias, future=future)  # type: ignore[arg-type]
     network = Network(backbone, heads)
+    if not chosen.channels_last:
+        return network
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _fitting_name(name: str, shape: tuple[int, ...] | Mapping[str, tuple[int, ...]], vocabulary: int | None) -> str:
-    """Return the backbone that a name means for such samples. Raise UsageError if it cannot read them."""
-    kinds = {"images or vectors": BACKBONES, "tokens of texts": TEXT_BACKBONES, "what robots see": POLICIES}
-    everything = [known for backbones in kinds.values() for known in backbones]
-    kind = _kind(shape, vocabulary)
-    if name == "auto":
-        colour = not isinstance(shape, Mapping) and len(shape) == 3 and shape[0] == 3
-        return {"tokens of texts": "text_cnn", "what robots see": "bc_mlp"}.get(kind, "conv_small" if colour else "mlp")
-    if name not in everything:
-        raise UsageError(f"model.name={name} is not a backbone. {nearest(name, everything)}")
-    if name not in kinds[kind]:
-        reads = next(other for other, backbones in kinds.items() if name in backbones)
-        advice = f"Use {', '.join(kinds[kind])}"
-        if kind == "tokens of texts":
-            advice += ", or vectors of a frozen encoder (features.network=encoder)"
-        raise UsageError(f"model.name={name} reads {reads}, not {kind}. {advice}.")
-    if name in IMAGE_BACKBONES and len(shape) != 3:
-        raise UsageError(f"model.name={name} reads images [C, H, W], not inputs of shape {shape}. Use mlp.")
-    return name
-
-
-def _kind(shape: tuple[int, ...] | Mapping[str, tuple[int, ...]], vocabulary: int | None) -> str:
-    if not isinstance(shape, Mapping):
-        return "images or vectors"
-    if vocabulary is not None and set(shape) == {"tokens", "mask"}:
-        return "tokens of texts"
-    if {"states", "instruction"} <= set(shape):
-        return "what robots see"
-    raise UsageError(
-        f"no backbone of cl-suite reads dictionaries of {', '.join(shape)}. "
-        "Use a stream of images, vectors, texts or robot tasks."
-    )
 
 
 @contextmanager

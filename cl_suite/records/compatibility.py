@@ -16,6 +16,8 @@ VALUE_BEFORE: dict[tuple[str, str], Any] = {
     ("model", "frozen_embeddings"): False,
     ("model", "encoder"): None,
     ("model", "vision"): None,
+    ("model", "options"): None,
+    ("model", "weights"): None,
     ("features", "pooling"): "mean",
     ("features", "max_length"): 256,
     ("stream", "first_classes"): None,

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cl_suite.core.errors import CLSuiteError, PluginError, RunError
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
 from cl_suite.evaluation.protocol import Evaluation
-from cl_suite.networks.encoders import check_encoder
-from cl_suite.networks.network import build_network
 from cl_suite.runs.evaluations import DIAGNOSED, ENTRIES, EVALUATED, EVERY, settings_of
 from cl_suite.runs.load import Loaded
 from cl_suite.runs.plan import Plan
@@ -43,37 +38,6 @@ def strategy_of(plan: Plan, scenario_stream: ScenarioStream) -> tuple[Strategy, 
         raise
     except Exception as problem:  # a stranger's constructor may raise anything
         raise PluginError(f"{plan.strategy.name} could not be made: {one_line(problem)}. Mend it.") from problem
-
-
-def network_factory_of(plan: Plan, scenario_stream: ScenarioStream) -> Callable[[], torch.nn.Module]:
-    """Return what makes a fresh network. Raise UsageError if it does not fit the stream; one is made to see."""
-    model, info = plan.composed.run.model, scenario_stream.info
-    shape: Any = info.input_shape
-    options: dict[str, Any] = {
-        "future": model.future,
-        "width": model.width,
-        "hidden": None if model.hidden is None else tuple(model.hidden),
-        "dimensions": model.dimensions,
-        "frozen_embeddings": model.frozen_embeddings or None,
-        "encoder": model.encoder,
-        "vision": model.vision,
-    }
-    if isinstance(shape, Mapping):
-        options["vocabulary"] = info.vocabulary  # of token ids; None for dictionaries of something else
-
-    if model.encoder is not None and info.vocabulary is not None:
-        check_encoder(
-            model.encoder,
-            tokenizer=plan.composed.run.text.tokenizer,
-            length=shape["tokens"][0],
-            offline=plan.request.data_root.offline,
-        )
-
-    def build() -> torch.nn.Module:
-        return build_network(model.name, shape, info.n_outputs, **options)
-
-    build()  # refuse an unfit network before anything is trained
-    return build
 
 
 def evaluations_of(plan: Plan, strategy: Strategy, scenario_stream: ScenarioStream) -> dict[str, Evaluation]:

@@ -26,7 +26,9 @@ from cl_suite.core.schedule import Schedule
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.tokenizers import TextOptions
 from cl_suite.features.frozen_networks import OFF, FeatureOptions
+from cl_suite.networks.choice import comes_from_elsewhere
 from cl_suite.runs.evaluations import EVALUATED, settings_of
+from cl_suite.runs.paths_in_overrides import with_quoted_path
 
 PROTOCOLS = ("quick", "standard", "paper")
 
@@ -37,7 +39,7 @@ class ModelConfig:
 
     # mlp, conv_small, resnet18_reduced, resnet18, lenet5, vgg11, alexnet, mlp_gpm, lenet_gpm, resnet18_gpm; on texts
     # text_cnn, text_transformer, text_bag, transformer_encoder; of robots bc_mlp, bc_rnn, bc_transformer; auto: by the
-    # kind of input
+    # kind of input; or a network from elsewhere: path/to/net.py:Net, module:Net, timm:NAME, torchvision:NAME
     name: str = "auto"
     width: int | None = None  # channels of the first stage, filters of text_cnn; None = the backbone's own
     hidden: list[int] | None = None  # units of the hidden layers, one number each; None = the backbone's own
@@ -46,7 +48,30 @@ class ModelConfig:
     # an encoder by its name on the Hugging Face hub, or its folder: of transformer_encoder, or frozen beneath text_cnn
     encoder: str | None = None
     vision: str | None = None  # what a robot's policy looks at pictures with: cnn, vit; None = cnn, if it has cameras
+    options: Any = None  # further options of the network by name, a dictionary such as {depth: 3}; None = its own
+    weights: str | None = None  # a file of its weights to start from, without the head's; None = as initialised
     future: bool = False  # whether outputs of classes still to come compete in training (the Mammoth library)
+
+    def check(self) -> None:
+        """Raise UsageError for `options` that are no options by name, or set one that has a field of its own."""
+        if self.options is None:
+            return
+        if not isinstance(self.options, dict) or not self.options or not all(isinstance(k, str) for k in self.options):
+            raise UsageError(f"model.options={self.options} are no options by name. Write model.options={{depth: 3}}.")
+        for key in self.options:
+            if key in self.of_the_network() and getattr(self, key):
+                raise UsageError(f"model.options sets {key}, which model.{key} sets too. Give it once.")
+
+    def of_the_network(self) -> dict[str, Any]:
+        """Return the options that a network may take under the same name; None = its own."""
+        return {
+            "width": self.width,
+            "hidden": None if self.hidden is None else tuple(self.hidden),
+            "dimensions": self.dimensions,
+            "frozen_embeddings": self.frozen_embeddings or None,
+            "encoder": self.encoder,
+            "vision": self.vision,
+        }
 
 
 @dataclass
@@ -116,12 +141,15 @@ def compose_config(
 
     Raise UsageError, in one line, for a key or value that does not exist, with the nearest valid ones.
     """
+    overrides = [with_quoted_path(text) for text in overrides]
     parsed = _parse(overrides)
     protocol = next((str(o.value()) for o in reversed(parsed) if o.key_or_group == "protocol"), RunConfig.protocol)
     layer, target = _protocol_layer(protocol, strategy, stream)
     own_features = "features" in layer  # then its network reads features already
     if not own_features and any(o.key_or_group == "features.network" and str(o.value()) != OFF for o in parsed):
         layer = {key: value for key, value in layer.items() if key != "model"}  # a network for the stream's images
+    if any(o.key_or_group == "model.name" and comes_from_elsewhere(str(o.value())) for o in parsed):
+        layer = {key: value for key, value in layer.items() if key != "model"}  # the sizes are of another network
     schema = strategy_config(_strategy_options(layer, parsed))
     options = {field.name for field in fields(schema)}
     if protocol != "paper" and not set(layer.get("strategy", ())) <= options:
@@ -149,6 +177,7 @@ def compose_config(
                 _check_value(override)  # names the one at fault
             raise
     run: Any = OmegaConf.to_object(final)
+    run.model.check()
     run.train.check()
     run.features.check()
     run.text.check()

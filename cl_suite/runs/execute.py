@@ -18,11 +18,12 @@ from cl_suite.loggers.following import Both, CurveFollower
 from cl_suite.metrics.matrix import summarise
 from cl_suite.records.provenance import code_state
 from cl_suite.records.record import RunRecord, load_record, parse_record, provenance, save_record
-from cl_suite.runs.build import evaluations_of, network_factory_of, one_line, scenario_stream_of, strategy_of
+from cl_suite.runs.build import evaluations_of, one_line, scenario_stream_of, strategy_of
 from cl_suite.runs.display import RunDisplay, console_for
 from cl_suite.runs.harness import Harness
 from cl_suite.runs.load import load_stream
 from cl_suite.runs.logged_run import logged_run
+from cl_suite.runs.networks import network_factory_of
 from cl_suite.runs.plan import Plan
 from cl_suite.runs.saved_config import save_config
 
@@ -100,6 +101,9 @@ class Run:
             self.console.print(remark)
         scenario_stream = scenario_stream_of(plan, self.loaded)
         strategy, expected_samples = strategy_of(plan, scenario_stream)
+        self.networks = network_factory_of(plan, scenario_stream)
+        for remark in self.networks.remarks:
+            self.console.print(remark)
         self._display = RunDisplay(
             self.console, n_experiences=scenario_stream.n_experiences, expected_samples=expected_samples
         )
@@ -110,7 +114,7 @@ class Run:
         self.harness = Harness(
             strategy,
             scenario_stream,
-            network_factory_of(plan, scenario_stream),
+            self.networks,
             listener=Both(self._display, self._logs) if plan.request.log else self._display,
             checkpoint=plan.checkpoint,
             fingerprint=_fingerprint(plan),
@@ -208,7 +212,7 @@ class Run:
         harness = self.harness
         strategy = harness.strategy
         facts = {"state_bytes": harness.state_bytes(), **strategy.diagnostics(), **strategy.training_facts()}
-        facts |= self.loaded.encoding
+        facts |= {**self.loaded.encoding, **self.networks.facts}
         for name, evaluation in harness.evaluations.items():
             if measured := evaluation.record():
                 facts[name] = measured

@@ -19,9 +19,18 @@ from cl_suite.core.seeding import Seeds
 from cl_suite.core.stream import Stream
 from cl_suite.data.tokenizers import pinned_tokenizer
 from cl_suite.features.frozen_networks import pinned
+from cl_suite.networks.choice import choose_network
+from cl_suite.networks.origins import ChosenNetwork
+from cl_suite.networks.weights import StartingWeights
 from cl_suite.records.record import config_hash, record_path
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
-from cl_suite.runs.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.refuse import (
+    check_evaluations,
+    check_requirements,
+    check_starting_weights,
+    check_writable,
+    choose_scenario,
+)
 from cl_suite.runs.validation import check_early_stopping, unused_validation
 
 
@@ -59,6 +68,8 @@ class Plan:
     config: dict[str, Any]  # for the record: the composed configuration, and what identifies a plugin's file
     device: torch.device
     record_path: Path
+    network: ChosenNetwork
+    weights: StartingWeights | None  # that every network starts from; None = as initialised
 
     @property
     def checkpoint(self) -> Path:
@@ -100,7 +111,11 @@ def plan(request: Request) -> Plan:
     check_requirements(strategy, composed.run.strategy, scenario)
     check_early_stopping(strategy, composed.run.strategy, composed.run.train, scenario)
     check_evaluations(composed.run, strategy, stream, scenario)
-    plain = configuration(composed, strategy, stream, root=request.data_root)
+    model = composed.run.model
+    network = choose_network(model.name)
+    weights = None if model.weights is None else StartingWeights.of(model.weights)
+    check_starting_weights(strategy, composed.run)
+    plain = configuration(composed, strategy, stream, root=request.data_root, network=network, weights=weights)
     path = record_path(
         request.results,
         stream=stream.name,
@@ -110,7 +125,7 @@ def plan(request: Request) -> Plan:
         seed=request.seed,
     )
     check_writable(path.parent, request.results, make=not request.dry_run)
-    return Plan(request, strategy, stream, scenario, composed, plain, device, path)
+    return Plan(request, strategy, stream, scenario, composed, plain, device, path, network, weights)
 
 
 def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
@@ -122,11 +137,17 @@ def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
     )
 
 
-def configuration(composed: Composed, *plugins: Chosen, root: DataRoot) -> dict[str, Any]:
-    """Return the configuration as a record has it, with a digest of each plugin given as a file, and of own data.
+def configuration(
+    composed: Composed,
+    *plugins: Chosen,
+    root: DataRoot,
+    network: ChosenNetwork | None = None,
+    weights: StartingWeights | None = None,
+) -> dict[str, Any]:
+    """Return the configuration as a record has it, with a digest of each plugin, network or weights given as a file.
 
-    An edited file is another configuration, and so is other data. The stream is the last of the `plugins`.
-    Raise DataError where own data cannot be read.
+    An edited file is another configuration, a moved one is not; so it is with own data. The stream is the last of the
+    `plugins`. Raise DataError where own data cannot be read.
     """
     sources = {f"{each.name}_source": each.digest for each in plugins if each.from_file}
     own: Stream = plugins[-1].cls(composed.run.stream)
@@ -134,4 +155,6 @@ def configuration(composed: Composed, *plugins: Chosen, root: DataRoot) -> dict[
         key = f"{plugins[-1].name}_source"
         sources[key] = "-".join(filter(None, [sources.get(key), content]))
     plain = {**composed.plain, "stream": own.recorded_options(composed.plain["stream"])}
-    return pinned_tokenizer(pinned(plain)) | sources
+    named = {"name": network, "weights": weights}
+    model = {key: each.identity for key, each in named.items() if each is not None}
+    return pinned_tokenizer(pinned({**plain, "model": {**plain["model"], **model}})) | sources

@@ -43,6 +43,15 @@ def check_requirements(strategy: Chosen, config: Any, scenario: Scenario) -> Non
     )
 
 
+def check_starting_weights(strategy: Chosen, run: RunConfig) -> None:
+    """Refuse `model.weights` where the strategy draws weights of its own, so that a file's would have no effect."""
+    if run.model.weights is not None and not strategy.cls.starts_from_weights(run.strategy):
+        raise UsageError(
+            f"model.weights={run.model.weights} has no effect: {strategy.name}, with these options, draws the weights "
+            "it learns from. Leave model.weights out, or take another strategy, e.g. finetune, er or packnet."
+        )
+
+
 def check_evaluations(run: RunConfig, strategy: Chosen, stream: Chosen, scenario: Scenario) -> None:
     """Refuse evaluations that were asked for where the strategy, the stream or the scenario has no answer."""
     for settings in settings_of(run).values():

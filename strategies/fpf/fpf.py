@@ -73,6 +73,11 @@ class FPF(Strategy):
         """The base strategy's; a finetuning has a length of its own."""
         return choose_strategy(config.base).cls.early_stopping_refusal(base_options(config))
 
+    @classmethod
+    def starts_from_weights(cls, config: Any) -> bool:
+        """As the base strategy does."""
+        return choose_strategy(config.base).cls.starts_from_weights(base_options(config))
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.base: Any = choose_strategy(config.base).cls(base_options(config))

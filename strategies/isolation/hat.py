@@ -116,7 +116,7 @@ def chain_of(backbone: nn.Module) -> list[nn.Module]:
     if not layer and inside:
         raise UsageError(
             f"hat gates a plain chain of Linear and Conv2d layers; {type(backbone).__name__} is no part of one. "
-            "Use model.name=mlp, conv_small, alexnet, mlp_gpm or lenet_gpm; text_bag on texts."
+            "Use model.name=mlp, conv_small, alexnet, mlp_gpm or lenet_gpm; text_bag on texts; or an own nn.Sequential."
         )
     return [backbone]
 

@@ -85,6 +85,11 @@ class IBCL(Strategy):
         sample: str = "per_element"  # draws in the region: per_element; tensor_scalar: one number a tensor (code)
         samples: int = 10  # models drawn for a preference
 
+    @classmethod
+    def starts_from_weights(cls, config: Any) -> bool:
+        """Only where the first posterior begins at the network's weights."""
+        return config.init == "network"
+
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network whose parameters are random. Raise UsageError for an option or network that cannot be."""
         self._check()

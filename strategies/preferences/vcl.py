@@ -55,6 +55,11 @@ class VCL(Strategy):
         memory_per_task: int = 20  # samples of each earlier task (IBCL's program: 20 or 200); 0 = none
         per_preference: bool = False  # VCL-reg: one posterior for each preference announced; else one for all
 
+    @classmethod
+    def starts_from_weights(cls, config: Any) -> bool:
+        """Only where the first posterior begins at the network's weights."""
+        return config.init == "network"
+
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network whose parameters are random. Raise UsageError for an option or network that cannot be."""
         c = self.config

@@ -35,7 +35,11 @@ def composed(strategy, stream, scenario="task_incremental"):
 @pytest.mark.parametrize("stream", SHAPES)
 def test_every_list_has_one_entry_per_projected_layer(strategy, stream):
     run = composed(strategy, stream).run
-    given = {key: value for key, value in vars(run.model).items() if key not in ("name", "frozen_embeddings")}
+    given = {
+        key: value
+        for key, value in vars(run.model).items()
+        if key not in ("name", "frozen_embeddings", "options", "weights")
+    }
     network = build_network(run.model.name, SHAPES[stream], 10, **given)
     layers = list(ProjectedNetwork(network, heads=stream == "permuted_mnist").layers)
     run.strategy.check(layers)

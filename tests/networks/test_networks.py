@@ -5,7 +5,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cl_suite import HeadBank, UsageError, as_vectors, build_network, layer_inputs
-from cl_suite.networks.network import BACKBONES
+from cl_suite.networks.images import BACKBONES
 
 GPM_NETS = [("mlp_gpm", (1, 28, 28)), *((name, (3, 32, 32)) for name in ("alexnet", "lenet_gpm", "resnet18_gpm"))]
 

@@ -246,6 +246,8 @@ def to_masked(network: _T, *, rule: MaskRule, n_tasks: int, shared_norm: bool = 
     Layer norm loses its gain and bias. Tables of token vectors stay as they are from now on, as in ExSSNeT's text CNN.
     Raise UsageError for other layers with parameters, which no mask would cover.
     """
+    if not isinstance(network, _Masked):
+        _check_covered(network)
     for name, child in network.named_children():
         replacement = _masked_form(child, rule, n_tasks, shared_norm)
         if replacement is not None:
@@ -254,13 +256,16 @@ def to_masked(network: _T, *, rule: MaskRule, n_tasks: int, shared_norm: bool = 
             child.freeze()
         else:
             to_masked(child, rule=rule, n_tasks=n_tasks, shared_norm=shared_norm)
-            own = [parameter for parameter, _ in child.named_parameters(recurse=False)]
-            if own and not isinstance(child, _Masked):
-                raise UsageError(
-                    f"{type(child).__name__} has parameters ({', '.join(own)}) that masks do not cover. "
-                    "Use a network of Linear, Conv2d and BatchNorm; on texts e.g. text_cnn, also with model.encoder."
-                )
     return network
+
+
+def _check_covered(module: nn.Module) -> None:
+    own = [parameter for parameter, _ in module.named_parameters(recurse=False)]
+    if own:
+        raise UsageError(
+            f"{type(module).__name__} has parameters ({', '.join(own)}) that masks do not cover. "
+            "Use a network of Linear, Conv2d and BatchNorm; on texts e.g. text_cnn, also with model.encoder."
+        )
 
 
 def _masked_form(layer: nn.Module, rule: MaskRule, n_tasks: int, shared_norm: bool) -> nn.Module | None:
@@ -280,7 +285,7 @@ def _masked_form(layer: nn.Module, rule: MaskRule, n_tasks: int, shared_norm: bo
             padding_mode=layer.padding_mode,
             rule=rule,
         )
-        return form.to(layer.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return form.to(layer.weight.device, memory_format=_layout(layer.weight))  # type: ignore[call-overload]
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
         momentum = 0.1 if layer.momentum is None else layer.momentum
         norm = PerTaskBatchNorm2d(layer.num_features, n_tasks, shared=shared_norm, momentum=momentum, eps=layer.eps)
@@ -288,6 +293,12 @@ def _masked_form(layer: nn.Module, rule: MaskRule, n_tasks: int, shared_norm: bo
     if isinstance(layer, nn.LayerNorm):
         return nn.LayerNorm(layer.normalized_shape, layer.eps, elementwise_affine=False)
     return None
+
+
+def _layout(weight: Tensor) -> torch.memory_format:
+    """Return how a convolution's weight [out, in, kh, kw] is stored: its outputs, which networks may view, come so."""
+    as_channels_last = torch.empty_like(weight, memory_format=torch.channels_last)
+    return torch.channels_last if weight.stride() == as_channels_last.stride() else torch.contiguous_format
 
 
 def masked_layers_of(network: nn.Module) -> list[_Masked]:

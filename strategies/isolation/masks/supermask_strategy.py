@@ -55,6 +55,11 @@ class SupermaskStrategy(Strategy):
         """The task id at test is needed only where it is not inferred."""
         return cls.requires if config.infer == "none" else _AT_TRAIN
 
+    @classmethod
+    def starts_from_weights(cls, config: Any) -> bool:
+        """No: the weights that masks select from are drawn by `weight_init`."""
+        return False
+
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Mask the network and draw its weights. Raise UsageError for options that cannot be met."""
         check_options(self.config, info)
