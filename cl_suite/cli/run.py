@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"also {_alternatives(entry.what for entry in DIAGNOSED.values())}",
     )
     parser.add_argument(
+        "--save-model", action="store_true", help="keep what answers at the end, beside the record, for `cl-bench predict`"
+    )
+    parser.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="draw curves: tensorboard, wandb, mlflow, or several"
     )
     parser.add_argument("--log-dir", type=Path, default=Path("logs"), help="where curves go (default: logs)")
@@ -78,8 +81,13 @@ def execute(options: argparse.Namespace) -> int:
         for seed in seeds
     ]
     quiet = options.quiet or options.json
+    keeper = None
+    if options.save_model:
+        from cl_suite.saved_models.save import ModelKeeper
+
+        keeper = ModelKeeper()
     try:
-        outcomes = run_all(plans, quiet=quiet, debug=options.debug)
+        outcomes = run_all(plans, quiet=quiet, debug=options.debug, keeper=keeper)
     except KeyboardInterrupt:
         report_interruption(plans)
         return INTERRUPTED

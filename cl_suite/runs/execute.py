@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -34,7 +34,21 @@ class Outcome:
     path: Path
 
 
-def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) -> list[Outcome]:
+class Keeper(Protocol):
+    """Keeps something of a run beside its record: its model."""
+
+    def check(self, run: Run) -> None:
+        """Before training: raise UsageError where it could not be kept."""
+        ...
+
+    def keep(self, run: Run) -> None:
+        """After training, before the record is written."""
+        ...
+
+
+def run_all(
+    plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False, keeper: Keeper | None = None
+) -> list[Outcome]:
     """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten."""
     console = console_for(quiet=quiet)
     outcomes = []
@@ -43,22 +57,28 @@ def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) 
         if previous is not None and not plan.request.overwrite:
             lacks = [name for name in plan.request.diagnostics if name not in previous.diagnostics]
             without = f", without --diagnostics {' '.join(lacks)}" if lacks else ""
+            if keeper is not None and not plan.model_path.exists():
+                without += ", without a saved model"
             console.print(f"seed {plan.request.seed}: already finished{without}; --overwrite runs it again.")
             outcomes.append(Outcome(previous, plan.record_path))
             continue
         console.print(_headline(plan))
-        outcomes.append(run_one(plan, console=console, debug=debug))
+        outcomes.append(run_one(plan, console=console, debug=debug, keeper=keeper))
     return outcomes
 
 
-def run_one(plan: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
+def run_one(plan: Plan, *, console: Any = None, debug: bool = False, keeper: Keeper | None = None) -> Outcome:
     """Run one plan and save its record, also if it fails. Raise UsageError where the data or the network do not fit.
 
     An interruption leaves the checkpoint behind, and the same request goes on from it.
     """
     run = Run(plan, console=console, debug=debug)
     run.prepare()
+    if keeper is not None:
+        keeper.check(run)
     run.train()
+    if keeper is not None:
+        keeper.keep(run)
     return run.record()
 
 

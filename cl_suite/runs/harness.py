@@ -176,6 +176,11 @@ class Harness:
         """Return what was counted and timed so far; asks nothing of the strategy, which may have failed."""
         return self.meter.state_dict()
 
+    @property
+    def models_built(self) -> int:
+        """How many networks the strategy has asked for."""
+        return self._factory.built
+
     def test_samples(self) -> list[int]:
         """Return the number of test samples, or episodes, of each task."""
         return [task.count for task in self.scenario_stream.tasks]

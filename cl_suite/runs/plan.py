@@ -60,6 +60,11 @@ class Plan:
         return self.record_path.with_suffix(".partial.safetensors")
 
     @property
+    def model_path(self) -> Path:
+        """Where the run's model is saved, if it is."""
+        return self.record_path.with_suffix(".model.safetensors")
+
+    @property
     def target(self) -> dict[str, Any]:
         """The published figure, for protocol=paper."""
         return self.composed.target
