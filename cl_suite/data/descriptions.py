@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cl_suite.core.errors import DataError, UsageError
@@ -83,6 +84,17 @@ def classes_in(description: Any) -> set[str]:
     inner = description.get("mapping") or description.get("fields") or {}
     own = {str(description["dataclass"]).partition(":")[0]} if "dataclass" in description else set()
     return own | {name for each in inner.values() for name in classes_in(each)}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two descriptions are equal, tensors in every entry."""
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
+    if isinstance(one, Mapping):
+        return isinstance(other, Mapping) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return isinstance(other, list | tuple) and len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
 
 
 def _found(module: str, place: str) -> Any:

@@ -111,6 +111,8 @@ class Run:
         self.loaded = load_stream(
             stream, plan.composed.run, root=plan.request.data_root, seeds=plan.seeds, device=plan.device
         )
+        if plan.request.beginning is not None:
+            plan.request.beginning.fits(plan, self.loaded)
         for remark in self.loaded.remarks:
             self.console.print(remark)
         scenario_stream = scenario_stream_of(plan, self.loaded)
@@ -130,6 +132,7 @@ class Run:
             checkpoint=plan.checkpoint,
             fingerprint=_fingerprint(plan),
             evaluations=evaluations_of(plan, strategy, scenario_stream),
+            beginning=plan.request.beginning,
         )
         self._logs.follow(self.harness)
 
@@ -183,7 +186,7 @@ class Run:
             task_names=[task.name for task in stream.tasks],
             curve=results.curve,
             metrics={} if failed or not results.R else self._metrics(),
-            costs=harness.counted() if failed else harness.costs(),
+            costs=harness.counted() if failed else self._costs(),
             model_selection="none" if failed else self._model_selection(),
             diagnostics={} if failed else self._diagnostics(),
             provenance=provenance(
@@ -194,8 +197,16 @@ class Run:
                 stream_version=plan.stream.cls.version,
                 data_checksums=self.loaded.data.checksums,
                 started=self.started,
-            ),
+            )
+            | ({} if plan.request.beginning is None else {"continued_from": dict(plan.request.beginning.identity)}),
         )
+
+    def _costs(self) -> dict[str, float]:
+        """Return the costs, with those of the run that this one goes on from; the peak of memory is the higher one."""
+        costs, beginning = self.harness.costs(), self.plan.request.beginning
+        if beginning is not None:
+            costs["peak_memory_bytes"] = max(costs["peak_memory_bytes"], beginning.peak_memory_bytes)
+        return costs
 
     def _metrics(self) -> dict[str, float | None]:
         results, stream = self.harness.results, self.harness.scenario_stream

@@ -32,7 +32,7 @@ class StoredTask:
     """What a task's samples are as they are stored, before anything is made of them.
 
     shape, dtype: of one sample, e.g. (1, 28, 28) and "uint8"; by name where there are several tensors
-    texts:        whether they are texts, whose bytes have no shape of their own
+    texts:        whether they are texts, whose bytes have no shape of their own: ()
     transform:    what makes the task's samples of them; None = nothing
     digest:       12 hex digits over some of its samples and their targets: other data has another
     """
@@ -107,7 +107,7 @@ def stored_task(task: TaskData, *, texts: bool) -> StoredTask:
             map_inputs(lambda value: _add(digest, value), raw)
         _add(digest, targets)
     if isinstance(raw, Tensor):
-        shape, dtype = tuple(raw.shape[1:]), _kind(raw)
+        shape, dtype = () if texts else tuple(raw.shape[1:]), _kind(raw)
         return StoredTask(shape, dtype, texts, task.test.transform, digest.hexdigest()[:12])
     shapes = {name: tuple(value.shape[1:]) for name, value in raw.items()}
     dtypes = {name: _kind(value) for name, value in raw.items()}

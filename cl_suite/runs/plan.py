@@ -16,13 +16,14 @@ from cl_suite.core.seeding import Seeds
 from cl_suite.data.tokenizers import pinned_tokenizer
 from cl_suite.features.frozen_networks import pinned
 from cl_suite.records.record import config_hash, record_path
+from cl_suite.runs.beginning import Beginning
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
-from cl_suite.runs.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.refuse import check_continuation, check_evaluations, check_requirements, check_writable, choose_scenario
 
 
 @dataclass(frozen=True)
 class Request:
-    """One run as asked for on the command line; see `cl-bench --help`."""
+    """One run as asked for on the command line; see `cl-bench --help`. beginning: what it goes on from."""
 
     strategy: str
     stream: str
@@ -39,6 +40,7 @@ class Request:
     command: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     log_dir: Path = Path("logs")
+    beginning: Beginning | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ def plan(request: Request) -> Plan:
     check_requirements(strategy, composed.run.strategy, scenario)
     check_evaluations(composed.run, strategy, stream, scenario)
     plain = configuration(composed, strategy, stream)
+    if request.beginning is not None:
+        check_continuation(composed.run, request.diagnostics, scenario)
+        plain |= request.beginning.configuration
     path = record_path(
         request.results,
         stream=stream.name,

@@ -19,7 +19,7 @@ from cl_suite.core.scenario_stream import EVALUATION_BATCH
 from cl_suite.core.strategy import Predictor, Strategy
 from cl_suite.core.stream import SampleEncoder
 from cl_suite.core.types import Inputs, StreamInfo, count_samples, map_inputs
-from cl_suite.data.descriptions import described
+from cl_suite.data.descriptions import described, same
 from cl_suite.evaluation.preferences.protocols import PreferenceConditioned
 from cl_suite.saved_models.raw_inputs import as_stored
 
@@ -205,14 +205,4 @@ class SavedPredictor:
 def _alike(tasks: Sequence[SavedTask]) -> bool:
     """Whether all tasks are stored alike and make their samples in the same way."""
     first, *others = ((each.shape, each.dtype, described(each.transform, "")) for each in tasks)
-    return all(_equal(first, other) for other in others)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, Mapping):
-        return isinstance(other, Mapping) and one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return isinstance(other, list | tuple) and len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one == other)
+    return all(same(first, other) for other in others)
