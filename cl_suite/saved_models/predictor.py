@@ -73,7 +73,7 @@ class SavedPredictor:
     ) -> None:
         self.strategy, self.stream, self.tasks = strategy, stream, tasks
         self.info = dict(facts)
-        self._so_far, self._encoders = so_far, tuple(encoders)
+        self._so_far, self.encoders = so_far, tuple(encoders)
         self._files = files  # of an encoder: there as long as this is
         self.tells_task = Requirement.TASK_ID_AT_TEST in stream.scenario.provides
         self._one_way = _alike(tasks)
@@ -181,7 +181,7 @@ class SavedPredictor:
         transform = (task or self.tasks[0]).transform
         if transform is not None:
             inputs = transform(inputs)
-        for encoder in self._encoders:
+        for encoder in self.encoders:
             inputs = encoder(inputs)
         return answer(self.stream.prepare(inputs))
 
