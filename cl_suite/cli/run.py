@@ -35,10 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"also {_alternatives(entry.what for entry in DIAGNOSED.values())}",
     )
     parser.add_argument(
-        "--save-model", action="store_true", help="keep what answers at the end, beside the record, for `cl-bench predict`"
+        "--save-model",
+        action="store_true",
+        help="keep what answers at the end, beside the record, for `cl-bench predict`",
     )
     parser.add_argument(
-        "--continue-from", type=Path, metavar="RECORD", help="learn further tasks after a finished run with a saved model"
+        "--continue-from",
+        type=Path,
+        metavar="RECORD",
+        help="learn further tasks after a finished run with a saved model",
     )
     parser.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="draw curves: tensorboard, wandb, mlflow, or several"

@@ -23,7 +23,6 @@ from cl_suite.features.extract import as_features, features_summary, public_fact
 from cl_suite.features.frozen_networks import ENCODER, FIRST_TASK
 from cl_suite.runs.config import RunConfig
 
-
 SAMPLED = 32  # training and test samples of a task that tell it from another
 
 
@@ -71,7 +70,9 @@ def load_stream(stream: Stream, run: RunConfig, *, root: DataRoot, seeds: Seeds,
 def first_tasks(data: StreamData, count: int) -> StreamData:
     """Return the stream's first `count` tasks, 0 = all. Raise UsageError where there are not so many."""
     if not 0 <= count <= len(data.tasks):
-        raise UsageError(f"schedule.stop_after={count} is out of range. Use 1 to {len(data.tasks)}, or 0 for all tasks.")
+        raise UsageError(
+            f"schedule.stop_after={count} is out of range. Use 1 to {len(data.tasks)}, or 0 for all tasks."
+        )
     return dataclasses.replace(data, tasks=data.tasks[:count]) if count else data
 
 

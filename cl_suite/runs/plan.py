@@ -18,7 +18,13 @@ from cl_suite.features.frozen_networks import pinned
 from cl_suite.records.record import config_hash, record_path
 from cl_suite.runs.beginning import Beginning
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
-from cl_suite.runs.refuse import check_continuation, check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.refuse import (
+    check_continuation,
+    check_evaluations,
+    check_requirements,
+    check_writable,
+    choose_scenario,
+)
 
 
 @dataclass(frozen=True)

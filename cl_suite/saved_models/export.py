@@ -85,7 +85,7 @@ def export_program(
     program = Program(encoded if texts else whole, _networks(saved))
     examples = _examples(saved, known, EXAMPLES)
     batch = torch.export.Dim.DYNAMIC
-    dynamic: Any = {0: batch} if isinstance(examples, Tensor) else dict.fromkeys(examples, {0: batch})
+    dynamic: Any = {0: batch} if isinstance(examples, Tensor) else {key: {0: batch} for key in examples}
     with torch.no_grad():
         program(examples)  # what is kept from call to call (a mean, a grid) is made of numbers, not of a trace
     try:

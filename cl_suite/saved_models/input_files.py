@@ -30,7 +30,9 @@ class ReadInputs:
     kind: str
 
 
-def read_inputs(path: Path, reads: StoredKind, *, columns: Sequence[str] | None = None, resize: bool = False) -> ReadInputs:
+def read_inputs(
+    path: Path, reads: StoredKind, *, columns: Sequence[str] | None = None, resize: bool = False
+) -> ReadInputs:
     """Return the samples of a folder of images, an image, a table, a file of texts, or `.npz`.
 
     reads:   what the model reads
@@ -81,7 +83,7 @@ def _pixels(file: Path, *, mode: str, size: tuple[int, int], resize: bool) -> np
     try:
         with Image.open(file) as opened:
             opened.load()
-            image = opened
+            image: Image.Image = opened
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
         raise DataError(f"{file} cannot be read as an image ({problem}). Leave it out, or save it anew.") from problem
     if (image.mode, image.size) != (mode, size):
@@ -149,7 +151,7 @@ def _numbers(path: Path, reads: StoredKind, columns: Sequence[str] | None) -> Re
     for column in table:
         if not np.issubdtype(table[column].dtype, np.number) or table[column].isna().any():
             bad = table[column][_not_numbers(table[column])]
-            place = f" (row {bad.index[0]}: {bad.iloc[0]!r})" if len(bad) else ""
+            place = f" (row {bad.index[0]}: {bad.iloc[0]})" if len(bad) else ""
             raise DataError(f"{path.name}: the column {column} is not all numbers{place}. Mend it, or use --columns.")
     return ReadInputs(table.to_numpy(dtype=np.float32), _rows(len(table)), "row")
 

@@ -154,9 +154,7 @@ def info_of(content: Mapping[str, Any], *, device: torch.device, packages: froze
     )
 
 
-def strategy_with_state(
-    content: Mapping[str, Any], chosen: Chosen, info: StreamInfo, files: Path | None
-) -> Strategy:
+def strategy_with_state(content: Mapping[str, Any], chosen: Chosen, info: StreamInfo, files: Path | None) -> Strategy:
     """Return the strategy as it was when its run ended. files: an empty folder for an encoder's files, if it has any"""
     options = content["strategy"]["options"]
     config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(chosen.cls.config_for(options)), options))

@@ -95,9 +95,7 @@ def test_packnet_goes_on_and_answers_its_old_tasks_bit_for_bit(tmp_path):
 def test_an_interrupted_run_that_goes_on_is_resumed(tmp_path):
     earlier = first_three(tmp_path, "er")
     straight = continued(tmp_path / "straight", earlier, "er").outcome.record
-    asked = request(
-        tmp_path, "er", "toy_gaussians", *FIVE, beginning=beginning_of(earlier, seed=0), **DOMAIN
-    )
+    asked = request(tmp_path, "er", "toy_gaussians", *FIVE, beginning=beginning_of(earlier, seed=0), **DOMAIN)
     stopped = Run(plan(asked))
     stopped.prepare()
     learn = stopped.harness.strategy.learn
@@ -134,17 +132,17 @@ def test_what_does_not_begin_alike_is_refused_before_training(options, message, 
 
 def test_another_strategy_scenario_or_seed_is_refused(tmp_path):
     record = first_three(tmp_path, "er")
-    with pytest.raises(UsageError, match="the strategy of seed_0.json was er, and is finetune here"):
+    with pytest.raises(UsageError, match=r"the strategy of seed_0.json was er, and is finetune here"):
         continued(tmp_path, record, "finetune")
-    with pytest.raises(UsageError, match="the scenario of seed_0.json was domain_incremental"):
+    with pytest.raises(UsageError, match=r"the scenario of seed_0.json was domain_incremental"):
         continued(tmp_path, record, "er", scenario="class_incremental")
-    with pytest.raises(UsageError, match="task_agnostic tells none"):
+    with pytest.raises(UsageError, match=r"task_agnostic tells none"):
         continued(tmp_path, record, "er", scenario="task_agnostic")
-    with pytest.raises(UsageError, match="of seed 0, and this run of seed 1"):
+    with pytest.raises(UsageError, match=r"of seed 0, and this run of seed 1"):
         beginning_of(record, seed=1)
     assert beginning_of(record.parent, seed=0).experiences == 3
     record.with_suffix(".model.safetensors").unlink()
-    with pytest.raises(UsageError, match="there is no seed_0.model.safetensors beside seed_0.json"):
+    with pytest.raises(UsageError, match=r"there is no seed_0.model.safetensors beside seed_0.json"):
         beginning_of(record, seed=0)
 
 
@@ -152,7 +150,7 @@ def test_a_model_of_another_run_beside_the_record_is_refused(tmp_path):
     record = first_three(tmp_path, "er")
     other = first_three(tmp_path, "er", "train.batch_size=8")
     other.with_suffix(".model.safetensors").replace(record.with_suffix(".model.safetensors"))
-    with pytest.raises(UsageError, match="is not of the run that seed_0.json records"):
+    with pytest.raises(UsageError, match=r"is not of the run that seed_0.json records"):
         beginning_of(record, seed=0)
 
 
@@ -180,5 +178,5 @@ def test_old_entries_go_into_fresh_tensors_along_outputs_and_tasks_alone():
     assert new["copies"][0]["head"].shape == (4, 3)
     assert new["buffer"] is old["buffer"]
     for beside in (torch.ones(9, 2), torch.ones(7)):
-        with pytest.raises(UsageError, match="4 outputs now, not 2"):
+        with pytest.raises(UsageError, match=r"4 outputs now, not 2"):
             grown({"beside": beside}, fresh, growth)

@@ -39,7 +39,11 @@ def refused(path, **options):
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [("2", "format version 2, newer than the 1 known here. Update"), ("0", "format version 0, older"), ("x", "damaged")],
+    [
+        ("2", "format version 2, newer than the 1 known here. Update"),
+        ("0", "format version 0, older"),
+        ("x", "damaged"),
+    ],
 )
 def test_another_format_version_is_refused(version, message, tmp_path):
     path = tmp_path / "model.safetensors"
@@ -72,7 +76,7 @@ def test_nothing_in_the_file_is_code(saved):
     assert load_file(saved)  # safetensors alone read it
     content = read_model(saved)
     content["info"]["prepare"] = {"dataclass": "os:path", "fields": {}}
-    with pytest.raises(DataError, match="of neither cl-suite nor its stream"):
+    with pytest.raises(DataError, match=r"of neither cl-suite nor its stream"):
         made_again(content["info"]["prepare"])
     assert str(saved.parent) not in json.dumps({k: v for k, v in content.items() if k != "state"}, default=str)
 
@@ -98,7 +102,7 @@ def test_a_preparation_that_is_no_dataclass_is_refused_before_training(tmp_path)
     run.prepare()
     with pytest.raises(UsageError, match=r"the preparation of .*ShuffledStripes cannot be saved: .*<lambda> is no"):
         ModelKeeper().check(run)
-    with pytest.raises(UsageError, match="the run did not end"):
+    with pytest.raises(UsageError, match=r"the run did not end"):
         save_model(run, tmp_path / "model.safetensors")
 
 
@@ -106,7 +110,7 @@ def test_a_strategy_whose_state_cannot_be_restored_is_refused_before_training(tm
     run = Run(plan(request(tmp_path, "er", "toy_gaussians", *SMALL)))
     run.prepare()
     monkeypatch.setattr(type(run.harness.strategy), "resumable", False)
-    with pytest.raises(UsageError, match="er keeps a state that cannot be restored"):
+    with pytest.raises(UsageError, match=r"er keeps a state that cannot be restored"):
         check_saveable(run)
 
 
@@ -141,7 +145,7 @@ def test_numpy_arrays_of_any_number_are_answered_as_tensors_are(saved):
     assert torch.equal(predictor(samples, 1), expected)
     assert set(predictor.predict(samples, 1)) <= {"cluster 2", "cluster 3"}
     assert predictor(samples[:0], 1).shape == (0, 4)
-    with pytest.raises(UsageError, match="er does not answer for a preference"):
+    with pytest.raises(UsageError, match=r"er does not answer for a preference"):
         predictor(samples, 1, preference=(0.5, 0.5))
 
 

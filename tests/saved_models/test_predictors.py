@@ -1,5 +1,4 @@
-"""A saved model answers bit for bit as its run did at its end, whatever the strategy keeps and the stream is made of."""
-
+"""A saved model answers bit for bit as its run did at its end, whatever the strategy keeps, whatever the stream."""
 
 import pytest
 import torch
@@ -41,7 +40,7 @@ def assert_answers_alike(run, path, *, preference=None):
     for task, stored in zip(run.harness.scenario_stream.tasks, stored_tests(run), strict=True):
         expected = live_answers(run, task, preference)
         if expected is None:
-            with pytest.raises(UsageError, match="no answer"):
+            with pytest.raises(UsageError, match=r"no answer"):
                 saved(stored, task.index, preference=preference)
             continue
         found = saved(stored, task.index, preference=preference)
@@ -104,7 +103,7 @@ def test_actions_of_a_robot_are_answered_for_the_task_s_instruction(tmp_path):
     options = ["train.epochs=1", "stream.n_tasks=2", "stream.demonstrations=3", "stream.episodes=1", "model.hidden=[8]"]
     run = trained(tmp_path, "er", "toy_reach", *options)
     saved = assert_answers_alike(run, tmp_path / "model.safetensors")
-    with pytest.raises(UsageError, match="answers behaviour cloning, not one class per sample"):
+    with pytest.raises(UsageError, match=r"answers behaviour cloning, not one class per sample"):
         saved.predict(stored_tests(run)[0], 0)
 
 
@@ -121,7 +120,7 @@ def test_a_preference_is_answered_by_the_model_of_that_preference(tmp_path):
     saved = assert_answers_alike(run, tmp_path / "model.safetensors", preference=uneven)
     stored = stored_tests(run)[0]
     assert not torch.equal(saved(stored, preference=uneven), saved(stored))
-    with pytest.raises(UsageError, match="a preference of 2 weights does not fit 3 learned tasks"):
+    with pytest.raises(UsageError, match=r"a preference of 2 weights does not fit 3 learned tasks"):
         saved(stored, preference=(0.5, 0.5))
 
 
