@@ -1,7 +1,7 @@
 """Preparations and transforms as plain values, and made again of them: no pickle, no code.
 
-A dataclass describes itself by its class and its fields, which may be numbers, texts, tensors, lists and dictionaries of
-them, and further dataclasses.
+A dataclass describes itself by its class and its fields, which may be numbers, texts, tensors, lists and dictionaries
+of them, and further dataclasses.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Beginning:
 
     identity:      of its record, for that of the run that goes on: hash, seed, experiences, digest; no paths
     configuration: what the configuration of the run that goes on says of it, alike for all seeds
-    fits:          (a plan, its loaded data) -> nothing; raises UsageError where they do not begin as the earlier run did
+    fits:          (a plan, its loaded data) -> nothing; raises UsageError where they begin otherwise than that run did
     state:         (the harness, its strategy set up) -> the earlier state; raises UsageError where it does not fit
     """
 

@@ -34,8 +34,8 @@ def grown(old: Any, fresh: Any, growth: Growth) -> Any:
     fresh: the state of the same strategy, set up for the longer stream, before it has learned
 
     A tensor of the same shape as the fresh one at its place stays as it is. One that is shorter along outputs or tasks
-    becomes the first entries of the fresh one. What a strategy has only after learning (a buffer, a copy of the network)
-    is held against the fresh tensor of the same name, if there is one.
+    becomes the first entries of the fresh one. What a strategy has only after learning (a buffer, a copy of the
+    network) is held against the fresh tensor of the same name, if there is one.
     Raise UsageError for a tensor that seems to have an entry for each output and cannot be placed so.
     """
     named: dict[Any, Tensor] = {}
@@ -69,8 +69,8 @@ def _grown(old: Any, fresh: Any, growth: Growth, named: Mapping[Any, Tensor], pl
         what = "all parameters" if flat else f"each of the {growth.outputs[0]} outputs"
         raise UsageError(
             f"--continue-from: the stream has {growth.outputs[1]} outputs now, not {growth.outputs[0]}, and this "
-            f"strategy keeps numbers for {what} ({place}, {list(old.shape)}) that have no counterpart before it learns. "
-            "Use --scenario domain_incremental, or train it from the beginning."
+            f"strategy keeps numbers for {what} ({place}, {list(old.shape)}) that have no counterpart before it "
+            "learns. Use --scenario domain_incremental, or train it from the beginning."
         )
     return old
 

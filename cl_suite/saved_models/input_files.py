@@ -51,7 +51,7 @@ def read_inputs(
         read = _numbers(path, reads, columns)
     else:
         raise UsageError(
-            f"{path.name} is no file of samples. Give a folder of images, an image, .csv, .tsv, .npz, or for texts .txt."
+            f"{path.name} is no file of samples. Give a folder of images, an image, .csv, .npz, or for texts .txt."
         )
     if not read.names:
         raise DataError(f"{path} has no samples. Give a file that has some.")
@@ -144,9 +144,10 @@ def _numbers(path: Path, reads: StoredKind, columns: Sequence[str] | None) -> Re
         _check_columns(table, columns, path)
         table = table[list(columns)]
     if table.shape[1] != reads.shape[0]:
+        there = ", ".join(map(str, table.columns[:8])) + (", ..." if table.shape[1] > 8 else "")
         raise UsageError(
             f"{path.name} has {table.shape[1]} columns, and the model reads {reads.shape[0]} numbers. "
-            f"Name those with --columns: {', '.join(map(str, table.columns[:8]))}{', ...' if table.shape[1] > 8 else ''}."
+            f"Name those with --columns: {there}."
         )
     for column in table:
         if not np.issubdtype(table[column].dtype, np.number) or table[column].isna().any():
