@@ -71,6 +71,7 @@ _HOME = {
         "check_preference",
     ],
     "conformance.check": ["check_strategy"],
+    "saved_models.load": ["load_predictor"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -162,3 +163,4 @@ if TYPE_CHECKING:
     from cl_suite.networks.layer_inputs import as_vectors, layer_inputs
     from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, snapshot
     from cl_suite.networks.network import HeadBank, Network, build_network, statistics_held
+    from cl_suite.saved_models.load import load_predictor

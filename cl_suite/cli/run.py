@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
@@ -52,6 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"also {_alternatives(entry.what for entry in DIAGNOSED.values())}",
     )
     parser.add_argument(
+        "--save-model",
+        action="store_true",
+        help="keep what answers at the end, beside the record, for `cl-bench predict`",
+    )
+    parser.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="RECORD",
+        help="learn further tasks after a finished run with a saved model",
+    )
+    parser.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="draw curves: tensorboard, wandb, mlflow, or several"
     )
     parser.add_argument("--log-dir", type=Path, default=Path("logs"), help="where curves go (default: logs)")
@@ -83,8 +94,13 @@ def execute(options: argparse.Namespace) -> int:
     from cl_suite.runs.execute import run_all
 
     quiet = options.quiet or options.json
+    keeper = None
+    if options.save_model:
+        from cl_suite.saved_models.save import ModelKeeper
+
+        keeper = ModelKeeper()
     try:
-        outcomes = run_all(plans, quiet=quiet, debug=options.debug)
+        outcomes = run_all(plans, quiet=quiet, debug=options.debug, keeper=keeper)
     except KeyboardInterrupt:
         report_interruption(plans)
         return INTERRUPTED
@@ -120,6 +136,7 @@ def _plans(options: argparse.Namespace, wanted: FromFile, seeds: list[int]) -> l
                 log=log,
                 log_dir=options.log_dir,
                 dry_run=options.dry_run,
+                beginning=_beginning(options.continue_from, seed),
             )
         )
         for seed in seeds
@@ -132,6 +149,15 @@ def _preview(plans: list[Plan], *, as_json: bool) -> int:
     shown = preview(plans)
     print(json.dumps(shown.to_dict(), indent=2) if as_json else shown.to_text())
     return 0
+
+
+def _beginning(record: Path | None, seed: int) -> Any:
+    """Return what a run with --continue-from goes on from."""
+    if record is None:
+        return None
+    from cl_suite.saved_models.continuing import beginning_of
+
+    return beginning_of(record, seed=seed)
 
 
 def _alternatives(texts: Iterable[str]) -> str:

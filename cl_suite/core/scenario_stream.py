@@ -112,7 +112,7 @@ class ScenarioStream:
             )
         self.scenario = scenario
         self._schedule = schedule or Schedule()
-        if self.has_boundaries and self._schedule != Schedule():
+        if self.has_boundaries and not self._schedule.is_plain:
             raise UsageError(
                 f"schedule.* lays out a stream without boundaries, but {scenario} has them. "
                 f"Use --scenario {Scenario.TASK_AGNOSTIC}."

@@ -202,7 +202,7 @@ def _parameters(plan: Plan, info: StreamInfo) -> str:
     """Return the size of one network. Raise UsageError where it does not fit the stream."""
     import torch
 
-    from cl_suite.runs.build import network_factory_of
+    from cl_suite.runs.networks import network_factory_of
 
     if plan.composed.run.model.encoder is not None:
         return "not known: an encoder would be read"

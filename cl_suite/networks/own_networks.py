@@ -23,7 +23,7 @@ from cl_suite.networks.built_in import check_options
 from cl_suite.networks.origins import ChosenNetwork, Wanted
 from cl_suite.networks.trial import place_of
 
-NETWORK = Kind("network", "", "", "torch.nn:Module")
+NETWORK = Kind("network", group="", providers="", openers="", base="torch.nn:Module")
 
 
 def _channels(wanted: Wanted) -> int | None:

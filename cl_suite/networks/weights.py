@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,37 @@ class Filled:
     left_out: tuple[str, ...]
 
 
+class Weights(Protocol):
+    """Tensors that networks start from, wherever they are kept."""
+
+    @property
+    def name(self) -> str:
+        """Of the file they came from, without its folder."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of that file."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return them by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """Weights that were read once and are kept with what started from them."""
+
+    name: str
+    digest: str
+    kept: Mapping[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return them by name."""
+        return dict(self.kept)
+
+
 @dataclass(frozen=True)
 class StartingWeights:
     """A file of weights as it was when a run was planned. digest: its sha256."""
@@ -84,9 +115,14 @@ class StartingWeights:
         return cls(file, file_digest(file))
 
     @property
+    def name(self) -> str:
+        """Of the file, without its folder."""
+        return self.file.name
+
+    @property
     def identity(self) -> str:
         """What stands for them in a configuration: an edited file is another one, a moved file is not."""
-        return f"{self.file.name} sha256:{self.digest[:12]}"
+        return f"{self.name} sha256:{self.digest[:12]}"
 
     def tensors(self) -> dict[str, Tensor]:
         """Read them. Raise DataError if the file is not what it was, or holds no tensors by name."""

@@ -23,6 +23,7 @@ VALUE_BEFORE: dict[tuple[str, str], Any] = {
     ("stream", "first_classes"): None,
     ("stream", "first_task"): None,
     ("stream", "task_sizes"): None,
+    ("schedule", "stop_after"): 0,
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
     ("strategy", "judge"): "smoothed",

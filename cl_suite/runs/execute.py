@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -36,7 +36,21 @@ class Outcome:
     path: Path
 
 
-def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) -> list[Outcome]:
+class Keeper(Protocol):
+    """Keeps something of a run beside its record: its model."""
+
+    def check(self, run: Run) -> None:
+        """Before training: raise UsageError where it could not be kept."""
+        ...
+
+    def keep(self, run: Run) -> None:
+        """After training, before the record is written."""
+        ...
+
+
+def run_all(
+    plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False, keeper: Keeper | None = None
+) -> list[Outcome]:
     """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten."""
     console = console_for(quiet=quiet)
     outcomes = []
@@ -46,6 +60,8 @@ def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) 
         if previous is not None and not plan.request.overwrite:
             lacks = [name for name in plan.request.diagnostics if name not in previous.diagnostics]
             without = f", without --diagnostics {' '.join(lacks)}" if lacks else ""
+            if keeper is not None and not plan.model_path.exists():
+                without += ", without a saved model"
             console.print(f"seed {plan.request.seed}: already finished{without}; --overwrite runs it again.")
             outcomes.append(Outcome(previous, plan.record_path))
             continue
@@ -53,18 +69,22 @@ def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) 
         if (remark := plan.unused_validation) and remark not in told:
             told.add(remark)
             console.print(f"Note: {remark}.", markup=False)
-        outcomes.append(run_one(plan, console=console, debug=debug))
+        outcomes.append(run_one(plan, console=console, debug=debug, keeper=keeper))
     return outcomes
 
 
-def run_one(plan: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
+def run_one(plan: Plan, *, console: Any = None, debug: bool = False, keeper: Keeper | None = None) -> Outcome:
     """Run one plan and save its record, also if it fails. Raise UsageError where the data or the network do not fit.
 
     An interruption leaves the checkpoint behind, and the same request goes on from it.
     """
     run = Run(plan, console=console, debug=debug)
     run.prepare()
+    if keeper is not None:
+        keeper.check(run)
     run.train()
+    if keeper is not None:
+        keeper.keep(run)
     return run.record()
 
 
@@ -97,6 +117,8 @@ class Run:
         self.loaded = load_stream(
             stream, plan.composed.run, root=plan.request.data_root, seeds=plan.seeds, device=plan.device
         )
+        if plan.request.beginning is not None:
+            plan.request.beginning.fits(plan, self.loaded)
         for remark in self.loaded.remarks:
             self.console.print(remark)
         scenario_stream = scenario_stream_of(plan, self.loaded)
@@ -119,6 +141,7 @@ class Run:
             checkpoint=plan.checkpoint,
             fingerprint=_fingerprint(plan),
             evaluations=evaluations_of(plan, strategy, scenario_stream),
+            beginning=plan.request.beginning,
         )
         self._logs.follow(self.harness)
 
@@ -173,7 +196,7 @@ class Run:
             task_names=[task.name for task in stream.tasks],
             curve=results.curve,
             metrics={} if failed or not results.R else self._metrics(),
-            costs=harness.counted() if failed else harness.costs(),
+            costs=harness.counted() if failed else self._costs(),
             model_selection="none" if failed else self._model_selection(),
             diagnostics={} if failed else self._diagnostics(),
             provenance=provenance(
@@ -184,8 +207,16 @@ class Run:
                 stream_version=plan.stream.cls.version,
                 data_checksums=self.loaded.data.checksums,
                 started=self.started,
-            ),
+            )
+            | ({} if plan.request.beginning is None else {"continued_from": dict(plan.request.beginning.identity)}),
         )
+
+    def _costs(self) -> dict[str, float]:
+        """Return the costs, with those of the run that this one goes on from; the peak of memory is the higher one."""
+        costs, beginning = self.harness.costs(), self.plan.request.beginning
+        if beginning is not None:
+            costs["peak_memory_bytes"] = max(costs["peak_memory_bytes"], beginning.peak_memory_bytes)
+        return costs
 
     def _metrics(self) -> dict[str, float | None]:
         results, stream = self.harness.results, self.harness.scenario_stream

@@ -10,29 +10,55 @@ import torch
 from cl_suite.core.devices import forked_rng
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.seeding import seed_for
+from cl_suite.core.types import StreamInfo
 from cl_suite.networks.encoders import check_encoder
 from cl_suite.networks.network import Network, build_network
 from cl_suite.networks.origins import ChosenNetwork, Wanted
 from cl_suite.networks.trial import check_in_training, checked_features
-from cl_suite.networks.weights import Filled, StartingWeights, fill
+from cl_suite.networks.weights import Filled, Weights, fill
 from cl_suite.runs.config import ModelConfig
 from cl_suite.runs.plan import Plan
 
 
 def network_factory_of(plan: Plan, scenario_stream: ScenarioStream) -> NetworkFactory:
     """Return what makes a fresh network. Raise UsageError if it does not fit the stream; one is made to see."""
-    model, info = plan.composed.run.model, scenario_stream.info
+    run = plan.composed.run
+    return network_factory(
+        plan.network,
+        run.model,
+        scenario_stream.info,
+        tokenizer=run.text.tokenizer,
+        offline=plan.request.data_root.offline,
+        weights=plan.weights,
+    )
+
+
+def network_factory(
+    chosen: ChosenNetwork,
+    model: ModelConfig,
+    info: StreamInfo,
+    *,
+    tokenizer: str,
+    offline: bool,
+    weights: Weights | None,
+) -> NetworkFactory:
+    """Return what makes a fresh network of these options for such a stream.
+
+    tokenizer: what made the token ids, where there are some; offline: whether nothing may be downloaded
+
+    Raise UsageError if it does not fit the stream; one is made to see.
+    """
     shape: Any = info.input_shape
     if model.encoder is not None and info.vocabulary is not None:
         check_encoder(
             model.encoder,
-            tokenizer=plan.composed.run.text.tokenizer,
+            tokenizer=tokenizer,
             length=shape["tokens"][0],
-            offline=plan.request.data_root.offline,
+            offline=offline,
         )
     # Token ids have a vocabulary; other dictionaries have none.
     wanted = Wanted(shape, info.n_outputs, info.vocabulary if isinstance(shape, Mapping) else None)
-    return NetworkFactory(plan.network, model, wanted, weights=plan.weights, seed=plan.seeds.model)
+    return NetworkFactory(chosen, model, wanted, weights=weights, seed=info.seeds.model)
 
 
 class NetworkFactory:
@@ -43,12 +69,12 @@ class NetworkFactory:
     """
 
     def __init__(
-        self, chosen: ChosenNetwork, model: ModelConfig, wanted: Wanted, *, weights: StartingWeights | None, seed: int
+        self, chosen: ChosenNetwork, model: ModelConfig, wanted: Wanted, *, weights: Weights | None, seed: int
     ) -> None:
         """Make one and try it. Raise UsageError, DataError or PluginError, in one line, for what does not fit."""
         self._chosen, self._model, self._wanted = chosen, model, wanted
         self._tensors = None if weights is None else weights.tensors()
-        self._file = "" if weights is None else weights.file.name
+        self._file = "" if weights is None else weights.name
         self._filled: Filled | None = None
         self.remarks: list[str] = []
         self.facts: dict[str, Any] = {}
@@ -81,7 +107,7 @@ class NetworkFactory:
             self._filled = fill(network.backbone, self._tensors, file=self._file, name=self._chosen.name)
         return network
 
-    def _describe(self, backbone: Any, weights: StartingWeights | None) -> None:
+    def _describe(self, backbone: Any, weights: Weights | None) -> None:
         facts: dict[str, Any] = {"name": self._chosen.name, "features": backbone.feature_dim}
         if not self._chosen.shipped:
             facts |= {

@@ -23,8 +23,10 @@ from cl_suite.networks.choice import choose_network
 from cl_suite.networks.origins import ChosenNetwork
 from cl_suite.networks.weights import StartingWeights
 from cl_suite.records.record import config_hash, record_path
+from cl_suite.runs.beginning import Beginning
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
 from cl_suite.runs.refuse import (
+    check_continuation,
     check_evaluations,
     check_requirements,
     check_starting_weights,
@@ -36,7 +38,7 @@ from cl_suite.runs.validation import check_early_stopping, unused_validation
 
 @dataclass(frozen=True)
 class Request:
-    """One run as asked for on the command line; see `cl-bench --help`."""
+    """One run as asked for on the command line; see `cl-bench --help`. beginning: what it goes on from."""
 
     strategy: str
     stream: str
@@ -54,6 +56,7 @@ class Request:
     log: tuple[str, ...] = ()
     log_dir: Path = Path("logs")
     dry_run: bool = False  # only looked at: no folder is made
+    beginning: Beginning | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class Plan:
     def checkpoint(self) -> Path:
         """Where the state between experiences is kept while the run is unfinished."""
         return self.record_path.with_suffix(".partial.safetensors")
+
+    @property
+    def model_path(self) -> Path:
+        """Where the run's model is saved, if it is."""
+        return self.record_path.with_suffix(".model.safetensors")
 
     @property
     def target(self) -> dict[str, Any]:
@@ -116,6 +124,9 @@ def plan(request: Request) -> Plan:
     weights = None if model.weights is None else StartingWeights.of(model.weights)
     check_starting_weights(strategy, composed.run)
     plain = configuration(composed, strategy, stream, root=request.data_root, network=network, weights=weights)
+    if request.beginning is not None:
+        check_continuation(composed.run, request.diagnostics, scenario)
+        plain |= request.beginning.configuration
     path = record_path(
         request.results,
         stream=stream.name,
