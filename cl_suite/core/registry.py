@@ -51,15 +51,22 @@ class Provider(Protocol):
 
 @dataclass(frozen=True)
 class Chosen:
-    """A loaded plugin. `name` goes into the record; `cls` is the class; `from_file`: given as path/to/file.py."""
+    """A loaded plugin. `name` goes into the record; `cls` is the class.
+
+    from_file: not installed, so that its code is part of the configuration: given as path/to/file.py, or as a class
+    code:      identifies the code where that is not by its file: of a class that was defined at a prompt
+    """
 
     name: str
     cls: Any
     from_file: bool = False
+    code: str = ""
 
     @property
     def digest(self) -> str:
         """12 hex digits that change with the file the plugin comes from."""
+        if self.code:
+            return self.code
         source = inspect.getsourcefile(self.cls)
         return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12] if source else ""
 
@@ -110,6 +117,11 @@ def choose(kind: Kind, spec: str) -> Chosen:
         f"{kind.word} {spec!r} is not installed. {nearest(spec, {**known, **provided(kind)})} "
         f"Or give path/to/file.py:Class; `cl-bench list` shows all."
     )
+
+
+def check_class(kind: Kind, cls: Any) -> None:
+    """Raise PluginError for a class that cannot be used: of another kind, abstract, or with an unusable Config."""
+    _checked(kind, cls.__name__, cls)
 
 
 def summary(point: EntryPoint) -> str:

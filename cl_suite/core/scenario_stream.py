@@ -202,6 +202,11 @@ class ScenarioStream:
         """Return how many training samples an experience with boundaries has."""
         return len(self._training[experience])
 
+    def drop_training_samples(self) -> None:
+        """Let go of what is trained on, once nothing will be; tasks and what a strategy is told stay."""
+        self._data = self._data.without_training_samples()
+        self._training = self._validation = [task.train for task in self._data.tasks]
+
     def seen_after(self, n_experiences: int) -> frozenset[int]:
         """Return the classes that may be answered after so many experiences."""
         if not self.has_boundaries:

@@ -26,6 +26,7 @@ from cl_suite.core.schedule import Schedule
 from cl_suite.core.types import TrainSettings
 from cl_suite.data.tokenizers import TextOptions
 from cl_suite.features.frozen_networks import OFF, FeatureOptions
+from cl_suite.runs.embedded import own_hydra
 from cl_suite.runs.evaluations import EVALUATED, settings_of
 
 PROTOCOLS = ("quick", "standard", "paper")
@@ -100,6 +101,7 @@ class Composed:
     target: dict[str, Any]
 
 
+@own_hydra()
 def compose_config(
     *,
     strategy: str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cl_suite.records.provenance import code_state
 from cl_suite.records.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.runs.build import evaluations_of, network_factory_of, one_line, scenario_stream_of, strategy_of
 from cl_suite.runs.display import RunDisplay, console_for
+from cl_suite.runs.embedded import undisturbed
 from cl_suite.runs.harness import Harness
 from cl_suite.runs.load import load_stream
 from cl_suite.runs.logged_run import logged_run
@@ -28,30 +29,41 @@ from cl_suite.runs.plan import Plan
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and where it lies."""
+    """A record and where it lies.
+
+    run: what was carried out, where that was to be kept; None of a record that was there already
+    """
 
     record: RunRecord
     path: Path
+    run: Run | None = None
 
 
-def run_all(plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False) -> list[Outcome]:
-    """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten."""
-    console = console_for(quiet=quiet)
+@undisturbed()
+def run_all(
+    plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False, console: Any = None, keep: bool = False
+) -> list[Outcome]:
+    """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten.
+
+    console: where remarks and progress go; None = standard error, or nowhere if `quiet`
+    keep:    whether outcomes hold what was trained
+    """
+    console = console or console_for(quiet=quiet)
     outcomes = []
     for plan in plans:
         previous = _finished(plan)
         if previous is not None and not plan.request.overwrite:
             lacks = [name for name in plan.request.diagnostics if name not in previous.diagnostics]
             without = f", without --diagnostics {' '.join(lacks)}" if lacks else ""
-            console.print(f"seed {plan.request.seed}: already finished{without}; --overwrite runs it again.")
+            console.print(f"seed {plan.request.seed}: already finished{without}; {_again(plan)} runs it again.")
             outcomes.append(Outcome(previous, plan.record_path))
             continue
         console.print(_headline(plan))
-        outcomes.append(run_one(plan, console=console, debug=debug))
+        outcomes.append(run_one(plan, console=console, debug=debug, keep=keep))
     return outcomes
 
 
-def run_one(plan: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
+def run_one(plan: Plan, *, console: Any = None, debug: bool = False, keep: bool = False) -> Outcome:
     """Run one plan and save its record, also if it fails. Raise UsageError where the data or the network do not fit.
 
     An interruption leaves the checkpoint behind, and the same request goes on from it.
@@ -59,7 +71,12 @@ def run_one(plan: Plan, *, console: Any = None, debug: bool = False) -> Outcome:
     run = Run(plan, console=console, debug=debug)
     run.prepare()
     run.train()
-    return run.record()
+    outcome = run.record()
+    if not keep:
+        return outcome
+    run.harness.scenario_stream.drop_training_samples()
+    run.loaded = replace(run.loaded, data=run.loaded.data.without_training_samples())
+    return replace(outcome, run=run)
 
 
 class Run:
@@ -174,6 +191,7 @@ class Run:
                 stream_version=plan.stream.cls.version,
                 data_checksums=self.loaded.data.checksums,
                 started=self.started,
+                call=plan.request.call,
             ),
         )
 
@@ -214,6 +232,10 @@ def _finished(plan: Plan) -> RunRecord | None:
         return None
     record = load_record(plan.record_path)
     return record if record.status == "complete" else None
+
+
+def _again(plan: Plan) -> str:
+    return "--overwrite" if plan.request.from_command_line else "overwrite=True"
 
 
 def _headline(plan: Plan) -> str:

@@ -24,6 +24,7 @@ ALLOWED = {
     "evaluation": {"core", "metrics", "networks", "methods"},
     "runs": {"core", "metrics", "data", "networks", "records", "features", "loggers", "robots", "evaluation"},
     "conformance": {"core", "data", "networks", "runs"},
+    "api": {"core", "loggers", "records", "report", "runs"},
     "speed": {"core", "data", "networks", "methods", "runs"},
     "cards": {"core", "data", "records", "report", "robots", "runs"},
     "cli": {"core", "records", "loggers", "report", "runs", "conformance", "speed", "cards"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,16 +17,17 @@ LARGEST = 64 * 2**20  # bytes of a record
 
 @dataclass(frozen=True)
 class Loaded:
-    """Records in the order of their files, and a note for each file that does not count."""
+    """Records in the order of their files, and a note for each file that does not count; the files of the records."""
 
     records: list[RunRecord]
     notes: list[str]
+    paths: list[Path] = field(default_factory=list)
 
 
 def load_results(results: Path) -> Loaded:
     """Read every `seed_*.json` below `results`, complete and failed; one that is damaged becomes a note."""
     records: dict[tuple[object, ...], RunRecord] = {}
-    notes = []
+    notes, paths = [], []
     for path in sorted(results.rglob("seed_*.json")):
         name = path.relative_to(results).as_posix()
         try:
@@ -61,7 +62,8 @@ def load_results(results: Path) -> Loaded:
             notes.append(f"{name} {verdict} and is not counted again")
             continue
         records[identity] = record
-    return Loaded(list(records.values()), notes)
+        paths.append(path)
+    return Loaded(list(records.values()), notes, paths)
 
 
 def _unfit(record: RunRecord, text: str) -> str | None:
