@@ -40,7 +40,7 @@ def is_as_in_file(cls: type, file: Path) -> bool:
     loaded = [each.__code__ for each in own if Path(each.__code__.co_filename) == file]
     try:
         text = file.read_bytes()
-        known = {code.co_qualname: code for code in _inside(compile(text, str(file), "exec"))}
+        known = {code.co_qualname: code for code in _inside(compile(text, str(file), "exec", dont_inherit=True))}
     except (OSError, SyntaxError, ValueError):
         return False
     if cls.__qualname__ not in known or _met.setdefault(cls, text) != text:

@@ -26,7 +26,7 @@ class NotebookConsole(Console):
     def __init__(self) -> None:
         self._output = _Output()
         super().__init__(
-            file=self._output,
+            file=self._output,  # type: ignore[arg-type]
             width=WIDTH,
             force_jupyter=False,
             force_terminal=False,

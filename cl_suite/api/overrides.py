@@ -17,6 +17,7 @@ from cl_suite.core.errors import UsageError, nearest
 from cl_suite.core.registry import Chosen
 from cl_suite.core.types import TrainSettings
 from cl_suite.runs.config import ModelConfig, run_schema
+from cl_suite.runs.embedded import own_hydra
 
 BARE = ("strategy", "stream", "train", "model")  # groups whose options may be named without them
 INTERPOLATION = re.compile(r"(\\*)\$\{")
@@ -60,7 +61,8 @@ def text_of(key: str, value: Any) -> str:
     """
     text = f"{key}={_written(key, value)}"
     try:
-        read = OverridesParser.create().parse_override(text).value()
+        with own_hydra():
+            read = OverridesParser.create().parse_override(text).value()
     except HydraException as problem:
         raise UsageError(f"the option {key} cannot have the value {value!r}. Write it otherwise.") from problem
     assert _same(read, _plain(key, value)), (text, read)
@@ -78,7 +80,8 @@ def _flat(options: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 def _groups(given: Mapping[str, Any], strategy: Chosen, stream: Chosen) -> dict[str, set[str]]:
     """Return the options of each group in BARE."""
     own = _names(strategy.cls.Config)
-    asked = {name.removeprefix("strategy."): value for name, value in given.items() if name.removeprefix("strategy.") in own}
+    short = {name.removeprefix("strategy."): value for name, value in given.items()}
+    asked = {name: value for name, value in short.items() if name in own}
     schema = strategy.cls.config_for(asked)
     named = (schema, stream.cls.Config, TrainSettings, ModelConfig)
     return {group: _names(each) for group, each in zip(BARE, named, strict=True)}
@@ -114,7 +117,7 @@ def _written(key: str, value: Any) -> str:
 
 def _text(text: str) -> str:
     """Return a text as it is where it is read so, else in quotes."""
-    if re.fullmatch(r"[A-Za-z][\w+-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_+-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
     quoted = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
     quoted = re.sub(r"(\\+)$", lambda match: match[1] * 2, quoted)
@@ -136,7 +139,8 @@ def _plain(key: str, value: Any) -> Any:
     if isinstance(value, (Sequence, set, frozenset, range)) and not isinstance(value, (bytes, bytearray)):
         return [_plain(key, each) for each in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     raise UsageError(
-        f"the option {key} cannot be a {type(value).__name__}. Give numbers, texts, None, or lists and dictionaries of them."
+        f"the option {key} cannot be a {type(value).__name__}. "
+        "Give numbers, texts, None, or lists and dictionaries of them."
     )
 
 

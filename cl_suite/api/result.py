@@ -101,9 +101,7 @@ class Result:
         names = [task.classes for task in run.loaded.data.tasks]
         in_order = [*tasks, chosen]  # of outputs that tasks share, the names are this task's
         classes = {
-            output: name
-            for each in in_order
-            for output, name in zip(each.classes, names[each.index], strict=False)
+            output: name for each in in_order for output, name in zip(each.classes, names[each.index], strict=False)
         }
         so_far = harness.scenario_stream.seen_after(len(harness.results.R))
         return TaskPredictor(chosen, harness.strategy, chosen.answer_among(so_far), classes)
@@ -179,9 +177,9 @@ class FailedRun(RunError):
 
     def __init__(self, result: Result) -> None:
         self.result = result
-        first, why = next(iter(result.failed.items()))
+        first, why = next((seed, reason.rstrip(".")) for seed, reason in result.failed.items())
         others = f" {len(result.failed)} of {len(result.seeds)} seeds failed." if len(result.seeds) > 1 else ""
-        super().__init__(f"seed {first} failed: {why}{others} See result on this error, or give raise_on_failure=False.")
+        super().__init__(f"seed {first} failed: {why}.{others} raise_on_failure=False returns the result instead.")
 
 
 class TaskPredictor:
@@ -201,8 +199,10 @@ class TaskPredictor:
         samples: [B, ...] as the stream stores them (images uint8 in 0..255): a tensor, an array, or a dictionary
         """
         device = self._allowed.device
-        raw: Inputs = {k: torch.as_tensor(v) for k, v in samples.items()} if isinstance(samples, dict) else (
-            torch.as_tensor(samples)
+        raw: Inputs = (
+            {k: torch.as_tensor(v) for k, v in samples.items()}
+            if isinstance(samples, dict)
+            else (torch.as_tensor(samples))
         )
         raw = map_inputs(lambda tensor: tensor.to(device), raw)
         outputs = []

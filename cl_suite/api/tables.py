@@ -49,7 +49,7 @@ def load_results(folder: str | Path = "results", *, what: str = "runs") -> pd.Da
     order += [*_names([record.costs for record in loaded.records]), "error", "path"]
     frame = pd.DataFrame(rows)[list(dict.fromkeys(order))]
     numbers = _names([{**record.metrics, **record.costs} for record in loaded.records])
-    return frame.astype({name: float for name in numbers})
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def compare(
@@ -110,9 +110,13 @@ def leaderboard(
         build_report(Path(folder), Path(output), charts=charts)
     together = pd.concat([table.rows.assign(**table.key) for table in tables], ignore_index=True)
     together = together[[*TABLE_KEY, *tables[0].rows.columns]]
-    measured = {name.removesuffix("_mean") for name in together if name.endswith("_mean") and together[name].notna().any()}
-    of_measures = {f"{name[:-5]}_{end}": name[:-5] for name in together if name.endswith("_mean") for end in ENDS}
-    return together[[name for name in together if name not in of_measures or of_measures[name] in measured]]
+    empty = {
+        f"{name}_{end}"
+        for name in (column[: -len("_mean")] for column in map(str, together) if column.endswith("_mean"))
+        for end in ENDS
+        if together[f"{name}_mean"].isna().all()
+    }
+    return together[[column for column in together if column not in empty]]
 
 
 ENDS = ("mean", "std", "count", "low", "high", "standing")

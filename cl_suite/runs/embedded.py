@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from hydra.version import VersionBase
 
 # A run seeds the process's global generators and counts every optimiser's steps: two at once would disturb each other.
 _one_run = threading.RLock()
+TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"  # torch sets it when an optimiser makes it load its compiler
 _one_composition = threading.RLock()  # Hydra keeps what it composes from in globals
 
 
@@ -27,6 +29,7 @@ def undisturbed() -> Iterator[None]:
     with _one_run:
         threads = torch.get_num_threads()
         python, numpy = random.getstate(), np.random.get_state()
+        cache = os.environ.get(TORCH_CACHE)
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
         try:
             with torch.random.fork_rng(devices=devices):
@@ -35,6 +38,8 @@ def undisturbed() -> Iterator[None]:
             random.setstate(python)
             np.random.set_state(numpy)
             torch.set_num_threads(threads)
+            if cache is None:
+                os.environ.pop(TORCH_CACHE, None)
 
 
 @contextmanager
