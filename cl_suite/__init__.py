@@ -67,6 +67,7 @@ _HOME = {
         "check_preference",
     ],
     "conformance.check": ["check_strategy"],
+    "saved_models.load": ["load_predictor"],
     "api.run": ["run"],
     "api.result": ["Result"],
     "api.tables": ["compare", "leaderboard", "load_results"],
@@ -160,3 +161,4 @@ if TYPE_CHECKING:
     from cl_suite.networks.layer_inputs import as_vectors, layer_inputs
     from cl_suite.networks.module_groups import NORMS, module_groups, parameter_count, snapshot
     from cl_suite.networks.network import HeadBank, Network, build_network, statistics_held
+    from cl_suite.saved_models.load import load_predictor

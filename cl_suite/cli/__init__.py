@@ -6,6 +6,8 @@ Nothing heavy is imported before it is needed, so that `--help` and a wrong requ
 # Name -> (module of this package, what it does)
 COMMANDS = {
     "run": ("run", "train a strategy on a stream (also without the word: cl-bench --strategy ...)"),
+    "predict": ("predict", "answer for images, texts or tables with a saved model"),
+    "export": ("export", "write a saved model as one program: torch.export or ONNX"),
     "list": ("list_plugins", "name the installed strategies and streams"),
     "submit": ("submit", "bundle records into one archive that can be verified"),
     "import": ("import_records", "verify an archive and take its records in"),

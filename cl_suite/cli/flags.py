@@ -39,6 +39,34 @@ def add_results_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
 
 
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the saved model, what chooses among its answers, and where plugins are that came from files."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="what --save-model wrote: seed_<n>.model.safetensors")
+    parser.add_argument("--task", help="number or name of the task; needed where the scenario tells it")
+    parser.add_argument("--preference", help="one weight per task learned, e.g. 0.7,0.3, of strategies that have one")
+    parser.add_argument("--strategy", help="path/to/file.py:Class, where the strategy's file has moved")
+    parser.add_argument("--stream", help="path/to/file.py:Class, where the stream's file has moved")
+
+
+def saved_model(options: argparse.Namespace, *, device: str = "cpu") -> Any:
+    """Return the predictor that these flags name."""
+    from cl_suite.saved_models.load import load_predictor
+
+    return load_predictor(options.model, device, strategy=options.strategy, stream=options.stream)
+
+
+def preference(options: argparse.Namespace) -> list[float] | None:
+    """Return the weights of --preference. Raise UsageError for what is no list of numbers."""
+    if options.preference is None:
+        return None
+    try:
+        return [float(part) for part in options.preference.split(",")]
+    except ValueError as problem:
+        raise UsageError(
+            f"--preference {options.preference} is not a list of weights. Write for example --preference 0.7,0.3."
+        ) from problem
+
+
 def add_beside_flag(parser: argparse.ArgumentParser) -> None:
     """Add --beside."""
     parser.add_argument(

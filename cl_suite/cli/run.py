@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
@@ -34,6 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--diagnostics",
         choices=tuple(DIAGNOSED),
         help=f"also {_alternatives(entry.what for entry in DIAGNOSED.values())}",
+    )
+    parser.add_argument(
+        "--save-model",
+        action="store_true",
+        help="keep what answers at the end, beside the record, for `cl-bench predict`",
+    )
+    parser.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="RECORD",
+        help="learn further tasks after a finished run with a saved model",
     )
     parser.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="draw curves: tensorboard, wandb, mlflow, or several"
@@ -78,13 +90,19 @@ def execute(options: argparse.Namespace) -> int:
                 command=(*by_default, *options.arguments),
                 log=log,
                 log_dir=options.log_dir,
+                beginning=_beginning(options.continue_from, seed),
             )
         )
         for seed in seeds
     ]
     quiet = options.quiet or options.json
+    keeper = None
+    if options.save_model:
+        from cl_suite.saved_models.save import ModelKeeper
+
+        keeper = ModelKeeper()
     try:
-        outcomes = run_all(plans, quiet=quiet, debug=options.debug)
+        outcomes = run_all(plans, quiet=quiet, debug=options.debug, keeper=keeper)
     except KeyboardInterrupt:
         report_interruption(plans)
         return INTERRUPTED
@@ -93,6 +111,15 @@ def execute(options: argparse.Namespace) -> int:
     if by_default and not (quiet or failed):
         suggest_next()
     return 1 if failed else 0
+
+
+def _beginning(record: Path | None, seed: int) -> Any:
+    """Return what a run with --continue-from goes on from."""
+    if record is None:
+        return None
+    from cl_suite.saved_models.continuing import beginning_of
+
+    return beginning_of(record, seed=seed)
 
 
 def _alternatives(texts: Iterable[str]) -> str:

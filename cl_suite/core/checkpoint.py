@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from cl_suite.core.errors import RunError, UsageError
 
 
-def save_state(path: Path, state: Any) -> None:
+def save_state(path: Path, state: Any, *, facts: Mapping[str, str] | None = None) -> None:
     """Write `state` (dictionaries, lists, tuples, tensors, numbers, strings, None) to `path`, atomically.
+
+    facts: texts that `read_facts` returns without reading the rest
 
     A reader finds either the previous file or this one, whole. Raise RunError for a value that is none of these.
     """
@@ -24,7 +27,7 @@ def save_state(path: Path, state: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, str(unfinished), metadata={"state": header})
+        save_file(tensors, str(unfinished), metadata={**(facts or {}), "state": header})
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -40,6 +43,15 @@ def load_state(path: Path) -> Any:
             return _decode(header, file)
     except (SafetensorError, KeyError, json.JSONDecodeError) as problem:
         raise UsageError(f"{path} is damaged ({problem}). Delete it, or run with --no-resume.") from problem
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """Return the texts a file was saved with. Raise ValueError where it is not whole, OSError where it is not there."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: text for name, text in (file.metadata() or {}).items() if name != "state"}
+    except SafetensorError as problem:
+        raise ValueError(str(problem)) from problem
 
 
 def tensor_bytes(state: Any, *, without: Any = None) -> int:

@@ -65,12 +65,11 @@ class Samples:
         index = positions if self.index is None else self.index[positions]
         return dataclasses.replace(self, targets=self.targets[positions], index=index)
 
-    def first(self) -> Samples:
-        """Return the first sample alone, in a storage of its own: the others can be let go of."""
-        rows = torch.arange(1, device=self.targets.device) if self.index is None else self.index[:1]
-        index = None if self.index is None else torch.arange(rows.numel(), device=rows.device).reshape(rows.shape)
-        inputs = map_inputs(lambda tensor: tensor[rows.flatten()].clone(), self.inputs)
-        return dataclasses.replace(self, inputs=inputs, targets=self.targets[:1].clone(), index=index)
+    def hollow(self) -> Samples:
+        """Return the same view with the storage's first row in place of every one: its memory can be let go of."""
+        return dataclasses.replace(
+            self, inputs=map_inputs(lambda tensor: tensor[:1].clone().expand_as(tensor), self.inputs)
+        )
 
     def chunks(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield all samples in order, `size` at a time."""

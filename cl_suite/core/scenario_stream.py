@@ -112,7 +112,7 @@ class ScenarioStream:
             )
         self.scenario = scenario
         self._schedule = schedule or Schedule()
-        if self.has_boundaries and self._schedule != Schedule():
+        if self.has_boundaries and not self._schedule.is_plain:
             raise UsageError(
                 f"schedule.* lays out a stream without boundaries, but {scenario} has them. "
                 f"Use --scenario {Scenario.TASK_AGNOSTIC}."
@@ -202,10 +202,11 @@ class ScenarioStream:
         """Return how many training samples an experience with boundaries has."""
         return len(self._training[experience])
 
-    def drop_training_samples(self) -> None:
-        """Let go of what is trained on, once nothing will be; tasks and what a strategy is told stay."""
-        self._data = self._data.without_training_samples()
-        self._training = self._validation = [task.train for task in self._data.tasks]
+    def let_go_of_training_samples(self) -> None:
+        """Free what is trained on, once nothing will be; tasks, and what a strategy is told, stay."""
+        self._data = self._data.without_training_inputs()
+        self._training = [part.hollow() for part in self._training]
+        self._validation = [part.hollow() for part in self._validation]
 
     def seen_after(self, n_experiences: int) -> frozenset[int]:
         """Return the classes that may be answered after so many experiences."""

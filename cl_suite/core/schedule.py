@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -19,11 +19,20 @@ LABELS = ("global", "local")
 
 @dataclass
 class Schedule:
-    """The course of a task-agnostic stream: `schedule.<field>=...`. Not frozen, because Hydra fills it in."""
+    """The course of a stream: `schedule.<field>=...`. All but `stop_after` are of task-agnostic ones.
+
+    Not frozen, because Hydra fills it in.
+    """
 
     order: list[int] | None = None  # tasks in the order they are visited, e.g. [0,1,2,1,3]; None = each once, in order
     blur: int = 0  # samples around each change within which both tasks are mixed; 0 = abrupt
     labels: str = "global"  # global: every task has its own classes; local: all use labels 0, 1, ... (TAME)
+    stop_after: int = 0  # learn and score the first so many tasks of the stream alone; 0 = all
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether tasks come once each, in order, abruptly, with classes of their own."""
+        return replace(self, stop_after=0) == Schedule()
 
     def check(self, n_tasks: int) -> None:
         """Raise UsageError for a course that cannot be."""

@@ -90,6 +90,18 @@ class TaskData:
             ) from problem
 
 
+class SampleEncoder(Protocol):
+    """What stored samples went through before a run: tokens of texts, features of a frozen network."""
+
+    def __call__(self, raw: Inputs) -> Inputs:
+        """[B, ...] as stored, after the task's transform -> [B, ...] as the stream has them since."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that it can be made from again: tensors, numbers, strings, lists and dictionaries of them."""
+        ...
+
+
 @dataclass(frozen=True)
 class TaskOutline:
     """What is known of a task without its data: some streams have to make theirs, for minutes.
@@ -116,6 +128,7 @@ class StreamData:
     vocabulary: number of token ids, padding (0) included; None where samples are not token ids
     ood:        samples that belong to no task and are never learned, whose targets mean nothing; None = there are none
     facts:      how the data came to be where it was made, for the record: numbers, strings, lists, dictionaries
+    encoders:   what its samples went through since they were loaded, in order; () = they are as stored
     """
 
     tasks: tuple[TaskData, ...]
@@ -127,6 +140,7 @@ class StreamData:
     vocabulary: int | None = None
     ood: Samples | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    encoders: tuple[SampleEncoder, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -162,10 +176,10 @@ class StreamData:
         tasks = tuple(dataclasses.replace(t, train=change(t.train), test=change(t.test)) for t in self.tasks)
         return dataclasses.replace(self, tasks=tasks, ood=None if self.ood is None else change(self.ood))
 
-    def without_training_samples(self) -> StreamData:
-        """Return the stream with the first training sample of each task alone, which tells the shape of the others."""
+    def without_training_inputs(self) -> StreamData:
+        """Return the stream without what is trained on, but for number, shape and targets."""
         return dataclasses.replace(
-            self, tasks=tuple(dataclasses.replace(task, train=task.train.first()) for task in self.tasks)
+            self, tasks=tuple(dataclasses.replace(task, train=task.train.hollow()) for task in self.tasks)
         )
 
 

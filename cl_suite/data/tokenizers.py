@@ -9,11 +9,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
 
 from cl_suite.core.errors import DataError, UsageError
 
 HASHED, WORDS, CHARACTERS = "hashed", "words", "characters"
+PRETRAINED = "pretrained"  # the kind of all others in a saved model
 OWN = (HASHED, WORDS, CHARACTERS)
 UNKNOWN = 1  # the id of words that are not in a vocabulary of words
 # What a folder with a tokenizer has at least one of, as `save_pretrained` and the published ones name them.
@@ -91,6 +96,10 @@ class Tokenizer(Protocol):
         """Return each text in at most `max_length` ids."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `tokenizer_from` makes it of again."""
+        ...
+
 
 class Hashed:
     """Words and signs, lower-cased, each in one of `size` - 1 ids by a hash: nothing is fitted, so nothing leaks.
@@ -107,6 +116,10 @@ class Hashed:
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Pieces]:
         """Return each text in at most `max_length` ids; none is unknown."""
         return [_pieces([self._id(word) for word in words_of(text)], max_length) for text in texts]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many ids there are."""
+        return {"kind": HASHED, "size": self.size}
 
     def _id(self, word: str) -> int:
         number = self._ids.get(word)
@@ -132,6 +145,18 @@ class Words:
             _pieces([self._ids.get(word, UNKNOWN) for word in words_of(text)], max_length, UNKNOWN) for text in texts
         ]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the words, in the order of their ids."""
+        return {"kind": WORDS, "words": list(self._ids)}
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Words:
+        """Return the tokenizer that knows these words, in the order of their ids."""
+        tokenizer = cls((), UNKNOWN + 1)
+        tokenizer._ids = {word: number for number, word in enumerate(words, start=UNKNOWN + 1)}
+        tokenizer.size = len(words) + UNKNOWN + 1
+        return tokenizer
+
 
 class Characters:
     """The bytes of UTF-8: a letter of English is one, others two or more. Nothing is fitted; case is kept."""
@@ -142,6 +167,10 @@ class Characters:
     def __call__(self, texts: Sequence[str], max_length: int) -> list[Pieces]:
         """Return each text in at most `max_length` ids. A stored text has no byte 0, so a byte is its own id."""
         return [_pieces(list(text.encode("utf-8")), max_length) for text in texts]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its kind: there is nothing else to it."""
+        return {"kind": CHARACTERS}
 
 
 class Pretrained:
@@ -172,6 +201,49 @@ class Pretrained:
             Pieces(ids, number in is_cut, 0 if unknown is None else ids.count(unknown))
             for number, ids in enumerate(rows)
         ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its files, each as bytes [n] uint8."""
+        return {"kind": PRETRAINED, "files": saved_files(self._tokenizer.save_pretrained)}
+
+
+def saved_files(save: Callable[[str], Any]) -> dict[str, Tensor]:
+    """Return the files that `save` writes into a folder, {relative name: [n] uint8}."""
+    with TemporaryDirectory() as folder:
+        save(folder)
+        paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        return {
+            name: torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+            for name, path in zip(names, paths, strict=True)
+        }
+
+
+def write_files(files: Mapping[str, Tensor], folder: Path) -> Path:
+    """Write what `saved_files` returned below `folder`, which it returns. Raise DataError for a name that leads out."""
+    for name, content in files.items():
+        place = (folder / name).resolve()
+        if not place.is_relative_to(folder.resolve()):
+            raise DataError(f"a file called {name!r} would lie outside its folder. Do not use this model.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content.numpy().tobytes())
+    return folder
+
+
+def tokenizer_from(state: Mapping[str, Any], *, max_length: int) -> Tokenizer:
+    """Return the tokenizer whose `state_dict` this is. Raise UsageError where what it is read through is absent."""
+
+    def pretrained() -> Tokenizer:
+        with TemporaryDirectory() as folder:
+            return Pretrained(str(write_files(state["files"], Path(folder))), max_length=max_length, offline=True)
+
+    kinds: dict[str, Callable[[], Tokenizer]] = {
+        HASHED: lambda: Hashed(state["size"]),
+        WORDS: lambda: Words.of(state["words"]),
+        CHARACTERS: Characters,
+        PRETRAINED: pretrained,
+    }
+    return kinds[state["kind"]]()
 
 
 def build_tokenizer(options: TextOptions, first_task: Callable[[], Iterable[str]], *, offline: bool) -> Tokenizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,18 @@ from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs
 from cl_suite.data.conversion import convert
 from cl_suite.data.texts import TEXT_BYTES, PrepareTexts, decode_texts, filled
-from cl_suite.data.tokenizers import Pieces, TextOptions, build_tokenizer, pinned_tokenizer
+from cl_suite.data.tokenizers import (
+    Pieces,
+    TextOptions,
+    Tokenizer,
+    build_tokenizer,
+    pinned_tokenizer,
+    tokenizer_from,
+)
 
 __all__ = ["PrepareTokens", "TextOptions", "as_tokens", "pinned_tokenizer"]
 
+TOKENS = "tokens"  # the kind of encoder in a saved model
 BATCH = 4096  # texts at a time
 MULTIPLE = 8  # lengths of batches are rounded up to it, so that few different shapes are met
 
@@ -45,6 +53,34 @@ class PrepareTokens:
         longest = int(used[-1]) + 1 if len(used) else 1
         length = -(-longest // MULTIPLE) * MULTIPLE
         return {name: value[:, :length] for name, value in raw.items()}
+
+
+@dataclass(frozen=True)
+class TokenEncoder:
+    """Texts as bytes [B, L] uint8 -> {"tokens": [B, width] int64, "mask": [B, width] bool}, as `as_tokens` made them.
+
+    width: of the stream's longest text; a longer one is cut there
+    """
+
+    tokenizer: Tokenizer
+    width: int
+
+    def __call__(self, raw: Inputs) -> dict[str, Tensor]:
+        """Return token ids and mask, where the texts are."""
+        assert isinstance(raw, Tensor)
+        pieces = self.tokenizer(decode_texts(raw), self.width)
+        ids = torch.tensor([number for each in pieces for number in each.ids], dtype=torch.int64)
+        lengths = torch.tensor([len(each.ids) for each in pieces], dtype=torch.int64)
+        return {name: value.to(raw.device) for name, value in _padded(ids, lengths, width=self.width).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the tokenizer with its vocabulary, and the width."""
+        return {"kind": TOKENS, "tokenizer": self.tokenizer.state_dict(), "width": self.width}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> TokenEncoder:
+        """Return what `state_dict` describes."""
+        return cls(tokenizer_from(state["tokenizer"], max_length=state["width"]), state["width"])
 
 
 @dataclass
@@ -135,7 +171,9 @@ def as_tokens(
         "seconds": round(time.perf_counter() - started, 3),
     }
     stream = read_once.with_samples(with_tokens)
-    return dataclasses.replace(stream, prepare=PrepareTokens(), vocabulary=tokenizer.size), facts
+    encoders = (*data.encoders, TokenEncoder(tokenizer, width))
+    stream = dataclasses.replace(stream, prepare=PrepareTokens(), vocabulary=tokenizer.size, encoders=encoders)
+    return stream, facts
 
 
 def tokens_summary(facts: dict[str, Any]) -> str:

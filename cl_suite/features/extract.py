@@ -70,7 +70,7 @@ def as_features(
         "bytes": sum(store.nbytes for store in stores),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    return dataclasses.replace(encoded, prepare=PrepareVectors()), facts
+    return dataclasses.replace(encoded, prepare=PrepareVectors(), encoders=(*data.encoders, frozen)), facts
 
 
 def features_summary(facts: dict[str, Any]) -> str:
@@ -116,6 +116,6 @@ def _features(samples: Samples, frozen: FrozenNetwork | TextVectors, device: tor
         return tensor.to(device)
 
     def encode(raw: Inputs) -> Tensor:
-        return frozen.encode(map_inputs(move, raw)).cpu()
+        return frozen(map_inputs(move, raw)).cpu()
 
     return torch.cat([encode(raw) for raw, _ in samples.chunks(BATCH)])

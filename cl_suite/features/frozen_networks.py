@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from cl_suite.core.samples import Samples, hold_out
 from cl_suite.core.seeding import Seeds, generator_for, seed_for
 from cl_suite.core.stream import StreamData
 from cl_suite.core.types import Inputs
+from cl_suite.data.descriptions import described, made_again
 from cl_suite.data.prepare import PrepareImages
-from cl_suite.features.weights import fill, published_network
+from cl_suite.features.weights import fill, published_network, without_head
 from cl_suite.networks.encoders import folder_digest
 from cl_suite.networks.images import BACKBONES
 from cl_suite.networks.network import Network, build_network
 
 OFF = "none"
+IMAGE_FEATURES = "image_features"  # the kind of encoder in a saved model
 ENCODER = "encoder"  # of texts: cl_suite/features/text_vectors.py
 FIRST_TASK, RANDOM, TORCHVISION = "first_task", "random", "torchvision:"
 PUBLISHED = ("resnet18", "resnet34", "resnet50")  # of torchvision, with its first ImageNet weights
@@ -155,16 +156,46 @@ class FrozenNetwork:
     network: [B, C, H, W] prepared -> [B, D], in evaluation mode, without gradients
     prepare: images as stored -> what the network reads
     facts:   for the record: where the weights come from
+    recipe:  what `empty_network` makes the network of, without its weights
     """
 
     network: nn.Module
     prepare: Callable[[Inputs], Inputs]
     facts: Mapping[str, Any]
+    recipe: Mapping[str, Any]
 
     @torch.no_grad()
-    def encode(self, raw: Inputs) -> Tensor:
+    def __call__(self, raw: Inputs) -> Tensor:
         """[B, C, H, W] as stored, on the network's device -> features [B, D] float32; nothing is augmented."""
         return self.network(self.prepare(raw)).float()
+
+    def to(self, device: torch.device) -> FrozenNetwork:
+        """Return the same with its network, which is moved, on `device`."""
+        return replace(self, network=self.network.to(device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the network's recipe and weights, and how images are prepared for it."""
+        return {
+            "kind": IMAGE_FEATURES,
+            "recipe": dict(self.recipe),
+            "weights": self.network.state_dict(),
+            "prepare": described(self.prepare, "the preparation of images for features.network"),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> FrozenNetwork:
+        """Return what `state_dict` describes, on the CPU."""
+        network = empty_network(**state["recipe"])
+        network.load_state_dict(state["weights"])
+        frozen = network.eval().requires_grad_(False)
+        return cls(frozen, made_again(state["prepare"]), {}, state["recipe"])
+
+
+def empty_network(network: str, shape: Sequence[int], published: bool) -> nn.Module:
+    """Return a network for features before its weights are loaded: ours up to the heads, or torchvision's."""
+    if published:
+        return without_head(network)
+    return build_network(network, tuple(shape), 1).backbone
 
 
 def frozen_network(
@@ -184,13 +215,15 @@ def frozen_network(
         )
     with forked_rng(device):
         torch.manual_seed(seed_for(seeds.model, "features"))
-        if options.weights.startswith(TORCHVISION):
+        published = options.weights.startswith(TORCHVISION)
+        recipe = {"network": options.network, "shape": list(shape), "published": published}
+        if published:
             network, facts = published_network(options.network, root)
             prepare = _pixels(options, data)
         else:
             network, facts = _ours(options, data, shape, seeds, device, validation)
             prepare = data.prepare
-    return FrozenNetwork(network.to(device).eval().requires_grad_(False), prepare, facts)
+    return FrozenNetwork(network.to(device).eval().requires_grad_(False), prepare, facts, recipe)
 
 
 def _ours(
@@ -266,12 +299,19 @@ def _pixels(options: FeatureOptions, data: StreamData) -> Callable[[Inputs], Inp
             f"features.weights={options.weights} reads pixel values, but this stream normalises its images itself. "
             f"Use features.weights={FIRST_TASK}."
         )
-    return partial(_coloured, PrepareImages(mean=HALF, std=HALF))
+    return Coloured(PrepareImages(mean=HALF, std=HALF))
 
 
-def _coloured(prepare: PrepareImages, raw: Inputs) -> Tensor:
-    assert isinstance(raw, Tensor)
-    return prepare(raw.expand(-1, 3, -1, -1))
+@dataclass(frozen=True)
+class Coloured:
+    """Images [B, 1 or 3, H, W] uint8 -> three channels, prepared."""
+
+    prepare: PrepareImages
+
+    def __call__(self, raw: Inputs) -> Tensor:
+        """Return [B, 3, H, W] float32."""
+        assert isinstance(raw, Tensor)
+        return self.prepare(raw.expand(-1, 3, -1, -1))
 
 
 def facts_of(options: FeatureOptions) -> dict[str, Any]:

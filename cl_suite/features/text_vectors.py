@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Any
 
@@ -19,14 +20,17 @@ from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import UsageError
 from cl_suite.core.files import slug, write_atomic
 from cl_suite.core.samples import Samples
+from cl_suite.core.types import Inputs
 from cl_suite.data.texts import decode_texts
-from cl_suite.features.frozen_networks import FeatureOptions, facts_of
+from cl_suite.data.tokenizers import write_files
+from cl_suite.features.frozen_networks import ENCODER, FeatureOptions, facts_of
 from cl_suite.networks.embeddings import masked_mean
-from cl_suite.networks.encoders import Encoder, folder_digest, last_layer, load_encoder
+from cl_suite.networks.encoders import Encoder, encoder_files, folder_digest, last_layer, load_encoder
 
 CACHE = Path("features")  # below the data root
 BATCH = 64  # texts at a time, of nearly one length
 CHUNK = 4096  # stored texts read at a time
+TEXT_FEATURES = "text_features"  # the kind of encoder in a saved model
 FORMAT = 1  # raise it when the vectors of the same texts change
 
 
@@ -56,6 +60,31 @@ class TextVectors:
             "max_length": self._options.max_length,
             "cache": ", ".join(dict.fromkeys(self._remarks)),
         }
+
+    def __call__(self, raw: Inputs) -> Tensor:
+        """Return the vectors [B, D] float32 of texts as bytes [B, L], where they are; nothing is kept on disk."""
+        assert isinstance(raw, Tensor)
+        return self._encode_all(decode_texts(raw)).to(raw.device)
+
+    def to(self, device: torch.device) -> TextVectors:
+        """Work on `device` from now on; return itself."""
+        self._device = device
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how texts are read, and the files of encoder and tokenizer as bytes."""
+        options = {"pooling": self._options.pooling, "max_length": self._options.max_length}
+        return {"kind": TEXT_FEATURES, "options": options, "files": encoder_files(self._encoder)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> TextVectors:
+        """Return what `state_dict` describes, on the CPU."""
+        with TemporaryDirectory() as folder:
+            place = write_files(state["files"], Path(folder))
+            options = FeatureOptions(network=ENCODER, weights=str(place), **state["options"])
+            vectors = cls(options, root=DataRoot(place, offline=True), device=torch.device("cpu"))
+            assert vectors._encoder  # read while its files are there
+        return vectors
 
     @cached_property
     def _encoder(self) -> Encoder:

@@ -73,6 +73,15 @@ def published_network(name: str, root: DataRoot) -> tuple[nn.Module, dict[str, A
     return network.to(memory_format=torch.channels_last), {"sha256": digest, "normalisation": "mean 0.5, std 0.5"}
 
 
+def without_head(name: str) -> nn.Module:
+    """Return torchvision's network up to its average pooling, as `published_network` has it, without its weights."""
+    from torchvision import models
+
+    network = models.get_model(name, weights=None)
+    network.fc = nn.Identity()
+    return network.to(memory_format=torch.channels_last)
+
+
 def published_address(name: str) -> str:
     """Return where torchvision's first ImageNet weights of a network are."""
     from torchvision import models

@@ -22,7 +22,7 @@ from cl_suite.core.devices import forked_rng
 from cl_suite.core.errors import DataError, UsageError
 from cl_suite.core.files import sha256_of
 from cl_suite.core.types import Inputs
-from cl_suite.data.tokenizers import TOKENIZER_FILES
+from cl_suite.data.tokenizers import TOKENIZER_FILES, saved_files
 from cl_suite.networks.embeddings import masked_mean, tokens_and_mask
 
 INSTALL = "pip install 'cl-suite[text]' (or: uv pip install 'cl-suite[text]')"
@@ -132,6 +132,16 @@ def folder_digest(folder: Path) -> str:
 def _digest(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
     lines = [f"{file.relative_to(folder).as_posix()} {sha256_of(file)}" for file, _, _ in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def encoder_files(encoder: Encoder) -> dict[str, Tensor]:
+    """Return the files of a folder that `load_encoder` reads this encoder from, {name: [n] uint8}."""
+
+    def save(folder: str) -> None:
+        encoder.model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+        encoder.tokenizer.save_pretrained(folder)
+
+    return saved_files(save)
 
 
 class TransformerEncoder(nn.Module):

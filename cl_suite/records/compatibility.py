@@ -19,6 +19,7 @@ VALUE_BEFORE: dict[tuple[str, str], Any] = {
     ("features", "pooling"): "mean",
     ("features", "max_length"): 256,
     ("stream", "first_classes"): None,
+    ("schedule", "stop_after"): 0,
     ("strategy", "lr_drops"): [],
     ("strategy", "lr_drop"): 0.1,
     ("strategy", "judge"): "smoothed",

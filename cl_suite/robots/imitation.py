@@ -28,7 +28,7 @@ class WithInstruction:
     def __call__(self, raw: Inputs) -> Inputs:
         """Return the entries of `raw`, [B, H, ...] each, and the instruction [B, E]."""
         assert isinstance(raw, Mapping)
-        count = len(next(iter(raw.values())))
+        count = next(iter(raw.values())).shape[0]
         return {**raw, INSTRUCTION: self.instruction.expand(count, -1)}
 
     def to(self, device: torch.device) -> WithInstruction:

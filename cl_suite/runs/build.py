@@ -12,9 +12,11 @@ import torch
 from cl_suite.core.errors import CLSuiteError, PluginError, RunError
 from cl_suite.core.scenario_stream import ScenarioStream
 from cl_suite.core.strategy import Strategy
+from cl_suite.core.types import StreamInfo
 from cl_suite.evaluation.protocol import Evaluation
 from cl_suite.networks.encoders import check_encoder
 from cl_suite.networks.network import build_network
+from cl_suite.runs.config import ModelConfig
 from cl_suite.runs.evaluations import DIAGNOSED, ENTRIES, EVALUATED, EVERY, settings_of
 from cl_suite.runs.load import Loaded
 from cl_suite.runs.plan import Plan
@@ -47,7 +49,21 @@ def strategy_of(plan: Plan, scenario_stream: ScenarioStream) -> tuple[Strategy, 
 
 def network_factory_of(plan: Plan, scenario_stream: ScenarioStream) -> Callable[[], torch.nn.Module]:
     """Return what makes a fresh network. Raise UsageError if it does not fit the stream; one is made to see."""
-    model, info = plan.composed.run.model, scenario_stream.info
+    run = plan.composed.run
+    return network_factory(
+        run.model, scenario_stream.info, tokenizer=run.text.tokenizer, offline=plan.request.data_root.offline
+    )
+
+
+def network_factory(
+    model: ModelConfig, info: StreamInfo, *, tokenizer: str, offline: bool
+) -> Callable[[], torch.nn.Module]:
+    """Return what makes a fresh network of these options for such a stream.
+
+    tokenizer: what made the token ids, where there are some; offline: whether nothing may be downloaded
+
+    Raise UsageError if it does not fit the stream; one is made to see.
+    """
     shape: Any = info.input_shape
     options: dict[str, Any] = {
         "future": model.future,
@@ -64,9 +80,9 @@ def network_factory_of(plan: Plan, scenario_stream: ScenarioStream) -> Callable[
     if model.encoder is not None and info.vocabulary is not None:
         check_encoder(
             model.encoder,
-            tokenizer=plan.composed.run.text.tokenizer,
+            tokenizer=tokenizer,
             length=shape["tokens"][0],
-            offline=plan.request.data_root.offline,
+            offline=offline,
         )
 
     def build() -> torch.nn.Module:

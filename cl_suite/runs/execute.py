@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -39,9 +39,27 @@ class Outcome:
     run: Run | None = None
 
 
+class Keeper(Protocol):
+    """Keeps something of a run beside its record: its model."""
+
+    def check(self, run: Run) -> None:
+        """Before training: raise UsageError where it could not be kept."""
+        ...
+
+    def keep(self, run: Run) -> None:
+        """After training, before the record is written."""
+        ...
+
+
 @undisturbed()
 def run_all(
-    plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False, console: Any = None, keep: bool = False
+    plans: Sequence[Plan],
+    *,
+    quiet: bool = False,
+    debug: bool = False,
+    console: Any = None,
+    keeper: Keeper | None = None,
+    keep: bool = False,
 ) -> list[Outcome]:
     """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten.
 
@@ -55,27 +73,34 @@ def run_all(
         if previous is not None and not plan.request.overwrite:
             lacks = [name for name in plan.request.diagnostics if name not in previous.diagnostics]
             without = f", without --diagnostics {' '.join(lacks)}" if lacks else ""
+            if keeper is not None and not plan.model_path.exists():
+                without += ", without a saved model"
             console.print(f"seed {plan.request.seed}: already finished{without}; {_again(plan)} runs it again.")
             outcomes.append(Outcome(previous, plan.record_path))
             continue
         console.print(_headline(plan))
-        outcomes.append(run_one(plan, console=console, debug=debug, keep=keep))
+        outcomes.append(run_one(plan, console=console, debug=debug, keeper=keeper, keep=keep))
     return outcomes
 
 
-def run_one(plan: Plan, *, console: Any = None, debug: bool = False, keep: bool = False) -> Outcome:
+def run_one(
+    plan: Plan, *, console: Any = None, debug: bool = False, keeper: Keeper | None = None, keep: bool = False
+) -> Outcome:
     """Run one plan and save its record, also if it fails. Raise UsageError where the data or the network do not fit.
 
     An interruption leaves the checkpoint behind, and the same request goes on from it.
     """
     run = Run(plan, console=console, debug=debug)
     run.prepare()
+    if keeper is not None:
+        keeper.check(run)
     run.train()
+    if keeper is not None:
+        keeper.keep(run)
     outcome = run.record()
     if not keep:
         return outcome
-    run.harness.scenario_stream.drop_training_samples()
-    run.loaded = replace(run.loaded, data=run.loaded.data.without_training_samples())
+    run.let_go_of_training_samples()
     return replace(outcome, run=run)
 
 
@@ -108,6 +133,8 @@ class Run:
         self.loaded = load_stream(
             stream, plan.composed.run, root=plan.request.data_root, seeds=plan.seeds, device=plan.device
         )
+        if plan.request.beginning is not None:
+            plan.request.beginning.fits(plan, self.loaded)
         for remark in self.loaded.remarks:
             self.console.print(remark)
         scenario_stream = scenario_stream_of(plan, self.loaded)
@@ -127,6 +154,7 @@ class Run:
             checkpoint=plan.checkpoint,
             fingerprint=_fingerprint(plan),
             evaluations=evaluations_of(plan, strategy, scenario_stream),
+            beginning=plan.request.beginning,
         )
         self._logs.follow(self.harness)
 
@@ -160,6 +188,11 @@ class Run:
         self._logs.finish(record)
         return Outcome(record, path)
 
+    def let_go_of_training_samples(self) -> None:
+        """Free what was trained on, for one who keeps the run; their number and shape stay."""
+        self.harness.scenario_stream.let_go_of_training_samples()
+        self.loaded = replace(self.loaded, data=self.loaded.data.without_training_inputs())
+
     def _record(self) -> RunRecord:
         plan, harness, failed = self.plan, self.harness, self.error is not None
         results, stream = harness.results, harness.scenario_stream
@@ -180,7 +213,7 @@ class Run:
             task_names=[task.name for task in stream.tasks],
             curve=results.curve,
             metrics={} if failed or not results.R else self._metrics(),
-            costs=harness.counted() if failed else harness.costs(),
+            costs=harness.counted() if failed else self._costs(),
             model_selection="none" if failed else self._model_selection(),
             diagnostics={} if failed else self._diagnostics(),
             provenance=provenance(
@@ -192,8 +225,16 @@ class Run:
                 data_checksums=self.loaded.data.checksums,
                 started=self.started,
                 call=plan.request.call,
-            ),
+            )
+            | ({} if plan.request.beginning is None else {"continued_from": dict(plan.request.beginning.identity)}),
         )
+
+    def _costs(self) -> dict[str, float]:
+        """Return the costs, with those of the run that this one goes on from; the peak of memory is the higher one."""
+        costs, beginning = self.harness.costs(), self.plan.request.beginning
+        if beginning is not None:
+            costs["peak_memory_bytes"] = max(costs["peak_memory_bytes"], beginning.peak_memory_bytes)
+        return costs
 
     def _metrics(self) -> dict[str, float | None]:
         results, stream = self.harness.results, self.harness.scenario_stream

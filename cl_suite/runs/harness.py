@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,12 +65,21 @@ class ModelFactory:
             return self._build().to(self._device)
 
 
+class Earlier(Protocol):
+    """The end of an earlier run, from which another goes on."""
+
+    def resume(self, harness: Harness) -> int:
+        """Restore the strategy, which is set up, and what was measured; return how many experiences that is."""
+        ...
+
+
 class Harness:
     """One run of a strategy on a stream under a scenario.
 
     checkpoint:  file for the state between experiences; None = not saved
     fingerprint: says what run a checkpoint belongs to; another one is not resumed
     evaluations: what else is asked after each experience, by name
+    beginning:   what an earlier run left, from which this one goes on; None = from the first experience
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class Harness:
         checkpoint: Path | None = None,
         fingerprint: str = "",
         evaluations: Mapping[str, Evaluation] | None = None,
+        beginning: Earlier | None = None,
     ) -> None:
         self.strategy = strategy
         self.scenario_stream = scenario_stream
@@ -90,7 +100,7 @@ class Harness:
         self.meter = Meter(max_samples=scenario_stream.info.train.max_samples)
         self.results = Results()
         self.evaluations = dict(evaluations or {})
-        self._checkpoint, self._fingerprint = checkpoint, fingerprint
+        self._checkpoint, self._fingerprint, self._beginning = checkpoint, fingerprint, beginning
         self._device = scenario_stream.info.device
         self._factory = ModelFactory(build_model, scenario_stream.info.seeds.model, self._device)
 
@@ -104,10 +114,12 @@ class Harness:
             self._seed_everything("setup", seed=info.seeds.model)
             self.strategy.setup(info, self._factory)
             done = self._restore() if resume else 0
+            if not done and self._beginning is not None:
+                done = self._beginning.resume(self)
             if done:
                 self.listener.resumed(done)
             elif not self.results.baseline:
-                self.results.baseline = self._baseline()
+                self.results.baseline = self.score_untrained()
             for each in self.evaluations.values():
                 each.start()
             before = self.meter.wall_seconds
@@ -142,9 +154,9 @@ class Harness:
 
     def _score(self, experience: int) -> None:
         """Add a row to R, and ask what else is to be asked after an experience."""
-        scores, task_aware = self._evaluate(experience + 1)
+        scores, task_aware = self.evaluate(experience + 1)
         self.results.R.append(scores)
-        if self._two_rules():
+        if self.has_two_rules():
             self.results.R_task_aware = [*(self.results.R_task_aware or []), task_aware]
         for each in self.evaluations.values():
             with self._asking():
@@ -177,16 +189,31 @@ class Harness:
         """Return what was counted and timed so far; asks nothing of the strategy, which may have failed."""
         return self.meter.state_dict()
 
+    @property
+    def models_built(self) -> int:
+        """How many networks the strategy has asked for."""
+        return self._factory.built
+
     def test_samples(self) -> list[int]:
         """Return the number of test samples, or episodes, of each task."""
         return [task.count for task in self.scenario_stream.tasks]
 
-    def _two_rules(self) -> bool:
+    def restore_progress(self, models_built: int, meter: Mapping[str, Any]) -> None:
+        """Count on from so many networks, and from the costs that a meter's `state_dict` told."""
+        self._factory.built = models_built
+        for name, value in meter.items():
+            setattr(self.meter, name, value)
+
+    def has_two_rules(self) -> bool:
+        """Whether an argmax within the task is another score than the scenario's own."""
         within = Requirement.TASK_ID_AT_TEST in self.scenario_stream.scenario.provides
         return not within and any(len(task.classes) < task.n_outputs for task in self.scenario_stream.tasks)
 
-    def _evaluate(self, n_experiences: int) -> tuple[Row, Row]:
-        """Score every task that can be answered; None where there is no head or the strategy has no answer."""
+    def evaluate(self, n_experiences: int) -> tuple[Row, Row]:
+        """Score every task that can be answered; None where there is no head or the strategy has no answer.
+
+        Return (scores, those of the argmax within the task) after so many experiences.
+        """
         scores: Row = []
         task_aware: Row = []
         classes = self.scenario_stream.seen_after(n_experiences)
@@ -202,7 +229,7 @@ class Harness:
                 task_aware.append(None if score is None else score.task_aware)
         return scores, task_aware
 
-    def _baseline(self) -> Row:
+    def score_untrained(self) -> Row:
         """Score the untrained network with all heads in place, before anything is learned."""
         model = self._factory.make(0)
         assert isinstance(model, Network)
@@ -230,7 +257,7 @@ class Harness:
         self.results.shift_log.add(samples, loss, threshold, expert, shift)
 
     def _on_evaluation_point(self, experience: int, step: int) -> None:
-        scores, _ = self._evaluate(experience + 1)
+        scores, _ = self.evaluate(experience + 1)
         self.results.curve.append(
             {"experience": experience, "step": step, "samples": self.meter.samples_drawn, "scores": scores}
         )
@@ -269,7 +296,6 @@ class Harness:
         if state["fingerprint"] != self._fingerprint:
             return 0
         self.strategy.load_state_dict(state["strategy"])  # may build networks, which are not counted
-        self._factory.built = state["models_built"]
         log = ShiftLog(**state["seen"])
         self.results = Results(state["R"], state["R_task_aware"], state["baseline"], state["curve"], log)
         # Before it was an evaluation like the others, the report on modules stood beside them.
@@ -277,6 +303,5 @@ class Harness:
         for name, each in self.evaluations.items():
             if name in states:
                 each.load_state_dict(states[name])
-        for name, value in state["meter"].items():
-            setattr(self.meter, name, value)
+        self.restore_progress(state["models_built"], state["meter"])
         return state["experiences_done"]

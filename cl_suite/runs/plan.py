@@ -16,8 +16,15 @@ from cl_suite.core.seeding import Seeds
 from cl_suite.data.tokenizers import pinned_tokenizer
 from cl_suite.features.frozen_networks import pinned
 from cl_suite.records.record import config_hash, record_path
+from cl_suite.runs.beginning import Beginning
 from cl_suite.runs.config import Composed, SeedConfig, compose_config, resolve_scenario
-from cl_suite.runs.refuse import check_evaluations, check_requirements, check_writable, choose_scenario
+from cl_suite.runs.refuse import (
+    check_continuation,
+    check_evaluations,
+    check_requirements,
+    check_writable,
+    choose_scenario,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Request:
     command:           arguments of cl-bench that repeat it, for the record
     call:              where no command asks for the same, the call in Python
     from_command_line: how it was asked for, for messages
+    beginning:         what it goes on from
     """
 
     strategy: str | Chosen
@@ -47,6 +55,7 @@ class Request:
     from_command_line: bool = True
     log: tuple[str, ...] = ()
     log_dir: Path = Path("logs")
+    beginning: Beginning | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,11 @@ class Plan:
     def checkpoint(self) -> Path:
         """Where the state between experiences is kept while the run is unfinished."""
         return self.record_path.with_suffix(".partial.safetensors")
+
+    @property
+    def model_path(self) -> Path:
+        """Where the run's model is saved, if it is."""
+        return self.record_path.with_suffix(".model.safetensors")
 
     @property
     def target(self) -> dict[str, Any]:
@@ -95,6 +109,9 @@ def plan(request: Request) -> Plan:
     check_requirements(strategy, composed.run.strategy, scenario)
     check_evaluations(composed.run, strategy, stream, scenario)
     plain = configuration(composed, strategy, stream)
+    if request.beginning is not None:
+        check_continuation(composed.run, request.diagnostics, scenario)
+        plain |= request.beginning.configuration
     path = record_path(
         request.results,
         stream=stream.name,

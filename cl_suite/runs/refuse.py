@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def check_evaluations(run: RunConfig, strategy: Chosen, stream: Chosen, scenario
     for settings in settings_of(run).values():
         if settings.evaluate:
             settings.refuse(strategy, stream, scenario)
+
+
+def check_continuation(run: RunConfig, diagnostics: Sequence[str], scenario: Scenario) -> None:
+    """Refuse to go on from an earlier run where no tasks are told, or with questions it was not asked."""
+    if Requirement.BOUNDARIES not in scenario.provides:
+        raise UsageError(
+            f"--continue-from goes on after the last task, and {scenario} tells none. Use a scenario with tasks."
+        )
+    asked = [f"--evaluate {name}" for name, settings in settings_of(run).items() if settings.evaluate]
+    asked += [f"--diagnostics {name}" for name in diagnostics]
+    if asked:
+        raise UsageError(
+            f"{asked[0]} asks after each experience, and those before --continue-from are over. Leave it out."
+        )
 
 
 def strategies_for(scenario: Scenario, *, without: str) -> list[str]:

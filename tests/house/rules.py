@@ -23,11 +23,12 @@ ALLOWED = {
     "robots": {"core", "data", "networks", "features"},
     "evaluation": {"core", "metrics", "networks", "methods"},
     "runs": {"core", "metrics", "data", "networks", "records", "features", "loggers", "robots", "evaluation"},
+    "saved_models": {"core", "data", "networks", "records", "features", "evaluation", "runs"},
     "conformance": {"core", "data", "networks", "runs"},
-    "api": {"core", "loggers", "records", "report", "runs"},
+    "api": {"core", "loggers", "records", "report", "runs", "saved_models"},
     "speed": {"core", "data", "networks", "methods", "runs"},
     "cards": {"core", "data", "records", "report", "robots", "runs"},
-    "cli": {"core", "records", "loggers", "report", "runs", "conformance", "speed", "cards"},
+    "cli": {"core", "records", "loggers", "report", "runs", "saved_models", "conformance", "speed", "cards"},
 }
 TORCH_FREE = ("metrics", "records", "report", "cli")
 METRICS_MAY_IMPORT = "cl_suite.core.errors"  # of core, so that R can be read without anything else
