@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def given(kind: Kind, plugin: Any) -> Given:
     config: what it has learned does not count
     """
     if isinstance(plugin, str | Path):
-        return Given(choose(kind, str(plugin)), str(plugin))
+        return Given(replace(choose(kind, str(plugin)), spec=str(plugin)), str(plugin))
     if inspect.isclass(plugin):
         return _class(kind, plugin)
     whole = _class(kind, type(plugin))
@@ -53,7 +53,8 @@ def _class(kind: Kind, cls: type) -> Given:
     if file is None or "<locals>" in cls.__qualname__ or not is_as_in_file(cls, file):
         label = f"{PROMPT if file is None else _stem(file)}:{name}"
         return Given(Chosen(label, cls, from_file=True, code=code_digest(cls)), None)
-    return Given(Chosen(f"{_stem(file)}:{name}", cls, from_file=True), f"{_shortest(file)}:{name}")
+    spec = f"{_shortest(file)}:{name}"
+    return Given(Chosen(f"{_stem(file)}:{name}", cls, from_file=True, spec=spec), spec)
 
 
 def _file(cls: type) -> Path | None:

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from cl_suite.core.errors import RunError, UsageError, nearest
-from cl_suite.core.objective import restrict
-from cl_suite.core.scenario_stream import EVALUATION_BATCH, Task
-from cl_suite.core.strategy import Predictor, Strategy
-from cl_suite.core.types import Inputs, count_samples, map_inputs
+from cl_suite.core.stream import Stream, TaskData
+from cl_suite.core.types import Inputs, map_inputs
 from cl_suite.records.record import RunRecord
 from cl_suite.report.charts.style import to_png
 from cl_suite.report.charts.which import run_charts
 from cl_suite.runs.display import summary_rows, summary_table, summary_title
+from cl_suite.saved_models.live import live_predictor
+from cl_suite.saved_models.save import save_model
 
 if TYPE_CHECKING:
     from cl_suite.runs.execute import Outcome, Run
+    from cl_suite.saved_models.predictor import SavedPredictor
 
 WIDTH = 120  # columns of the table as text
 
@@ -86,42 +86,33 @@ class Result:
         return _frame(self.records, [record.costs for record in self.records])
 
     def predictor(self, task: int | str | None = None, seed: int | None = None) -> TaskPredictor:
-        """Return what the trained strategy answers with for a task.
+        """Return what the trained strategy answers with for a task, as the run did at its end.
 
         task: its number or name; None where the scenario tells no task at test
         seed: of which run; None = the first
-        Raise UsageError for a run that was not trained by this call, UnseenTask if the strategy has no answer.
+        Raise UsageError for a run that was not trained by this call, or where the strategy has no answer.
+        """
+        return TaskPredictor(live_predictor(self._trained(seed)), task)
+
+    def test_set(self, task: int | str, seed: int | None = None) -> tuple[Inputs, list[str]]:
+        """Return (samples [N, ...] as the stream stores them, the names of their classes) that a task was scored on.
+
+        Raise UsageError as `predictor` does, and where samples have no class.
         """
         run = self._trained(seed)
-        harness = run.harness
-        tasks = harness.scenario_stream.tasks
-        if task is None and tasks[0].answer_within_task and len(tasks) > 1:
-            raise UsageError(f"{run.plan.scenario} tells the task at test: name one. {_known(tasks)}")
-        chosen = tasks[0] if task is None else _task(tasks, task)
-        names = [task.classes for task in run.loaded.data.tasks]
-        in_order = [*tasks, chosen]  # of outputs that tasks share, the names are this task's
-        classes = {
-            output: name for each in in_order for output, name in zip(each.classes, names[each.index], strict=False)
-        }
-        so_far = harness.scenario_stream.seen_after(len(harness.results.R))
-        return TaskPredictor(chosen, harness.strategy, chosen.answer_among(so_far), classes)
-
-    def test_set(self, task: int | str, seed: int | None = None) -> tuple[Inputs, Tensor]:
-        """Return (samples [N, ...] as the stream stores them, classes [N]) that a task was scored on.
-
-        Classes are outputs of the whole stream, as a predictor answers them. Raise UsageError as `predictor` does.
-        """
-        test = _task(self._trained(seed).harness.scenario_stream.tasks, task).test
-        inputs, targets = test.take(torch.arange(len(test), device=test.targets.device))
-        return map_inputs(lambda tensor: tensor.cpu(), inputs), targets.cpu()
+        number = _number([each.name for each in run.loaded.data.tasks], task)
+        tasks = run.loaded.data.tasks if not run.loaded.data.encoders else _stored(run)
+        test, classes = tasks[number].test, tasks[number].classes
+        if test.targets.dim() != 1 or test.targets.is_floating_point():
+            raise UsageError(f"samples of {run.plan.stream.name} have no class each. Read them from its data.")
+        inputs = test.inputs if test.index is None else map_inputs(lambda tensor: tensor[test.index], test.inputs)
+        return map_inputs(lambda tensor: tensor.cpu(), inputs), [classes[target] for target in test.targets.tolist()]
 
     def save(self, path: str | Path, seed: int | None = None) -> Path:
-        """Write what answers after the last experience to a folder, for `cl_suite.load_predictor`; return it.
+        """Write what answers after the last experience to a file, for `cl_suite.load_predictor`; return it.
 
         Raise UsageError for a run that was not trained by this call.
         """
-        from cl_suite.saved_models.save import save_model
-
         return save_model(self._trained(seed), Path(path))
 
     def plot(self, seed: int | None = None) -> Picture:
@@ -183,41 +174,33 @@ class FailedRun(RunError):
 
 
 class TaskPredictor:
-    """Answers for one task as the run did at its end. Frozen: it does not learn, and two calls answer alike.
+    """Answers for one task as the run did at its end. It does not learn, and two calls answer alike.
 
-    classes: {output: the name of its class}, of the whole stream
+    classes: names of the classes it may answer
     """
 
-    def __init__(self, task: Task, strategy: Strategy, allowed: Tensor, classes: dict[int, str]) -> None:
-        self.task, self.classes = task.name, classes
-        self._prepare, self._allowed = task.prepare, allowed
-        self._predictor: Predictor = task.predictor_of(strategy)
+    def __init__(self, predictor: SavedPredictor, task: int | str | None) -> None:
+        known = predictor.task(task)
+        predictor.answering(known, None)  # refuse here what could not be answered
+        self._predictor, self._task = predictor, None if known is None else known.index
+        names, allowed = predictor.names(known), predictor.allowed(known).tolist()
+        self.classes = tuple(name for name, may_be in zip(names, allowed, strict=True) if may_be)
 
     def __call__(self, samples: Any) -> Tensor:
-        """Return [B, C] logits over the classes of the whole stream, on the CPU.
+        """Return [B, C] logits over the outputs of the whole stream.
 
-        samples: [B, ...] as the stream stores them (images uint8 in 0..255): a tensor, an array, or a dictionary
+        samples: [B, ...] as the stream stores them (images uint8 in 0..255), a tensor or an array; texts as a list; a
+            robot's observations as a dictionary
         """
-        device = self._allowed.device
-        raw: Inputs = (
-            {k: torch.as_tensor(v) for k, v in samples.items()}
-            if isinstance(samples, dict)
-            else (torch.as_tensor(samples))
-        )
-        raw = map_inputs(lambda tensor: tensor.to(device), raw)
-        outputs = []
-        with torch.no_grad():
-            for start in range(0, count_samples(raw), EVALUATION_BATCH):
-                part = map_inputs(lambda tensor, at=start: tensor[at : at + EVALUATION_BATCH], raw)  # type: ignore[misc]
-                outputs.append(self._predictor(self._prepare(part)).cpu())
-        return torch.cat(outputs)
+        return self._predictor(samples, self._task).cpu()
 
-    def answer(self, samples: Any) -> Tensor:
-        """Return [B] int64, the class answered for each sample: the largest output among those that may be answered."""
-        return restrict(self(samples), self._allowed.cpu()).argmax(1)
+    def predict(self, samples: Any) -> list[Any]:
+        """Return the name of the class answered for each sample. Raise UsageError where answers are no classes."""
+        return self._predictor.predict(samples, self._task)
 
     def __repr__(self) -> str:
-        return f"<predictor of task {self.task!r}: samples [B, ...] -> logits [B, {len(self._allowed)}]>"
+        where = "" if self._task is None else f" for task {self._predictor.tasks[self._task].name!r}"
+        return f"<what {self._predictor.info['strategy']} answers{where}: {len(self.classes)} classes>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -244,12 +227,17 @@ def _frame(records: Sequence[RunRecord], values: Sequence[dict[str, Any]]) -> pd
     return pd.DataFrame(list(values), index=index).astype(float)
 
 
-def _task(tasks: Sequence[Task], wanted: int | str) -> Task:
-    for task in tasks:
-        if wanted == task.name or (type(wanted) is int and wanted == task.index):
-            return task
-    raise UsageError(f"there is no task {wanted!r}. {_known(tasks, str(wanted))}")
+def _number(names: Sequence[str], wanted: int | str) -> int:
+    if type(wanted) is int and 0 <= wanted < len(names):
+        return wanted
+    if wanted in names:
+        return names.index(str(wanted))
+    raise UsageError(
+        f"there is no task {wanted!r}. Tasks are 0 to {len(names) - 1}, or by name. {nearest(str(wanted), names[:20])}"
+    )
 
 
-def _known(tasks: Sequence[Task], wanted: str = "") -> str:
-    return f"Tasks are 0 to {len(tasks) - 1}, or by name. {nearest(wanted, [task.name for task in tasks][:20])}"
+def _stored(run: Run) -> tuple[TaskData, ...]:
+    """Return a stream's tasks read anew, before images became features or texts tokens."""
+    stream: Stream = run.plan.stream.cls(run.plan.composed.run.stream)
+    return stream.load(run.plan.request.data_root, run.plan.seeds).tasks

@@ -22,6 +22,8 @@ from cl_suite.runs.display import console_for
 from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED
 from cl_suite.runs.execute import run_all
 from cl_suite.runs.plan import Plan, Request, plan
+from cl_suite.saved_models.continuing import beginning_of
+from cl_suite.saved_models.save import ModelKeeper
 
 
 def run(
@@ -39,6 +41,8 @@ def run(
     overwrite: bool = False,
     evaluate: str | None = None,
     diagnostics: str | None = None,
+    save_model: bool = False,
+    continue_from: str | Path | None = None,
     log: str | Sequence[str] = (),
     log_dir: str | Path = "logs",
     progress: bool = True,
@@ -57,6 +61,8 @@ def run(
     results: the folder of records; data_root: where data lies; offline: never download
     device: auto, cpu, cuda, cuda:1; threads: of the CPU, 0 = the cores this process may use
     evaluate, diagnostics: what else is asked, as after --evaluate and --diagnostics
+    save_model: keep what answers at the end beside the record, as `result.save` does elsewhere
+    continue_from: the record of a finished run with a saved model, to learn further tasks after
     log: live curves: tensorboard, wandb, mlflow, or several
     progress: whether to show how far it is, in a terminal or a notebook
     raise_on_failure: False returns failed runs in the result instead of raising
@@ -75,7 +81,14 @@ def run(
     extra = _evaluation(evaluate)
     _known("diagnostics", diagnostics, DIAGNOSED)
     flags: dict[str, Any] = {"scenario": scenario, "device": device, "threads": threads, "evaluate": evaluate}
-    flags |= {"diagnostics": diagnostics, "results": str(results), "offline": offline, "data_root": data_root}
+    flags |= {
+        "diagnostics": diagnostics,
+        "save_model": save_model,
+        "continue_from": continue_from,
+        "results": str(results),
+        "offline": offline,
+        "data_root": data_root,
+    }
     asked = {name: value for name, value in flags.items() if value != DEFAULTS[name]}
     specs = None if learner.spec is None or source.spec is None else (learner.spec, source.spec)
     plans = [
@@ -98,13 +111,14 @@ def run(
                 from_command_line=False,
                 log=chosen_loggers(loggers),
                 log_dir=Path(log_dir),
+                beginning=None if continue_from is None else beginning_of(Path(continue_from), seed=seed),
             )
         )
         for seed in wanted
     ]
     console = _console(progress)
     try:
-        result = Result(tuple(run_all(plans, console=console, keep=True)))
+        result = Result(tuple(run_all(plans, console=console, keeper=ModelKeeper() if save_model else None, keep=True)))
     except KeyboardInterrupt:
         _say_what_is_kept(plans, console)
         raise
@@ -119,6 +133,8 @@ DEFAULTS = {
     "threads": 0,
     "evaluate": None,
     "diagnostics": None,
+    "save_model": False,
+    "continue_from": None,
     "results": "results",
     "offline": False,
     "data_root": None,

@@ -57,12 +57,14 @@ class Chosen:
 
     from_file: not installed, so that its code is part of the configuration: given as path/to/file.py, or as a class
     code:      identifies the code where that is not by its file: of a class that was defined at a prompt
+    spec:      how a class that was given is found by name, as path/to/file.py:Class; "" = by `name`, or not at all
     """
 
     name: str
     cls: Any
     from_file: bool = False
     code: str = ""
+    spec: str = ""
 
     @property
     def digest(self) -> str:

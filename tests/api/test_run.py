@@ -65,32 +65,46 @@ def test_a_predictor_answers_as_the_run_did_at_its_end(here, scenario):
     for place, seed in enumerate(result.seeds):
         for task in range(2):
             samples, classes = result.test_set(task, seed)
-            answers = result.predictor(task, seed).answer(samples.numpy())
-            assert (answers == classes).float().mean().item() == pytest.approx(result.R[place, -1, task], abs=1e-7)
-    by_name = result.predictor(result.tasks[1])
-    assert torch.equal(by_name(samples), result.predictor(1)(samples))
-    assert set(classes.tolist()) <= set(by_name.classes)
+            answers = result.predictor(task, seed).predict(samples.numpy())
+            right = np.mean([answer == name for answer, name in zip(answers, classes, strict=True)])
+            assert right == pytest.approx(result.R[place, -1, task], abs=1e-7)
+    by_name = result.predictor(result.tasks[1], seed)
+    assert torch.equal(by_name(samples), result.predictor(1, seed)(samples))
+    assert set(answers) <= set(by_name.classes)
+
+
+def test_what_is_saved_answers_as_what_is_held(here):
+    result = run(seeds=[0, 1])
+    place = result.save("kept.safetensors", seed=1)
+    samples, _ = result.test_set(1, seed=1)
+    assert torch.equal(cl_suite.load_predictor(place)(samples, 1), result.predictor(1, seed=1)(samples))
+
+
+def test_tokens_are_made_of_texts_again(here):
+    result = run("finetune", stream="toy_text", n_tasks=2, n_train=20)
+    samples, classes = result.test_set(0)
+    answers = result.predictor(0).predict(samples)
+    assert np.mean([a == b for a, b in zip(answers, classes, strict=True)]) == pytest.approx(result.R[0, -1, 0])
 
 
 def test_a_predictor_says_what_it_cannot_do(here):
     result = run()
-    with pytest.raises(UsageError, match=r"task_incremental tells the task at test: name one. Tasks are 0 to 1"):
+    with pytest.raises(UsageError, match="must be told the task"):
         result.predictor()
     with pytest.raises(UsageError, match="there is no task 2"):
         result.predictor(2)
+    with pytest.raises(UsageError, match="there is no task 'a'"):
+        result.test_set("a")
     with pytest.raises(UsageError, match="there is no run with seed 5"):
         result.predictor(0, seed=5)
     with pytest.raises(UsageError, match="overwrite=True"):
         run().predictor(0)  # found finished
-    assert run(overwrite=True).predictor(0)(result.test_set(0)[0]).shape[0] == len(result.test_set(0)[0])
 
 
 def test_what_is_trained_on_is_let_go_of(here):
     result = run()
-    harness = result.outcomes[0].run.harness
     kept = [task.train for task in result.outcomes[0].run.loaded.data.tasks]
-    assert [(len(samples), len(samples.inputs)) for samples in kept] == [(1, 1)] * 2
-    assert harness.scenario_stream.n_experiences == 2
+    assert all(len(samples) > 1 and samples.inputs.untyped_storage().nbytes() < 1000 for samples in kept)
 
 
 def test_an_installed_class_is_the_strategy_of_that_name(here):
