@@ -72,6 +72,9 @@ _HOME = {
     ],
     "conformance.check": ["check_strategy"],
     "saved_models.load": ["load_predictor"],
+    "api.run": ["run"],
+    "api.result": ["Result"],
+    "api.tables": ["compare", "leaderboard", "load_results"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF)
@@ -99,6 +102,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from cl_suite.api.result import Result
+    from cl_suite.api.run import run
+    from cl_suite.api.tables import compare, leaderboard, load_results
     from cl_suite.conformance.check import check_strategy
     from cl_suite.core.data_root import DataRoot
     from cl_suite.core.errors import (

@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NoReturn
 
 from cl_suite.cli import COMMANDS
@@ -25,15 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run `cl-bench` and exit: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    # Threads that wait sleep instead of spinning: beside another busy process a run is then not many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    signal.signal(signal.SIGTERM, _interrupt)
     if "_ARGCOMPLETE" in os.environ:  # a shell asks how the line may go on
         from cl_suite.cli.support.completing import complete
 
         complete(COMMANDS, DEFAULT, _parser)
     try:
-        status = _dispatch(arguments)
+        with _as_a_process():
+            status = _dispatch(arguments)
     except CLSuiteError as problem:
         if debug:
             traceback.print_exc()
@@ -52,6 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print("cl-bench: interrupted", file=sys.stderr)
         status = INTERRUPTED
     sys.exit(status)
+
+
+@contextmanager
+def _as_a_process() -> Iterator[None]:
+    """Within it this process behaves as `cl-bench`'s own; afterwards as that of the program that called."""
+    # Threads that wait sleep instead of spinning: beside another busy process a run is then not many times slower.
+    waiting = os.environ.get("OMP_WAIT_POLICY")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    in_main = threading.current_thread() is threading.main_thread()  # signals are for the main thread alone
+    handler = signal.signal(signal.SIGTERM, _interrupt) if in_main else None
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+        if waiting is None:
+            os.environ.pop("OMP_WAIT_POLICY", None)
 
 
 def _interrupt(signal_number: int, frame: Any) -> None:
@@ -101,3 +119,14 @@ def _main_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cl-suite {__version__}")
     return parser
+
+
+class _Callable(ModuleType):
+    """`from cl_suite.cli import main` gives this module, not its function: so that `main([...])` works either way."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> NoReturn:
+        """Run `cl-bench` and exit, as `main` does."""
+        main(arguments)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -78,15 +78,24 @@ class Opener(Protocol):
 
 @dataclass(frozen=True)
 class Chosen:
-    """A loaded plugin. `name` goes into the record; `cls` is the class; `from_file`: given as path/to/file.py."""
+    """A loaded plugin. `name` goes into the record; `cls` is the class.
+
+    from_file: not installed, so that its code is part of the configuration: given as path/to/file.py, or as a class
+    code:      identifies the code where that is not by its file: of a class that was defined at a prompt
+    spec:      how a class that was given is found by name, as path/to/file.py:Class; "" = by `name`, or not at all
+    """
 
     name: str
     cls: Any
     from_file: bool = False
+    code: str = ""
+    spec: str = ""
 
     @property
     def digest(self) -> str:
         """12 hex digits that change with the file the plugin comes from."""
+        if self.code:
+            return self.code
         source = inspect.getsourcefile(self.cls)
         return hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12] if source else ""
 
@@ -157,6 +166,11 @@ def load_object(kind: Kind, spec: str) -> Any:
     Raise UsageError where there is no such file, module or name, PluginError where it cannot be imported.
     """
     return _from_file(kind, spec) if ".py" in spec else _import(kind, spec, spec)
+
+
+def check_class(kind: Kind, cls: Any) -> None:
+    """Raise PluginError for a class that cannot be used: of another kind, abstract, or with an unusable Config."""
+    _checked(kind, cls.__name__, cls)
 
 
 def summary(point: EntryPoint) -> str:

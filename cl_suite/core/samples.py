@@ -71,6 +71,12 @@ class Samples:
         index = positions if self.index is None else self.index[positions]
         return dataclasses.replace(self, targets=self.targets[positions], index=index)
 
+    def hollow(self) -> Samples:
+        """Return the same view with the storage's first row in place of every one: its memory can be let go of."""
+        return dataclasses.replace(
+            self, inputs=map_inputs(lambda tensor: tensor[:1].clone().expand_as(tensor), self.inputs)
+        )
+
     def chunks(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield all samples in order, `size` at a time."""
         everything = torch.arange(len(self), device=self.targets.device)

@@ -221,6 +221,12 @@ class ScenarioStream:
         """Return how many training samples an experience with boundaries has."""
         return len(self._training[experience])
 
+    def let_go_of_training_samples(self) -> None:
+        """Free what is trained on, once nothing will be; tasks, and what a strategy is told, stay."""
+        self._data = self._data.without_training_inputs()
+        self._training = [part.hollow() for part in self._training]
+        self._validation = [part.hollow() for part in self._validation]
+
     def seen_after(self, n_experiences: int) -> frozenset[int]:
         """Return the classes that may be answered after so many experiences."""
         if not self.has_boundaries:

@@ -176,6 +176,12 @@ class StreamData:
         tasks = tuple(dataclasses.replace(t, train=change(t.train), test=change(t.test)) for t in self.tasks)
         return dataclasses.replace(self, tasks=tasks, ood=None if self.ood is None else change(self.ood))
 
+    def without_training_inputs(self) -> StreamData:
+        """Return the stream without what is trained on, but for number, shape and targets."""
+        return dataclasses.replace(
+            self, tasks=tuple(dataclasses.replace(task, train=task.train.hollow()) for task in self.tasks)
+        )
+
 
 class Stream(ABC):
     """A family of task sequences: where the data comes from and how it is cut into tasks.

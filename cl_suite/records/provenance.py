@@ -24,10 +24,12 @@ def provenance(
     data_checksums: Mapping[str, str],
     started: datetime,
     finished: datetime | None = None,
+    call: str = "",
 ) -> dict[str, Any]:
     """Return the provenance of a record.
 
     command:        the arguments after the program's name; kept as argv, the program shown as `cl-bench`
+    call:           what was asked for in Python, where no command would ask for the same; kept in place of it
     data_checksums: file -> "algorithm:hex", as verified
     started:        with a time zone; kept as ISO 8601 in UTC. finished = None: now
     """
@@ -43,7 +45,7 @@ def provenance(
         "git_dirty": dirty,
         "stream_version": stream_version,
         "data_checksums": dict(data_checksums),
-        "command": ["cl-bench", *map(without_machine, command)],
+        "command": ["python", call] if call else ["cl-bench", *map(without_machine, command)],
         "started": _utc(started),
         "finished": _utc(finished or datetime.now(UTC)),
     }

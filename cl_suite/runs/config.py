@@ -27,6 +27,7 @@ from cl_suite.core.types import TrainSettings
 from cl_suite.data.tokenizers import TextOptions
 from cl_suite.features.frozen_networks import OFF, FeatureOptions
 from cl_suite.networks.choice import comes_from_elsewhere
+from cl_suite.runs.embedded import own_hydra
 from cl_suite.runs.evaluations import EVALUATED, settings_of
 from cl_suite.runs.paths_in_overrides import with_quoted_path
 
@@ -125,6 +126,7 @@ class Composed:
     target: dict[str, Any]
 
 
+@own_hydra()
 def compose_config(
     *,
     strategy: str,

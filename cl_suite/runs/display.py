@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.console import Console
@@ -25,6 +25,28 @@ def console_for(*, quiet: bool) -> Console:
     return Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
 
 
+class LiveLine(Protocol):
+    """A line that is written anew as a run goes on."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """Take the line away."""
+        ...
+
+    def update(self, renderable: Any, *, refresh: bool = False) -> None:
+        """Show this in its place."""
+        ...
+
+
+def _live_line(console: Console) -> LiveLine | None:
+    """Return the live line of a console that has one of its own, or of a terminal."""
+    own: LiveLine | None = getattr(console, "live_line", None)
+    return own or (Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None)
+
+
 class RunDisplay:
     """Follows one run. On a terminal a live line; elsewhere only the estimate of the time left.
 
@@ -38,7 +60,7 @@ class RunDisplay:
         self._started: float | None = None  # the first reading: what came before was set-up, not throughput
         self._drawn_before = 0
         self._estimate_printed = False
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = _live_line(console)
 
     def __enter__(self) -> RunDisplay:
         if self._live is not None:
@@ -102,24 +124,40 @@ class RunDisplay:
         )
 
 
-def summary_table(records: Sequence[RunRecord]) -> Table:
-    """Return the table a run ends with: one row per seed, and their mean where there are several."""
-    first = records[0]
-    title = f"{first.strategy} on {first.stream}, {first.scenario}, protocol {first.protocol}"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+def summary_title(record: RunRecord) -> str:
+    """Return what the table a run ends with is of."""
+    return f"{record.strategy} on {record.stream}, {record.scenario}, protocol {record.protocol}"
+
+
+def summary_rows(records: Sequence[RunRecord]) -> tuple[list[str], list[list[str]]]:
+    """Return the table a run ends with as (names of columns, rows): one row per seed, and their mean where several."""
     columns = _columns(records)
-    table.add_column("seed", no_wrap=True)
-    for name, _, _ in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    for record in records:
-        table.add_row(str(record.seed), *[render(value(record)) for _, value, render in columns])
+    rows = [[str(record.seed), *(render(value(record)) for _, value, render in columns)] for record in records]
     if len(records) > 1:
         cells = []
         for _, value, render in columns:
             values = [v for v in map(value, records) if v is not None]
             cells.append(render(sum(values) / len(values)) if len(values) == len(records) else "-")
-        table.add_section()
-        table.add_row("mean", *cells)
+        rows.append(["mean", *cells])
+    return ["seed", *(name for name, _, _ in columns)], rows
+
+
+def summary_table(records: Sequence[RunRecord]) -> Table:
+    """Return the table a run ends with, for a terminal."""
+    table = Table(
+        title=summary_title(records[0]),
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        title_justify="left",
+        pad_edge=False,
+    )
+    names, rows = summary_rows(records)
+    for name in names:
+        table.add_column(name, justify="left" if name == "seed" else "right", no_wrap=True)
+    for number, cells in enumerate(rows):
+        if number and number == len(records):
+            table.add_section()
+        table.add_row(*cells)
     return table
 
 

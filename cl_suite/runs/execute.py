@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from cl_suite.records.provenance import code_state
 from cl_suite.records.record import RunRecord, load_record, parse_record, provenance, save_record
 from cl_suite.runs.build import evaluations_of, one_line, scenario_stream_of, strategy_of
 from cl_suite.runs.display import RunDisplay, console_for
+from cl_suite.runs.embedded import undisturbed
 from cl_suite.runs.harness import Harness
 from cl_suite.runs.load import load_stream
 from cl_suite.runs.logged_run import logged_run
@@ -30,10 +31,14 @@ from cl_suite.runs.saved_config import save_config
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record and where it lies."""
+    """A record and where it lies.
+
+    run: what was carried out, where that was to be kept; None of a record that was there already
+    """
 
     record: RunRecord
     path: Path
+    run: Run | None = None
 
 
 class Keeper(Protocol):
@@ -48,11 +53,22 @@ class Keeper(Protocol):
         ...
 
 
+@undisturbed()
 def run_all(
-    plans: Sequence[Plan], *, quiet: bool = False, debug: bool = False, keeper: Keeper | None = None
+    plans: Sequence[Plan],
+    *,
+    quiet: bool = False,
+    debug: bool = False,
+    console: Any = None,
+    keeper: Keeper | None = None,
+    keep: bool = False,
 ) -> list[Outcome]:
-    """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten."""
-    console = console_for(quiet=quiet)
+    """Run every plan, one after another; finished ones are read from disk unless they are to be overwritten.
+
+    console: where remarks and progress go; None = standard error, or nowhere if `quiet`
+    keep:    whether outcomes hold what was trained
+    """
+    console = console or console_for(quiet=quiet)
     outcomes = []
     told: set[str] = set()  # remarks that hold for every seed
     for plan in plans:
@@ -62,18 +78,20 @@ def run_all(
             without = f", without --diagnostics {' '.join(lacks)}" if lacks else ""
             if keeper is not None and not plan.model_path.exists():
                 without += ", without a saved model"
-            console.print(f"seed {plan.request.seed}: already finished{without}; --overwrite runs it again.")
+            console.print(f"seed {plan.request.seed}: already finished{without}; {_again(plan)} runs it again.")
             outcomes.append(Outcome(previous, plan.record_path))
             continue
         console.print(_headline(plan))
         if (remark := plan.unused_validation) and remark not in told:
             told.add(remark)
             console.print(f"Note: {remark}.", markup=False)
-        outcomes.append(run_one(plan, console=console, debug=debug, keeper=keeper))
+        outcomes.append(run_one(plan, console=console, debug=debug, keeper=keeper, keep=keep))
     return outcomes
 
 
-def run_one(plan: Plan, *, console: Any = None, debug: bool = False, keeper: Keeper | None = None) -> Outcome:
+def run_one(
+    plan: Plan, *, console: Any = None, debug: bool = False, keeper: Keeper | None = None, keep: bool = False
+) -> Outcome:
     """Run one plan and save its record, also if it fails. Raise UsageError where the data or the network do not fit.
 
     An interruption leaves the checkpoint behind, and the same request goes on from it.
@@ -85,7 +103,11 @@ def run_one(plan: Plan, *, console: Any = None, debug: bool = False, keeper: Kee
     run.train()
     if keeper is not None:
         keeper.keep(run)
-    return run.record()
+    outcome = run.record()
+    if not keep:
+        return outcome
+    run.let_go_of_training_samples()
+    return replace(outcome, run=run)
 
 
 class Run:
@@ -176,6 +198,11 @@ class Run:
         self._logs.finish(record)
         return Outcome(record, path)
 
+    def let_go_of_training_samples(self) -> None:
+        """Free what was trained on, for one who keeps the run; their number and shape stay."""
+        self.harness.scenario_stream.let_go_of_training_samples()
+        self.loaded = replace(self.loaded, data=self.loaded.data.without_training_inputs())
+
     def _record(self) -> RunRecord:
         plan, harness, failed = self.plan, self.harness, self.error is not None
         results, stream = harness.results, harness.scenario_stream
@@ -207,6 +234,7 @@ class Run:
                 stream_version=plan.stream.cls.version,
                 data_checksums=self.loaded.data.checksums,
                 started=self.started,
+                call=plan.request.call,
             )
             | ({} if plan.request.beginning is None else {"continued_from": dict(plan.request.beginning.identity)}),
         )
@@ -257,6 +285,10 @@ def _finished(plan: Plan) -> RunRecord | None:
         return None
     record = load_record(plan.record_path)
     return record if record.status == "complete" else None
+
+
+def _again(plan: Plan) -> str:
+    return "--overwrite" if plan.request.from_command_line else "overwrite=True"
 
 
 def _headline(plan: Plan) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.devices import choose_device
-from cl_suite.core.registry import STRATEGY, STREAM, Chosen, choose
+from cl_suite.core.registry import STRATEGY, STREAM, Chosen, Kind, choose
 from cl_suite.core.scenario import Scenario
 from cl_suite.core.seeding import Seeds
 from cl_suite.core.stream import Stream
@@ -38,10 +38,17 @@ from cl_suite.runs.validation import check_early_stopping, unused_validation
 
 @dataclass(frozen=True)
 class Request:
-    """One run as asked for on the command line; see `cl-bench --help`. beginning: what it goes on from."""
+    """One run as asked for on the command line, or in Python; see `cl-bench --help`.
 
-    strategy: str
-    stream: str
+    strategy, stream:  as on the command line, or chosen already
+    command:           arguments of cl-bench that repeat it, for the record
+    call:              where no command asks for the same, the call in Python
+    from_command_line: how it was asked for, for messages
+    beginning:         what it goes on from
+    """
+
+    strategy: str | Chosen
+    stream: str | Chosen
     results: Path
     data_root: DataRoot
     scenario: str | None = None
@@ -53,6 +60,8 @@ class Request:
     overwrite: bool = False
     diagnostics: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    call: str = ""
+    from_command_line: bool = True
     log: tuple[str, ...] = ()
     log_dir: Path = Path("logs")
     dry_run: bool = False  # only looked at: no folder is made
@@ -104,8 +113,7 @@ class Plan:
 def plan(request: Request) -> Plan:
     """Check a request and say what would run. Raise UsageError or PluginError, in one line, if it cannot."""
     device = choose_device(request.device)
-    strategy = choose(STRATEGY, request.strategy)
-    stream = choose(STREAM, request.stream)
+    strategy, stream = chosen(STRATEGY, request.strategy), chosen(STREAM, request.stream)
     wanted = resolve_scenario(request.overrides, request.scenario, strategy=strategy.name, stream=stream.name)
     scenario = choose_scenario(stream, wanted)
     composed = compose_config(
@@ -139,12 +147,17 @@ def plan(request: Request) -> Plan:
     return Plan(request, strategy, stream, scenario, composed, plain, device, path, network, weights)
 
 
-def seeds_of(chosen: SeedConfig, default: int) -> Seeds:
+def chosen(kind: Kind, plugin: str | Chosen) -> Chosen:
+    """Return a plugin, which may be chosen already. Raise UsageError or PluginError, as `choose` does."""
+    return choose(kind, plugin) if isinstance(plugin, str) else plugin
+
+
+def seeds_of(options: SeedConfig, default: int) -> Seeds:
     """Return the three seeds: those that are set, the others `default`."""
     return Seeds(
-        model=default if chosen.model is None else chosen.model,
-        data=default if chosen.data is None else chosen.data,
-        classes=default if chosen.classes is None else chosen.classes,
+        model=default if options.model is None else options.model,
+        data=default if options.data is None else options.data,
+        classes=default if options.classes is None else options.classes,
     )
 
 

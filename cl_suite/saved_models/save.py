@@ -94,7 +94,7 @@ def _plugin(chosen: Chosen, spec: object) -> dict[str, Any]:
     """Return how a plugin is found again; of one from a file also what tells that it is the same."""
     return {
         "name": without_machine(chosen.name),
-        "spec": without_machine(spec) if isinstance(spec, str) else chosen.name,
+        "spec": without_machine(spec) if isinstance(spec, str) else without_machine(chosen.spec or chosen.name),
         "digest": chosen.digest if chosen.from_file else None,
     }
 

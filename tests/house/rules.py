@@ -25,6 +25,7 @@ ALLOWED = {
     "runs": {"core", "metrics", "data", "networks", "records", "features", "loggers", "robots", "evaluation"},
     "saved_models": {"core", "data", "networks", "records", "features", "evaluation", "runs"},
     "conformance": {"core", "data", "networks", "runs"},
+    "api": {"core", "loggers", "records", "report", "runs", "saved_models"},
     "speed": {"core", "data", "networks", "methods", "runs"},
     "cards": {"core", "data", "records", "report", "robots", "runs"},
     "info": {"core", "metrics", "networks", "records", "report", "evaluation", "runs"},

@@ -14,8 +14,13 @@ WITH_VALUE = {"--seed", "--seeds", "--results", "--data-root", "--threads", "--l
 
 
 def repeat_command(record: RunRecord) -> str:
-    """Return one line for a shell: the recorded command for this record's seed alone, or one from its configuration."""
+    """Return one line for a shell: the recorded command for this record's seed alone, or one from its configuration.
+
+    For a run that no command asks for, the call in Python.
+    """
     command = record.provenance.get("command")
+    if isinstance(command, list) and len(command) == 2 and command[0] == "python":
+        return str(command[1])  # a class that only the program which defined it has
     kept = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
     if len(kept) > 1 and "--config" not in {word.partition("=")[0] for word in kept}:  # a file that others lack
         words = _what(kept[1:])

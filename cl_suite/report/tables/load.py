@@ -23,16 +23,32 @@ class Loaded:
     """Records in the order of their files, and a note for each file that does not count.
 
     origins: whose each record is; "" where all are of one folder
+    files:   where each record lies below its folder, with forward slashes
     """
 
     records: list[RunRecord]
     notes: list[str]
     origins: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def only(self, wanted: Callable[[RunRecord], bool]) -> Loaded:
         """Return it with the records that are `wanted`."""
-        pairs = [pair for pair in zip(self.records, self.origins, strict=True) if wanted(pair[0])]
-        return Loaded([record for record, _ in pairs], self.notes, [origin for _, origin in pairs])
+        kept = [number for number, record in enumerate(self.records) if wanted(record)]
+        return Loaded(
+            [self.records[number] for number in kept],
+            self.notes,
+            [self.origins[number] for number in kept],
+            [self.files[number] for number in kept],
+        )
+
+    def __add__(self, other: Loaded) -> Loaded:
+        """Return both together."""
+        return Loaded(
+            [*self.records, *other.records],
+            [*self.notes, *other.notes],
+            [*self.origins, *other.origins],
+            [*self.files, *other.files],
+        )
 
 
 def load_results(results: Path, beside: str | None = None) -> Loaded:
@@ -52,13 +68,13 @@ def load_results(results: Path, beside: str | None = None) -> Loaded:
         other = _read(stored_below(Path(beside)), Path(beside).resolve().name)
     else:
         raise UsageError(f"--beside {beside} is no folder of records. Use --beside {REFERENCE}, or name a folder.")
-    return Loaded([*own.records, *other.records], [*own.notes, *other.notes], [*own.origins, *other.origins])
+    return own + other
 
 
 def _read(files: Iterable[Stored], origin: str) -> Loaded:
     """Read records, each once."""
     records: dict[tuple[object, ...], RunRecord] = {}
-    notes = []
+    notes, places = [], []
     for file in files:
         name = f"{file.name} ({origin})" if origin else file.name
         try:
@@ -90,7 +106,8 @@ def _read(files: Iterable[Stored], origin: str) -> Loaded:
             notes.append(f"{name} {verdict} and is not counted again")
             continue
         records[identity] = record
-    return Loaded(list(records.values()), notes, [origin] * len(records))
+        places.append(file.name)
+    return Loaded(list(records.values()), notes, [origin] * len(records), places)
 
 
 def _unfit(record: RunRecord, text: str) -> str | None:
