@@ -118,7 +118,7 @@ class HubDataSet(Stream):
     def texts(self, kept: Kept, index: Mapping[str, np.ndarray[Any, Any]], root: DataRoot) -> tuple[Inputs, bool]:
         """Return (texts as bytes, False). Raise UsageError for options of images."""
         usual = ImageOptions()
-        for option in ("size", "mode", "padding", "flip"):
+        for option in ("size", "mode", "padding", "flip", "storage"):
             if getattr(self.config, option) != getattr(usual, option):
                 raise UsageError(f"{self.what} has texts, so that stream.{option} has no effect. Leave it out.")
         read = _reader(kept, index)

@@ -82,10 +82,6 @@ class ImageFolder(Stream):
         """Read every file once; return {file: checksum}."""
         return self._digests(self.listing, root)
 
-    def checksums(self) -> Mapping[str, str]:
-        """Return {}: nothing is published of own data."""
-        return {}
-
     def load(self, root: DataRoot, seeds: Seeds) -> StreamData:
         """Decode, cut and measure the normalisation."""
         c = self.config

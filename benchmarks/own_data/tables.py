@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from benchmarks.own_data.cutting import Cut, Part, cut
-from benchmarks.own_data.decoding import image_preparation
+from benchmarks.own_data.decoding import ImageOptions, image_preparation
 from benchmarks.own_data.digests import SHORT, check_other, content_of, digests_of
 from benchmarks.own_data.options import OwnData, plain_name
 from benchmarks.own_data.table_files import SUFFIXES, Rows, read_table
@@ -83,6 +83,7 @@ class TableFile(Stream):
         """Read, cut, and measure the normalisation on training rows alone."""
         c = self.config
         rows = read_table(self.path, c, what=self.what)
+        self._check_augmentation(rows)
         held = _positions(rows, "test") or _positions(rows, "validation")
         train, test, test_is = _part(rows, _positions(rows, "train")), None, ""
         if held:
@@ -100,6 +101,15 @@ class TableFile(Stream):
         names = [self.what, "test set"]
         checksums = {name: f"sha256:{content_of(each)}" for name, each in zip(names, self._digests(root), strict=False)}
         return MAKERS[rows.kind](self, done, rows, checksums)
+
+    def _check_augmentation(self, rows: Rows) -> None:
+        """Refuse crops and mirror images of what is no image."""
+        if rows.kind == "images":
+            ImageOptions(padding=self.config.padding).check()
+            return
+        for option, usual in (("padding", 0), ("flip", False)):
+            if getattr(self.config, option) != usual:
+                raise UsageError(f"{self.what} has {rows.kind}, so that stream.{option} has no effect. Leave it out.")
 
     def _test_path(self) -> Path:
         return _table_path(self.config.test, f"stream.test={self.config.test}")

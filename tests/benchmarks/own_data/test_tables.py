@@ -163,6 +163,7 @@ BAD_TABLES = {
     "odd part": (measured().assign(part="dev"), {"split": "part"}, "row 1 is of the part 'dev'. Write train or test"),
     "only test": (measured().assign(part="test"), {"split": "part"}, "has no training samples"),
     "offset": (measured().assign(weight=1e9 + np.arange(60)), {}, "'weight' lies around 1e.09 .*Subtract its mean"),
+    "no images": (measured(), {"flip": True}, r"has vectors, so that stream\.flip has no effect"),
     "tasks": (measured(), {"n_tasks": 4}, "n_tasks=4 does not divide the 6 classes"),
     "first task": (measured(), {"first_task": 9}, "first_task=9 is not a number of classes"),
 }
