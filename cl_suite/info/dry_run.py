@@ -174,7 +174,7 @@ def _estimate(plan: Plan, info: StreamInfo | None, *, exact: bool) -> dict[str, 
         why = (
             "its features are made first"
             if plan.composed.run.features.is_on
-            else "only its data tells, with these options of the stream"
+            else "the stream's data would have to be read"
         )
         facts["tasks"] = facts["samples"] = f"not known: {why}"
     else:

@@ -88,9 +88,9 @@ def strategies_for(scenario: Scenario, *, without: str) -> list[str]:
         if cls.requirements(cls.Config()) <= scenario.provides:
             names += [name] if name != without else []
             continue
-        for mode in cls.modes:
-            if cls.requirements(cls.Config(**mode)) <= scenario.provides:
-                modes.append(" ".join([name, *(f"strategy.{key}={value}" for key, value in mode.items())]))
+        fitting = [mode for mode in cls.modes if cls.requirements(cls.Config(**mode)) <= scenario.provides]
+        for mode in fitting[:1]:
+            modes.append(" ".join([name, *(f"strategy.{key}={value}" for key, value in mode.items())]))
     return [*([", ".join(names)] if names else []), *modes]
 
 

@@ -96,7 +96,7 @@ def config_of(plan: Plan) -> dict[str, Any]:
 
 def config_text(plan: Plan) -> str:
     """Return `config_of` as YAML."""
-    return HEAD + OmegaConf.to_yaml(OmegaConf.create(config_of(plan)))
+    return HEAD + yaml.dump(config_of(plan), Dumper=_Quoting, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def save_config(plan: Plan) -> Path:
@@ -118,11 +118,23 @@ def literal(value: Any) -> str:
         return f"[{','.join(map(literal, value))}]"
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{literal(key)}:{literal(entry)}' for key, entry in value.items())}}}"
-    text = str(value)
+    text = str(value).replace("${", r"\${")  # no interpolation
     if PLAIN.fullmatch(text) and text.lower() not in RESERVED:
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
     return f"'{escaped}'"
+
+
+class _Quoting(yaml.SafeDumper):
+    """Writes texts with quotes where they could be read as something else: 1e3, ${...}."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    plain = PLAIN.fullmatch(text) and text.lower() not in RESERVED
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text.replace("${", r"\${"), style=None if plain else "'")
+
+
+_Quoting.add_representer(str, _quoted)
 
 
 def _load(file: Path) -> Mapping[Any, Any]:

@@ -45,7 +45,7 @@ def test_sizes_are_those_that_a_stream_states_where_its_data_is_not_read(bench, 
     assert said["estimate"]["parameters"].startswith("266,610 ")
     assert len(said["plan"]["records"]) == 2 and not (tmp_path / "none").exists()
     cut = json.loads(bench(*command, "stream.n_tasks=2")[1])
-    assert cut["estimate"]["samples"].startswith("not known: only its data tells")
+    assert cut["estimate"]["samples"].startswith("not known: the stream's data")
 
 
 @pytest.mark.parametrize(

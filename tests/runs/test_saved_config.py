@@ -9,12 +9,22 @@ from cl_suite.runs.plan import Request, plan
 from cl_suite.runs.saved_config import config_text, read_config
 
 CASES = [
-    ("fpf", "split_mnist", "class_incremental", ("strategy.base=der++", "strategy.base_options.alpha=0.3")),
+    pytest.param(
+        *("fpf", "split_mnist", "class_incremental", ("strategy.base=der++", "strategy.base_options.alpha=0.3")),
+        marks=pytest.mark.slow,
+    ),
     ("fpf", "split_mnist", None, ("strategy.base='mine.py:Mine'", "strategy.own_buffer=10")),
     ("mine.py:Mine", "toy_gaussians", None, (r"strategy.text='a b, {c}: [d] \' #'", "strategy.big=-inf")),
-    ("ibcl", "cifar100_animals", "domain_incremental", ("preferences.evaluate=true", "preferences.count=3")),
+    ("mine.py:Mine", "toy_gaussians", None, (r"strategy.text='\${x} and \${'", "strategy.none='null'")),
+    pytest.param(
+        *("ibcl", "cifar100_animals", "domain_incremental", ("preferences.evaluate=true", "preferences.count=3")),
+        marks=pytest.mark.slow,
+    ),
     ("gpm", "five_datasets", None, ("protocol=paper",)),
-    ("tame", "split_mnist", "task_agnostic", ("schedule.labels=local", "schedule.order=[0,1,0,2,3,4]")),
+    pytest.param(
+        *("tame", "split_mnist", "task_agnostic", ("schedule.labels=local", "schedule.order=[0,1,0,2,3,4]")),
+        marks=pytest.mark.slow,
+    ),
 ]
 MINE = """
 from dataclasses import dataclass
