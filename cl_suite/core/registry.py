@@ -259,7 +259,8 @@ def _attribute(kind: Kind, module: ModuleType, attribute: str, spec: str) -> Any
             return next(iter(classes.values()))
         raise UsageError(f"{kind.word} {spec!r}: say which class, as {spec}:Class. {nearest('', classes)}")
     if not hasattr(module, attribute):
-        raise UsageError(f"{kind.word} {spec!r}: {module.__name__} has no {attribute!r}. {nearest(attribute, classes)}")
+        name = module.__name__.removeprefix(PLUGIN_PREFIX)
+        raise UsageError(f"{kind.word} {spec!r}: {name} has no {attribute!r}. {nearest(attribute, classes)}")
     return getattr(module, attribute)
 
 

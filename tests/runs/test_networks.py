@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cl_suite import DataRoot, UsageError
 from cl_suite.core.experience import Experience
@@ -130,7 +131,7 @@ def test_every_network_of_a_run_starts_from_the_weights_with_a_head_of_its_own(t
 
 
 def test_finetuning_starts_from_what_was_learned_before(tmp_path):
-    run = Run(planned(tmp_path, "train.epochs=8", "model.name=mlp", "stream.n_tasks=1", strategy="joint"))
+    run = Run(planned(tmp_path, "train.epochs=4", "model.name=mlp", "stream.n_tasks=1", strategy="joint"))
     run.prepare()
     run.train()
     weights = tmp_path / "learned.pt"
@@ -206,12 +207,17 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_path_with_any_characters_is_a_value(tmp_path, path):
-    with pytest.raises(UsageError) as refused:
-        planned(tmp_path, f"model.weights={path}")
-    assert str(refused.value) == f"model.weights={path} is not a file. Give the path of a state_dict."
-    with pytest.raises(UsageError, match=r"is not a file|is not known"):
-        planned(tmp_path, "features.network=mlp", f"features.weights={path}")
+def test_a_path_with_any_characters_is_a_value(path):
+    parsed = OverridesParser.create().parse_override(with_quoted_path(f"model.weights={path}"))
+    assert parsed.key_or_group == "model.weights" and parsed.value() == path and not parsed.is_sweep_override()
+
+
+@pytest.mark.parametrize("option", ["model.weights", "features.network=mlp features.weights", "model.encoder"])
+def test_an_option_that_is_a_path_takes_what_hydra_would_not_read(tmp_path, option):
+    file = tmp_path / "epoch=3, Müller (1).pt"
+    torch.save({"a": torch.ones(1)}, file)
+    *before, last = option.split()
+    assert planned(tmp_path / "results", *before, f"{last}={file}").config  # refused only for what is in it, later
 
 
 def test_what_is_no_path_is_left_to_hydra(tmp_path, monkeypatch):
