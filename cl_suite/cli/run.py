@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
     seeds = _parse_seeds(options.seeds) if options.seeds is not None else [options.seed]
+    evaluated = [f"{name}.evaluate=true" for name in chosen_evaluations(options.evaluate)]
     from cl_suite.cli.results import report_interruption, report_results
     from cl_suite.loggers.choice import chosen_loggers
     from cl_suite.runs.execute import run_all
     from cl_suite.runs.plan import Request, plan
 
     log = chosen_loggers(options.log)
-    evaluated = [f"{name}.evaluate=true" for name in chosen_evaluations(options.evaluate)]
     plans = [
         plan(
             Request(
