@@ -1,10 +1,13 @@
 """CIFAR-10 and CIFAR-100 cut into tasks by class (Krizhevsky 2009; split protocol of Zenke et al. 2017)."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cl_suite import (
     CIFAR10_FILES,
@@ -25,6 +28,9 @@ from cl_suite import (
     split_by_class,
 )
 
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
 
 class _CIFAR(Stream):
     """What all have in common: 32x32 colour images in Python pickles, read only once their checksum is right."""
@@ -37,6 +43,7 @@ class _CIFAR(Stream):
     names_key: ClassVar[str]
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
+    mirrors: ClassVar[tuple[str, ...]] = ()  # of the archive that torchvision fetches, byte for byte
 
     facts = StreamFacts(
         modality="images",
@@ -79,9 +86,30 @@ class _CIFAR(Stream):
         """Return {file: checksum}, as published."""
         return self.files
 
+    @property
     @abstractmethod
+    def fetched_by(self) -> type[CIFAR10]:
+        """The data set of torchvision that knows where the archive is and what its md5 is."""
+
     def download(self, folder: Path) -> None:
-        """Fetch and unpack through torchvision."""
+        """Fetch and unpack through torchvision: from the authors' page, else from a mirror, with the same checksums."""
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        known = self.fetched_by
+        sources = [lambda: known(str(folder), download=True)]
+        for mirror in self.mirrors:
+            sources.append(
+                partial(download_and_extract_archive, mirror, str(folder), filename=known.filename, md5=known.tgz_md5)
+            )
+        problems = []
+        for source in sources:
+            try:
+                source()
+            except (OSError, RuntimeError) as problem:
+                problems.append(" ".join(str(problem).split()) or type(problem).__name__)
+            else:
+                return
+        raise RuntimeError("; then ".join(problems))
 
 
 class SplitCIFAR100(_CIFAR):
@@ -111,11 +139,14 @@ class SplitCIFAR100(_CIFAR):
         class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
         first_classes: int | None = None  # of the order, only so many; None = all
 
-    def download(self, folder: Path) -> None:
-        """Fetch and unpack through torchvision."""
+    mirrors = ("https://huggingface.co/datasets/nakroy/cifar100-python/resolve/main/cifar-100-python.tar.gz",)
+
+    @property
+    def fetched_by(self) -> type[CIFAR10]:
+        """As torchvision has it."""
         from torchvision.datasets import CIFAR100
 
-        CIFAR100(str(folder), download=True)
+        return CIFAR100
 
 
 class CIFAR100Superclasses(SplitCIFAR100):
@@ -217,8 +248,9 @@ class SplitCIFAR10(_CIFAR):
         class_order: str = "natural"  # natural (0, 1, ...) or seeded (shuffled with seeds.classes)
         first_classes: int | None = None  # of the order, only so many; None = all
 
-    def download(self, folder: Path) -> None:
-        """Fetch and unpack through torchvision."""
+    @property
+    def fetched_by(self) -> type[CIFAR10]:
+        """As torchvision has it."""
         from torchvision.datasets import CIFAR10
 
-        CIFAR10(str(folder), download=True)
+        return CIFAR10

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from cl_suite.cli.flags import add_results_flag
+from cl_suite.cli.flags import add_beside_flag, add_results_flag
 from cl_suite.core.errors import UsageError
 
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", help="only this stream")
     parser.add_argument("--scenario", help="only this scenario")
     add_results_flag(parser)
+    add_beside_flag(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -32,12 +33,12 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError("name two strategies, such as: cl-bench compare er der++. Or use --against paper.")
     from cl_suite.report.build import read_records
 
-    records = [
-        record
-        for record in read_records(options.results).records
-        if options.stream in (None, record.stream) and options.scenario in (None, record.scenario)
-    ]
-    entries = _published(records, options) if options.against else _compared(records, options)
+    if options.against and options.beside:
+        raise UsageError("--against paper takes your own records. Leave out --beside.")
+    loaded = read_records(options.results, options.beside).only(
+        lambda record: options.stream in (None, record.stream) and options.scenario in (None, record.scenario)
+    )
+    entries = _published(loaded.records, options) if options.against else _compared(loaded, options)
     if options.json:
         print(json.dumps([each.to_dict() for each in entries], indent=2))
         return 0
@@ -65,10 +66,10 @@ def _published(records: list[Any], options: argparse.Namespace) -> list[Any]:
     return selection
 
 
-def _compared(records: list[Any], options: argparse.Namespace) -> list[Any]:
+def _compared(loaded: Any, options: argparse.Namespace) -> list[Any]:
+    from cl_suite.report.build import tables_of
     from cl_suite.report.compare.paired import compare
-    from cl_suite.report.tables.leaderboard import build_tables
 
-    if not records:
+    if not loaded.records:
         raise UsageError(f"no record of this stream and scenario below {options.results}. Check the names.")
-    return list(compare(build_tables(records), *options.rows, measure=options.metric))
+    return list(compare(tables_of(loaded), *options.rows, measure=options.metric))

@@ -39,6 +39,15 @@ def add_results_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
 
 
+def add_beside_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --beside."""
+    parser.add_argument(
+        "--beside",
+        metavar="reference|FOLDER",
+        help="set your rows among those of the records that come with cl-suite, or of another folder",
+    )
+
+
 def add_debug_flag(parser: argparse.ArgumentParser) -> None:
     """Add --debug, which `main` reads."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -83,6 +83,7 @@ def _main_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Train a continual-learning strategy on a task stream, score it, save a record.",
         epilog=f"commands (each has --help):\n{commands}\n\nexamples:\n"
+        "  cl-bench run\n"
         "  cl-bench --strategy exssnet --stream split_cifar100\n"
         "  cl-bench --strategy er --stream split_digits --scenario class_incremental strategy.buffer_size=200\n"
         "  cl-bench --strategy my_method.py:MyMethod --stream split_digits --seeds 0,1,2 train.epochs=3",

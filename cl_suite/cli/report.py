@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cl_suite.cli.flags import add_results_flag
+from cl_suite.cli.flags import add_beside_flag, add_results_flag
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     add_results_flag(parser)
+    add_beside_flag(parser)
     parser.add_argument("--output", type=Path, help="where the leaderboard goes (default: the folder of records)")
     parser.add_argument("--run", type=Path, metavar="RECORD", help="show this one run instead: its seed_N.json")
     parser.add_argument(
@@ -28,6 +29,7 @@ def execute(options: argparse.Namespace) -> int:
     if options.run:
         print(build_run_page(options.run, options.output))
         return 0
-    for path in build_report(options.results, options.output or options.results, charts=options.charts):
+    output = options.output or options.results
+    for path in build_report(options.results, output, charts=options.charts, beside=options.beside):
         print(path)
     return 0

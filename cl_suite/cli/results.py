@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,22 @@ def report_results(outcomes: Sequence[Outcome], *, as_json: bool, target: dict[s
         console.print(f"reported: {target['value']} ({target['metric']}, {target['source']})")
     for outcome in outcomes:
         console.print(f"record: {outcome.path}")
+
+
+NEXT = (
+    ("--stream split_cifar100", "20 tasks of CIFAR-100"),
+    ("new strategy my_method", "a method of your own, one file"),
+    ("report --beside reference", "your rows among ours"),
+)
+
+
+def suggest_next() -> None:
+    """Print what a newcomer may type next, as it is typed where this was started: by uv, or from an environment."""
+    start = "uv run cl-bench" if "UV" in os.environ else "cl-bench"
+    width = max(len(arguments) for arguments, _ in NEXT)
+    print("\nnext:")
+    for arguments, what in NEXT:
+        print(f"  {start} {arguments:{width}}  # {what}")
 
 
 def report_interruption(plans: Sequence[Plan]) -> None:

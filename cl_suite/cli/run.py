@@ -8,13 +8,15 @@ from pathlib import Path
 
 from cl_suite.cli.flags import INTERRUPTED, add_data_flags, add_debug_flag, add_results_flag, data_root
 from cl_suite.core.errors import UsageError
+from cl_suite.core.registry import DEFAULT_STRATEGY, DEFAULT_STREAM
 from cl_suite.runs.evaluations import DIAGNOSED, EVALUATED, chosen_evaluations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--strategy", required=True, help="a name from `cl-bench list`, or path/to/file.py:Class")
-    parser.add_argument("--stream", required=True, help="a name from `cl-bench list`, or path/to/file.py:Class")
+    either = "a name from `cl-bench list`, or path/to/file.py:Class"
+    parser.add_argument("--strategy", help=f"{either} (default: {DEFAULT_STRATEGY})")
+    parser.add_argument("--stream", help=f"{either} (default: {DEFAULT_STREAM}, which needs no files)")
     parser.add_argument("--scenario", help="task_incremental, class_incremental, domain_incremental, task_agnostic")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=0, help="one seed (default 0)")
@@ -53,17 +55,20 @@ def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
     seeds = _parse_seeds(options.seeds) if options.seeds is not None else [options.seed]
     evaluated = [f"{name}.evaluate=true" for name in chosen_evaluations(options.evaluate)]
-    from cl_suite.cli.results import report_interruption, report_results
+    from cl_suite.cli.results import report_interruption, report_results, suggest_next
     from cl_suite.loggers.choice import chosen_loggers
     from cl_suite.runs.execute import run_all
     from cl_suite.runs.plan import Request, plan
 
     log = chosen_loggers(options.log)
+    strategy, stream = options.strategy or DEFAULT_STRATEGY, options.stream or DEFAULT_STREAM
+    by_default = [] if options.strategy else ["--strategy", strategy]
+    by_default += [] if options.stream else ["--stream", stream]
     plans = [
         plan(
             Request(
-                strategy=options.strategy,
-                stream=options.stream,
+                strategy=strategy,
+                stream=stream,
                 scenario=options.scenario,
                 seed=seed,
                 device=options.device,
@@ -74,7 +79,7 @@ def execute(options: argparse.Namespace) -> int:
                 resume=options.resume,
                 overwrite=options.overwrite,
                 diagnostics=(options.diagnostics,) if options.diagnostics else (),
-                command=tuple(options.arguments),
+                command=(*by_default, *options.arguments),
                 log=log,
                 log_dir=options.log_dir,
             )
@@ -88,7 +93,10 @@ def execute(options: argparse.Namespace) -> int:
         report_interruption(plans)
         return INTERRUPTED
     report_results(outcomes, as_json=options.json, target=plans[0].target)
-    return 1 if any(outcome.record.status == "failed" for outcome in outcomes) else 0
+    failed = any(outcome.record.status == "failed" for outcome in outcomes)
+    if by_default and not (quiet or failed):
+        suggest_next()
+    return 1 if failed else 0
 
 
 def _alternatives(texts: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -33,6 +34,29 @@ def forked_rng(device: torch.device | None = None) -> AbstractContextManager[Non
     device: whose generator counts beside the CPU's
     """
     return torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else [])
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the peak bytes: allocated on a GPU, resident in the process on a CPU; None where the platform says none.
+
+    Linux and macOS answer through `resource`, in KiB and in bytes; Windows has no such module, and psutil asks it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return _peak_working_set()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _peak_working_set() -> int | None:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return getattr(psutil.Process().memory_info(), "peak_wset", None)  # only Windows keeps it
 
 
 def available_cores() -> int:

@@ -30,6 +30,8 @@ class Kind:
     base: str  # "module:Class" every plugin derives from
 
 
+# What runs where neither is named: a method this suite is made for, on data that it carries with it.
+DEFAULT_STRATEGY, DEFAULT_STREAM = "exssnet", "split_digits"
 PLUGIN_PREFIX = "cl_suite_plugin_"  # of the module names of plugins given as files
 STRATEGY = Kind("strategy", "cl_suite.strategies", "cl_suite.strategy_providers", "cl_suite.core.strategy:Strategy")
 STREAM = Kind("stream", "cl_suite.streams", "cl_suite.stream_providers", "cl_suite.core.stream:Stream")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import uuid
@@ -75,12 +74,12 @@ def _store(root: Path) -> str:
 
     Making it takes MLflow seconds, and one that was stopped on the way could never be opened again.
     """
+    from filelock import FileLock
     from mlflow import MlflowClient
 
     root.mkdir(parents=True, exist_ok=True)
     file = root / "mlflow.db"
-    with (root / ".mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(root / ".mlflow.lock"):
         if not file.exists():
             unfinished = root / f".mlflow-{uuid.uuid4().hex[:8]}.tmp"
             MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)

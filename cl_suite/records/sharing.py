@@ -23,6 +23,7 @@ from cl_suite.records.archive import (
     pack,
 )
 from cl_suite.records.record import RunRecord, parse_record
+from cl_suite.records.reference import own_paths
 from cl_suite.records.strict_json import MAX_BYTES, read_record
 from cl_suite.records.validation import aside, mixed_versions
 
@@ -68,7 +69,7 @@ def survey(results: Path, *, streams: Sequence[str] = (), strategies: Sequence[s
 
     Raise UsageError if there is none.
     """
-    places = {path.relative_to(results).as_posix(): path for path in sorted(results.rglob("seed_*.json"))}
+    places = {path.relative_to(results).as_posix(): path for path in own_paths(results)}
     if not places:
         raise UsageError(f"there is no record below {results}. Name a folder of records with --results.")
     for depth, flag, names in ((0, "--stream", streams), (2, "--strategy", strategies)):

@@ -18,25 +18,27 @@ from cl_suite.report.pages.json_file import to_json
 from cl_suite.report.pages.latex import to_latex
 from cl_suite.report.pages.markdown import leaderboard, table_text
 from cl_suite.report.tables.across import Across, across_streams
-from cl_suite.report.tables.leaderboard import LeaderboardTable, build_tables, to_csv
-from cl_suite.report.tables.load import Loaded, load_results
+from cl_suite.report.tables.leaderboard import LeaderboardTable, build_tables, row_key, to_csv
+from cl_suite.report.tables.load import YOURS, Loaded, load_results
 
 __all__ = ["build_report", "build_run_page", "read_records", "render_table"]
 CHARTS = "charts"  # below the folder of figures
 
 
-def build_report(results: Path, output: Path, *, charts: bool | None = None) -> list[Path]:
+def build_report(results: Path, output: Path, *, charts: bool | None = None, beside: str | None = None) -> list[Path]:
     """Write `leaderboard.md`, `.csv`, `.json`, `.tex`, `.html` and figures of all records below `results` to `output`.
 
     Return their paths. The same records give the same files, byte for byte. Records that cannot be read and figures
     that cannot be drawn are named in the leaderboard. charts: draw those of tables too; None = up to MOST_RUNS records.
+    beside: see `load_results`; then only tables in which `results` has a row are shown, and rows say whose they are.
     Raise UsageError if there is no record to read, or `output` cannot be written.
     """
-    loaded = read_records(results)
-    tables = build_tables(loaded.records)
+    loaded = read_records(results, beside)
+    tables = tables_of(loaded)
     across = across_streams(tables)
-    figures, left_out = draw_figures(loaded.records, output)
-    with_charts = len(loaded.records) <= MOST_RUNS if charts is None else charts
+    records = [record for table in tables for several in table.runs.values() for record in several]
+    figures, left_out = draw_figures(records, output)
+    with_charts = len(records) <= MOST_RUNS if charts is None else charts
     of_tables = [
         [*_charts(table_charts(table), table_slug(table), output, with_charts, left_out), *_trade_offs(table, output)]
         for table in tables
@@ -155,7 +157,7 @@ def _of_rows(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> l
         pictures = []
         for row in table.lines:
             options = f" ({row['configuration']})" if row["configuration"] else ""
-            for record in table.runs.get((row["strategy"], row["config_hash"]), []):
+            for record in table.runs.get(row_key(row), []):
                 for figure in by_record.get(id(record), []):
                     name = f"{record.strategy} {figure.name}{options}"
                     pictures.append(Picture((name, figure.file), Drawing(name, embedded(figure.image, name))))
@@ -163,13 +165,23 @@ def _of_rows(tables: Sequence[LeaderboardTable], figures: Sequence[Figure]) -> l
     return of_tables
 
 
-def read_records(results: Path) -> Loaded:
-    """Return all records below a folder. Raise UsageError if none can be read."""
-    loaded = load_results(results)
-    if loaded.records:
+def tables_of(loaded: Loaded) -> list[LeaderboardTable]:
+    """Return the tables of what was read; where others stand beside it, those with a run of one's own."""
+    tables = build_tables(loaded.records, loaded.origins)
+    return [table for table in tables if YOURS in table.origins] if YOURS in loaded.origins else tables
+
+
+def read_records(results: Path, beside: str | None = None) -> Loaded:
+    """Return all records below a folder. Raise UsageError if none can be read.
+
+    beside: see `load_results`; it does not replace records of one's own
+    """
+    loaded = load_results(results, beside)
+    if any(origin in ("", YOURS) for origin in loaded.origins):
         return loaded
-    if loaded.notes:
-        raise UsageError(f"no record below {results} can be read. The first: {loaded.notes[0]}.")
+    own = [note for note in loaded.notes if beside is None or f"({YOURS})" in note]
+    if own:
+        raise UsageError(f"no record below {results} can be read. The first: {own[0]}.")
     raise UsageError(
         f"no records below {results}. Run cl-bench --strategy NAME --stream NAME first, "
         "or name the folder of records with --results."

@@ -245,7 +245,7 @@ def _protocol_layer(protocol: str, strategy: str, stream: str) -> tuple[dict[str
         return _published(strategy, stream)
     folder = files("configs") / "protocol"
     layers = [folder / f"{protocol}.yaml", folder / protocol / f"{stream}.yaml"]
-    merged = OmegaConf.merge(*[OmegaConf.create(file.read_text()) for file in layers if file.is_file()])
+    merged = OmegaConf.merge(*[OmegaConf.create(file.read_text(encoding="utf-8")) for file in layers if file.is_file()])
     settings: Any = OmegaConf.to_container(merged)
     return settings, {}
 
@@ -259,7 +259,7 @@ def _published(strategy: str, stream: str) -> tuple[dict[str, Any], dict[str, An
             f"protocol=paper has no published setting for {strategy} on {stream}. "
             f"There are: {', '.join(there)}. Or use protocol=standard."
         )
-    settings: Any = OmegaConf.to_container(OmegaConf.create(file.read_text()))
+    settings: Any = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
     target = settings.pop("target", {})
     return settings, target
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from cl_suite.core.checkpoint import load_state, save_state, tensor_bytes
-from cl_suite.core.devices import forked_rng
+from cl_suite.core.devices import forked_rng, peak_memory
 from cl_suite.core.errors import RunError, UnseenTask, UsageError
 from cl_suite.core.experience import Experience
 from cl_suite.core.listener import Hooks, Listener, Row, Silent
@@ -160,7 +159,9 @@ class Harness:
     def costs(self) -> dict[str, float]:
         """Return what a finished run cost, in the record's words."""
         costs = self.counted()
-        costs["peak_memory_bytes"] = _peak_memory(self.scenario_stream.info.device)
+        memory = peak_memory(self.scenario_stream.info.device)
+        if memory is not None:  # a platform may have no answer; nothing is better than a wrong number
+            costs["peak_memory_bytes"] = memory
         costs["model_parameters"] = self.strategy.model_parameters()
         state, network = self.strategy.state_dict(), self.strategy.trained_network()
         costs["state_bytes"] = tensor_bytes(state)
@@ -279,10 +280,3 @@ class Harness:
         for name, value in state["meter"].items():
             setattr(self.meter, name, value)
         return state["experiences_done"]
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Return the peak bytes: allocated on a GPU, resident in the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -89,7 +89,7 @@ BAD_REQUESTS = [
     (["--strategy", "er", *SMALL, "--threads", "-1"], "--threads -1"),
     (["--strategy", "er", *SMALL, "--seeds", "1,a"], "not a list of whole numbers"),
     (["--strategy", "er", *SMALL, "--seeds", "1,1"], "names a seed twice"),
-    (["--strategy", "er"], "--stream"),
+    (["--strategy"], "--strategy: expected one argument"),
     (["--strategy", "er", *SMALL, "--bogus"], "unrecognized arguments: --bogus"),
     (["--strategy", "absent.py:Method", *SMALL], "there is no file absent.py"),
     (["--strategy", "no_such_module:Method", *SMALL], "no module 'no_such_module'"),

@@ -66,7 +66,7 @@ def test_a_configuration_is_named_by_its_hash(tmp_path):
         for seed in range(2 if lr == 0.1 else 3):
             save(tmp_path, "er", 0.5 + lr + 0.02 * seed * lr, seed=seed, options={"lr": lr})
     runs = tables(tmp_path)[0].runs
-    few, many = sorted((config for _, config in runs), key=lambda config: len(runs["er", config]))
+    few, many = sorted((config for _, config, _ in runs), key=lambda config: len(runs["er", config, ""]))
     (found,) = compare(tables(tmp_path), "er", f"er@{few[:6]}")
     assert found.a.startswith(f"er@{many}") and found.verdict == "the first is better"
 

@@ -18,7 +18,8 @@ from cl_suite.report.charts.points import intervals_chart, scatter_chart
 from cl_suite.report.charts.ranks import ranks_chart
 from cl_suite.report.pages.sentences import heading
 from cl_suite.report.tables.across import Across
-from cl_suite.report.tables.leaderboard import LeaderboardTable
+from cl_suite.report.tables.labels import Row
+from cl_suite.report.tables.leaderboard import LeaderboardTable, row_key
 from cl_suite.report.tables.measures import CEILING, FLOOR, ROLES, complete_last_row
 from cl_suite.report.tables.statistics import half_width
 
@@ -49,10 +50,10 @@ def table_charts(table: LeaderboardTable) -> Iterator[Chart]:
     names = _names(rows)
     where = heading(table)
     best = _chosen(rows, MOST_LINES)
-    strategies = {names[_identity(row)]: row["strategy"] for row in rows}
+    strategies = {names[row_key(row)]: row["strategy"] for row in rows}
 
     intervals = [
-        (names[_identity(row)], 100 * row["acc_mean"], _percent(row["acc_low"]), _percent(row["acc_high"]))
+        (names[row_key(row)], 100 * row["acc_mean"], _percent(row["acc_low"]), _percent(row["acc_high"]))
         for row in rows[:40]
     ]
     upper = None if table.ceiling is None else 100 * float(np.mean(table.ceiling))
@@ -64,7 +65,7 @@ def table_charts(table: LeaderboardTable) -> Iterator[Chart]:
             f"ACC with 95 % intervals, {where}", intervals, strategies, "ACC (%)", chance=lower, ceiling=upper
         ),
     )
-    curves = {names[_identity(row)]: band for row in best if (band := _band(table.runs[_identity(row)])) is not None}
+    curves = {names[row_key(row)]: band for row in best if (band := _band(table.runs[row_key(row)])) is not None}
     if curves:
         yield Chart(
             "average_accuracy",
@@ -144,20 +145,17 @@ def _scatter(name: str, title: str, points: Mapping[str, Any], strategies: Mappi
     )
 
 
-def _identity(row: Mapping[Any, Any]) -> tuple[str, str]:
-    return row["strategy"], row["config_hash"]
-
-
-def _names(rows: Sequence[Mapping[Any, Any]]) -> dict[tuple[str, str], str]:
-    """Return a name for each row: the strategy, with its options where there are several rows of it."""
+def _names(rows: Sequence[Mapping[Any, Any]]) -> dict[Row, str]:
+    """Return a name for each row: the strategy, with its options where there are several of it, and whose it is."""
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["strategy"]] = counts.get(row["strategy"], 0) + 1
-    names: dict[tuple[str, str], str] = {}
+    names: dict[Row, str] = {}
     for row in rows:
         options = re.sub(r"\b\w+\.(?=\w+=)", "", row["configuration"])  # epochs=20, not train.epochs=20
         name = f"{row['strategy']} {options}" if counts[row["strategy"]] > 1 and options else str(row["strategy"])
-        names[_identity(row)] = name if name not in names.values() else f"{name} {row['config_hash']}"
+        name += f" ({row['origin']})" if row["origin"] else ""
+        names[row_key(row)] = name if name not in names.values() else f"{name} {row['config_hash']}"
     return names
 
 
@@ -174,13 +172,13 @@ def _percent(value: float) -> float | None:
 
 def _points(
     rows: Sequence[Mapping[Any, Any]],
-    names: Mapping[tuple[str, str], str],
+    names: Mapping[Row, str],
     x: str,
     y: str,
     x_unit: float,
     y_unit: float,
 ) -> dict[str, tuple[float, float]]:
-    pairs = {names[_identity(row)]: (x_unit * row[f"{x}_mean"], y_unit * row[f"{y}_mean"]) for row in rows}
+    pairs = {names[row_key(row)]: (x_unit * row[f"{x}_mean"], y_unit * row[f"{y}_mean"]) for row in rows}
     return {name: pair for name, pair in pairs.items() if not np.isnan(pair).any()}
 
 
@@ -218,12 +216,12 @@ def _curve_band(points: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _profiles(
-    table: LeaderboardTable, rows: Sequence[Mapping[Any, Any]], names: Mapping[tuple[str, str], str]
+    table: LeaderboardTable, rows: Sequence[Mapping[Any, Any]], names: Mapping[Row, str]
 ) -> dict[str, list[float]]:
     """Return the final accuracies of the tasks, percent, mean over seeds of the sorted ones."""
     profiles = {}
     for row in rows:
-        last = [sorted(scores) for r in table.runs[_identity(row)] if (scores := complete_last_row(r)) is not None]
+        last = [sorted(scores) for r in table.runs[row_key(row)] if (scores := complete_last_row(r)) is not None]
         if last and len({len(scores) for scores in last}) == 1:
-            profiles[names[_identity(row)]] = [100 * float(np.mean(column)) for column in zip(*last, strict=True)]
+            profiles[names[row_key(row)]] = [100 * float(np.mean(column)) for column in zip(*last, strict=True)]
     return profiles

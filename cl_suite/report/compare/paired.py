@@ -11,7 +11,9 @@ import numpy as np
 from cl_suite.core.errors import UsageError, nearest
 from cl_suite.report.pages.sentences import distinct_headings
 from cl_suite.report.tables.across import table_name
-from cl_suite.report.tables.leaderboard import LeaderboardTable
+from cl_suite.report.tables.labels import Row
+from cl_suite.report.tables.leaderboard import LeaderboardTable, row_key
+from cl_suite.report.tables.load import YOURS
 from cl_suite.report.tables.measures import JUDGED, relative_measures, representative
 from cl_suite.report.tables.statistics import LEVEL, detectable, paired
 
@@ -48,7 +50,8 @@ def compare(tables: Sequence[LeaderboardTable], a: str, b: str, *, measure: str 
     """Return one comparison for each table that both are in.
 
     a, b: a strategy, or strategy@config with the first digits of a configuration's hash; a strategy alone stands for
-    its configuration with most seeds, among equals the one begun first. Raise UsageError for what is not there.
+    its configuration with most seeds, among equals the one begun first; where runs of others stand beside one's own,
+    one's own are meant, if there are any. Raise UsageError for what is not there.
     """
     if measure not in JUDGED:
         raise UsageError(f"--metric {measure} is not known. {nearest(measure, JUDGED)}")
@@ -63,20 +66,17 @@ def compare(tables: Sequence[LeaderboardTable], a: str, b: str, *, measure: str 
     return comparisons
 
 
-def _rows(table: LeaderboardTable, spec: str) -> tuple[str, str] | None:
+def _rows(table: LeaderboardTable, spec: str) -> Row | None:
     strategy, _, config = spec.partition("@")
-    runs = {
-        each: records for (name, each), records in table.runs.items() if name == strategy and each.startswith(config)
-    }
-    if config and len(runs) > 1:
+    runs = {row: records for row, records in table.runs.items() if row[0] == strategy and row[1].startswith(config)}
+    runs = {row: records for row, records in runs.items() if row[2] == YOURS} or runs  # own runs first
+    if config and len({each for _, each, _ in runs}) > 1:
         raise UsageError(f"{spec} stands for {len(runs)} configurations of {table_name(table)}. Write more digits.")
-    return (strategy, representative(runs)) if runs else None
+    return representative(runs) if runs else None
 
 
-def _comparison(
-    table: LeaderboardTable, name: str, first: tuple[str, str], second: tuple[str, str], measure: str
-) -> Comparison:
-    labels = {(row["strategy"], row["config_hash"]): row["configuration"] for row in table.lines}
+def _comparison(table: LeaderboardTable, name: str, first: Row, second: Row, measure: str) -> Comparison:
+    labels = {row_key(row): row["configuration"] for row in table.lines}
     values_a, values_b = (_by_seed(table, row, measure) for row in (first, second))
     common = sorted(values_a.keys() & values_b.keys())
     differences = [values_a[seed] - values_b[seed] for seed in common]
@@ -110,7 +110,7 @@ def _verdict(a: str, b: str, tested: Any, *, higher: bool) -> str:
     return f"{a if (tested.mean > 0) == higher else b} is better"
 
 
-def _by_seed(table: LeaderboardTable, row: tuple[str, str], measure: str) -> dict[int, float]:
+def _by_seed(table: LeaderboardTable, row: Row, measure: str) -> dict[int, float]:
     values = {
         record.seed: {**record.metrics, **relative_measures(record, table.chance, table.ceiling)}.get(measure)
         for record in table.runs[row]
@@ -118,8 +118,9 @@ def _by_seed(table: LeaderboardTable, row: tuple[str, str], measure: str) -> dic
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _named(row: tuple[str, str], options: str) -> str:
-    return f"{row[0]}@{row[1]}" + (f" [{options}]" if options else "")
+def _named(row: Row, options: str) -> str:
+    whose = f" ({row[2]})" if row[2] else ""
+    return f"{row[0]}@{row[1]}{whose}" + (f" [{options}]" if options else "")
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -127,7 +128,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _nothing(tables: Sequence[LeaderboardTable], a: str, b: str) -> str:
-    known = {name for table in tables for name, _ in table.runs}
+    known = {name for table in tables for name, *_ in table.runs}
     for spec in (a, b):
         name, _, config = spec.partition("@")
         if name not in known:

@@ -43,10 +43,11 @@ def has(table: LeaderboardTable, measure: str) -> bool:
 
 
 def row_name(row: dict[Any, Any]) -> str:
-    """Return a row's strategy, its role and the options that set it apart."""
+    """Return a row's strategy, its role, the options that set it apart, and whose it is where rows differ in that."""
     role = f" ({row['role']})" if row["role"] else ""
     options = f" [{row['configuration']}]" if row["configuration"] else ""
-    return f"{row['strategy']}{role}{options}"
+    whose = f" · {row['origin']}" if row["origin"] else ""
+    return f"{row['strategy']}{role}{whose}{options}"
 
 
 def score(name: str, heading: str, meaning: str, *, sign: bool = False, always: bool = False) -> Column:

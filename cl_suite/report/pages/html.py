@@ -20,8 +20,9 @@ from cl_suite.report.pages.columns import COSTS, PREFERENCES, SCORES, Column, ha
 from cl_suite.report.pages.markdown import preference_rows
 from cl_suite.report.pages.repeat_command import repeat_command
 from cl_suite.report.tables.across import Across
-from cl_suite.report.tables.labels import flatten
-from cl_suite.report.tables.leaderboard import LeaderboardTable
+from cl_suite.report.tables.labels import Row, flatten
+from cl_suite.report.tables.leaderboard import LeaderboardTable, row_key
+from cl_suite.report.tables.load import YOURS
 
 MOST_RUNS = 2000  # of which the page keeps matrix, options and command
 COLOURS = 96  # of pictures in the page
@@ -67,7 +68,7 @@ def page(
     runs: dict[str, Any] = {}
     sections = []
     for table, slug, figures in zip(tables, named, pictures, strict=False):
-        names = {(row["strategy"], row["config_hash"]): f"{slug}-{n}" for n, row in enumerate(table.lines)}
+        names = {row_key(row): f"{slug}-{n}" for n, row in enumerate(table.lines)}
         if keep:
             runs |= {names[row]: _run(table, row, records) for row, records in table.runs.items()}
         sections.append(_section(table, slug, figures, names if keep else {}))
@@ -169,9 +170,7 @@ def as_script(value: Any) -> Any:
     return jinja2_safe(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _section(
-    table: LeaderboardTable, slug: str, drawings: Drawings, names: Mapping[tuple[str, str], str]
-) -> dict[str, Any]:
+def _section(table: LeaderboardTable, slug: str, drawings: Drawings, names: Mapping[Row, str]) -> dict[str, Any]:
     filled = [row for row in table.lines if row["seeds"]]
     costs = with_values(COSTS, table)
     grids = [{"title": "Scores", "open": True, **_grid(with_values(SCORES, table), table.lines, names)}]
@@ -192,16 +191,15 @@ def _section(
     }
 
 
-def _grid(
-    columns: Sequence[Column], rows: Sequence[dict[Any, Any]], names: Mapping[tuple[str, str], str]
-) -> dict[str, Any]:
+def _grid(columns: Sequence[Column], rows: Sequence[dict[Any, Any]], names: Mapping[Row, str]) -> dict[str, Any]:
     return {
         "columns": columns,
         "rows": [
             {
-                "run": names.get((row["strategy"], row["config_hash"])) if row["seeds"] else None,
+                "run": names.get(row_key(row)) if row["seeds"] else None,
                 "memory": _budget(row, "memory_bytes", 2**20),
                 "samples": _budget(row, "samples_drawn", 1),
+                "own": row["origin"] == YOURS,
                 "cells": [column.cell(row) for column in columns],
             }
             for row in rows
@@ -214,7 +212,7 @@ def _budget(row: Mapping[Any, Any], measure: str, unit: float) -> float | None:
     return None if value != value else round(value / unit, 3)
 
 
-def _run(table: LeaderboardTable, row: tuple[str, str], records: Sequence[RunRecord]) -> dict[str, Any]:
+def _run(table: LeaderboardTable, row: Row, records: Sequence[RunRecord]) -> dict[str, Any]:
     """Return what is shown of one row when a reader follows it."""
     first = records[0]
     return {

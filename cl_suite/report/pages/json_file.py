@@ -43,7 +43,7 @@ def _table(table: LeaderboardTable) -> dict[str, Any]:
 
 
 def _row(row: dict[Any, Any], measures: Sequence[str]) -> dict[str, Any]:
-    entry = {name: row[name] for name in FACTS if name != "n_seeds"}
+    entry = {name: row[name] for name in FACTS if name != "n_seeds" and (name != "origin" or row[name])}
     entry["seeds"] = [int(seed) for seed in row["seeds"].split()]
     known = [name for name in measures if not math.isnan(row[f"{name}_mean"])]
     return entry | {"measures": {name: _measure(row, name) for name in known}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cl_suite.report.tables.leaderboard import LeaderboardTable
+from cl_suite.report.tables.leaderboard import LeaderboardTable, row_key
 from cl_suite.report.tables.measures import contests
 from cl_suite.report.tables.statistics import Ranks, complete_block, ranks, win_rates
 
@@ -63,7 +63,7 @@ def _across(scenario: str, protocol: str, tables: Sequence[LeaderboardTable]) ->
     for number, table in enumerate(tables):
         stand_for = {row for row in table.of_strategies() if contests(row[0], table.runs[row])}
         for row in table.lines:
-            known = (row["strategy"], row["config_hash"]) in stand_for and not np.isnan(row["acc_mean"])
+            known = row_key(row) in stand_for and not np.isnan(row["acc_mean"])
             if known:
                 place = scores.setdefault(row["strategy"], {})
                 place[number] = (row["acc_mean"], row["task_percentile_10_mean"])

@@ -11,6 +11,7 @@ from typing import Any
 from cl_suite.records.compatibility import with_values_before, without_unchanged
 from cl_suite.records.record import NOT_HASHED, RunRecord
 
+Row = tuple[str, str, str]  # strategy, config hash, origin
 LABEL_OPTIONS = 4  # a row that differs in more options than this is told by its hash
 
 
@@ -60,8 +61,8 @@ def as_words(options: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
 
 
-def labels(options: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[tuple[str, str], str]:
-    """Return {(strategy, config hash): the options that set a row apart} for the rows of one table.
+def labels(options: Mapping[Row, Mapping[str, str]]) -> dict[Row, str]:
+    """Return {(strategy, config hash, origin): the options that set a row apart} for the rows of one table.
 
     A strategy's own options are shown where its configurations in this table differ in them; options that all
     strategies share (train, model, seeds) also where a row departs from what most rows of the table have.
@@ -69,15 +70,16 @@ def labels(options: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[tuple[s
     shared = {key for flat in options.values() for key in flat if not key.startswith("strategy.")}
     usual = {key: Counter(flat.get(key, "") for flat in options.values()).most_common(1)[0][0] for key in shared}
     siblings: dict[str, list[Mapping[str, str]]] = {}
-    for (strategy, _), flat in options.items():
+    for (strategy, *_), flat in options.items():
         siblings.setdefault(strategy, []).append(flat)
     varied = {strategy: _varied(several) for strategy, several in siblings.items()}
     texts = {}
-    for (strategy, config), flat in options.items():
+    for row, flat in options.items():
+        strategy, config, _ = row
         apart = varied[strategy]
         visible = {key: value for key, value in flat.items() if key in apart or usual.get(key, value) != value}
-        ambiguous = len(siblings[strategy]) > 1 and not visible
-        texts[strategy, config] = f"config {config}" if ambiguous or len(visible) > LABEL_OPTIONS else as_words(visible)
+        ambiguous = len({other for name, other, _ in options if name == strategy}) > 1 and not visible
+        texts[row] = f"config {config}" if ambiguous or len(visible) > LABEL_OPTIONS else as_words(visible)
     return texts
 
 

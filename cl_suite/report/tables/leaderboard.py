@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from cl_suite.records.record import RunRecord
-from cl_suite.report.tables.labels import Identity, identities, labels
+from cl_suite.report.tables.labels import Identity, Row, identities, labels
 from cl_suite.report.tables.measures import (
     ALWAYS,
     CEILING,
@@ -29,8 +29,15 @@ from cl_suite.report.tables.statistics import detectable_of, half_width, standin
 
 # What must be equal for two records to share a table.
 TABLE_KEY = ["stream", "stream_version", "stream_options", "scenario", "protocol"]
-FACTS = ["strategy", "role", "configuration", "config_hash", "n_seeds", "seeds", "model_selection", "device"]
-Row = tuple[str, str]  # strategy, config hash
+FACTS = ["strategy", "role", "configuration", "config_hash", "n_seeds", "seeds", "model_selection", "device", "origin"]
+
+
+class Member(NamedTuple):
+    """A record, where it stands, and whose it is."""
+
+    record: RunRecord
+    identity: Identity
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -38,14 +45,16 @@ class LeaderboardTable:
     """One table: everything in it is comparable.
 
     rows:   one per strategy and configuration, best ACC first. Columns: strategy, role ("floor", "ceiling" or ""),
-            configuration (the options that set it apart), config_hash, n_seeds, seeds, model_selection, device, and
+            configuration (the options that set it apart), config_hash, n_seeds, seeds, model_selection, device, origin
+            (whose runs they are, where records of several folders stand beside each other; "" where they do not), and
             for every measure m: m_mean, m_std (over seeds, n-1), m_count (seeds that have it); for scores m_low and
             m_high (95 % t-interval), and where rows are compared m_standing ("best", "tied" or ""); NaN where missing
-    runs:   {(strategy, config hash): its complete records, by seed}
+    runs:   {(strategy, config hash, origin): its complete records, by seed}
     failed: one line per failed run
     chance: average accuracy of the untrained networks; ceiling: joint's final score on each task; None = not measured
     detectable: smallest difference in ACC that can be told, and at how many seeds; (NaN, 0) where nothing can
     figures: {name: figure of the whole table, as in docs/reference/records.md}
+    origins: whose runs are in it, failed ones too
     """
 
     key: dict[str, str]  # of TABLE_KEY
@@ -57,6 +66,7 @@ class LeaderboardTable:
     ceiling: list[float] | None = None
     detectable: tuple[float, int] = (float("nan"), 0)
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origins: frozenset[str] = frozenset()
 
     @cached_property
     def lines(self) -> list[dict[Any, Any]]:
@@ -65,25 +75,33 @@ class LeaderboardTable:
 
     def of_strategies(self) -> set[Row]:
         """Return the row that stands for each strategy: its configuration with most seeds, then begun first."""
-        by_strategy: dict[str, dict[str, list[RunRecord]]] = {}
-        for (strategy, config), records in self.runs.items():
-            by_strategy.setdefault(strategy, {})[config] = records
-        return {(strategy, representative(runs)) for strategy, runs in by_strategy.items()}
+        by_strategy: dict[str, dict[Row, list[RunRecord]]] = {}
+        for row, records in self.runs.items():
+            by_strategy.setdefault(row[0], {})[row] = records
+        return {representative(runs) for runs in by_strategy.values()}
 
 
-def build_tables(records: Sequence[RunRecord]) -> list[LeaderboardTable]:
-    """Return the tables, sorted by stream, version, stream options, scenario and protocol."""
+def row_key(row: Mapping[Any, Any]) -> Row:
+    """Return the key in `runs` of one of `lines`."""
+    return row["strategy"], row["config_hash"], row["origin"]
+
+
+def build_tables(records: Sequence[RunRecord], origins: Sequence[str] | None = None) -> list[LeaderboardTable]:
+    """Return the tables, sorted by stream, version, stream options, scenario and protocol.
+
+    origins: whose each record is: runs of several are never pooled into one row; None = all are of one
+    """
     measures = _measures(records)
-    members: dict[tuple[str, ...], list[tuple[RunRecord, Identity]]] = {}
-    for record, identity in zip(records, identities(records), strict=True):
-        members.setdefault(identity.table, []).append((record, identity))
+    members: dict[tuple[str, ...], list[Member]] = {}
+    for record, identity, origin in zip(records, identities(records), origins or [""] * len(records), strict=True):
+        members.setdefault(identity.table, []).append(Member(record, identity, origin))
     return [_table(key, members[key], measures) for key in sorted(members)]
 
 
 def to_csv(tables: Sequence[LeaderboardTable]) -> str:
     """Return all tables as one CSV: numbers with 10 significant digits, an empty cell where there is none."""
-    columns = [*TABLE_KEY, *tables[0].rows.columns]
     together = pd.concat([table.rows.assign(**table.key) for table in tables])
+    columns = [*TABLE_KEY, *(name for name in tables[0].rows.columns if name != "origin" or together[name].any())]
     return together[columns].to_csv(index=False, lineterminator="\n", float_format="%.10g")
 
 
@@ -93,40 +111,39 @@ def _measures(records: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys([*METRICS, *COSTS, *sorted(names)]))
 
 
-def _table(
-    key: tuple[str, ...], members: Sequence[tuple[RunRecord, Identity]], measures: Sequence[str]
-) -> LeaderboardTable:
+def _table(key: tuple[str, ...], members: Sequence[Member], measures: Sequence[str]) -> LeaderboardTable:
     runs: dict[Row, list[RunRecord]] = {}
     options: dict[Row, Mapping[str, str]] = {}
-    for record, identity in sorted(members, key=lambda member: member[0].seed):
-        if record.status == "complete":
-            row = record.strategy, identity.config_hash
-            runs.setdefault(row, []).append(record)
-            options[row] = identity.options
+    for member in sorted(members, key=lambda member: member.record.seed):
+        if member.record.status == "complete":
+            row = member.record.strategy, member.identity.config_hash, member.origin
+            runs.setdefault(row, []).append(member.record)
+            options[row] = member.identity.options
     runs = {row: runs[row] for row in sorted(runs)}
     row_labels = labels(options)
     complete = [record for several in runs.values() for record in several]
     untrained = chance(complete)
     upper = ceiling(_ceiling_runs(runs))
     rows = _summarise(runs, row_labels, measures, untrained, upper)
-    failed = [_failure(record, identity) for record, identity in members if record.status == "failed"]
+    failed = [_failure(member) for member in members if member.record.status == "failed"]
     contestants = [row for row in runs if contests(row[0], runs[row])]
     return LeaderboardTable(
         key=dict(zip(TABLE_KEY, key, strict=True)),
-        n_tasks=max(len(record.test_samples) for record, _ in members),
+        n_tasks=max(len(member.record.test_samples) for member in members),
         rows=rows,
         runs=runs,
         failed=failed,
         chance=untrained,
         ceiling=upper,
         detectable=detectable_of(_by_seed({row: runs[row] for row in contestants}, "acc")),
-        figures=preference_figures(complete, row_labels),
+        figures=preference_figures(runs, row_labels),
+        origins=frozenset(member.origin for member in members),
     )
 
 
 def _ceiling_runs(runs: Mapping[Row, list[RunRecord]]) -> list[RunRecord]:
     """Return the records of the upper bound that stand for it."""
-    configurations = {config: records for (strategy, config), records in runs.items() if ROLES.get(strategy) == CEILING}
+    configurations = {row: records for row, records in runs.items() if ROLES.get(row[0]) == CEILING}
     return configurations[representative(configurations)] if configurations else []
 
 
@@ -142,20 +159,21 @@ def _summarise(
         {
             "strategy": strategy,
             "role": ROLES.get(strategy, ""),
-            "configuration": row_labels[strategy, config],
+            "configuration": row_labels[strategy, config, origin],
             "config_hash": config,
             "n_seeds": len(records),
             "seeds": " ".join(str(record.seed) for record in records),
             "model_selection": ", ".join(sorted({record.model_selection for record in records})),
             "device": ", ".join(sorted({str(record.provenance.get("device", "-")) for record in records})),
+            "origin": origin,
         }
-        for (strategy, config), records in runs.items()
+        for (strategy, config, origin), records in runs.items()
     ]
     summary = pd.DataFrame(facts, columns=FACTS)
     if runs:
         numbers = _numbers(runs, measures, untrained, upper)
         summary = pd.concat([summary, numbers], axis=1)
-    present = {strategy for strategy, _ in runs}
+    present = {strategy for strategy, *_ in runs}
     absent = [
         {"strategy": name, "role": role} for name, role in ROLES.items() if role in ALWAYS and name not in present
     ]
@@ -166,8 +184,8 @@ def _summarise(
     summary = summary.astype(dict.fromkeys(whole, "Int64"))
     decimal = [c for c in columns if c not in texts and c not in whole]
     summary = summary.astype(dict.fromkeys(decimal, float))
-    order = ["acc_mean", "strategy", "config_hash"]
-    return summary.sort_values(order, ascending=[False, True, True], na_position="last", ignore_index=True).copy()
+    order = ["acc_mean", "strategy", "config_hash", "origin"]
+    return summary.sort_values(order, ascending=[False, True, True, True], na_position="last", ignore_index=True).copy()
 
 
 def _columns_of(measure: str) -> list[str]:
@@ -193,7 +211,7 @@ def _numbers(
     grouped = frame.groupby(place)
     mean, deviation, count = grouped.mean(), grouped.std(), grouped.count()
     seeds = [record.seed for record in records]
-    contestants = [contests(strategy, several) for (strategy, _), several in runs.items()]
+    contestants = [contests(strategy, several) for (strategy, *_), several in runs.items()]
     table: dict[str, Any] = {}
     for name in measures:
         table[f"{name}_mean"], table[f"{name}_std"], table[f"{name}_count"] = mean[name], deviation[name], count[name]
@@ -212,6 +230,7 @@ def _by_seed(runs: Mapping[Row, list[RunRecord]], measure: str) -> Any:
     return pd.DataFrame.from_dict(by_row, orient="index").astype(float).to_numpy()
 
 
-def _failure(record: RunRecord, identity: Identity) -> str:
+def _failure(member: Member) -> str:
+    record, whose = member.record, f" ({member.origin})" if member.origin else ""
     reason = " ".join((record.error or "no reason given").split())
-    return f"{record.strategy}, seed {record.seed}, config {identity.config_hash}: {reason}"
+    return f"{record.strategy}{whose}, seed {record.seed}, config {member.identity.config_hash}: {reason}"

@@ -1,39 +1,68 @@
-"""Find and read records."""
+"""Find and read records, of one folder or of two beside each other."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from cl_suite.core.errors import UsageError
 from cl_suite.records.record import RunRecord, config_hash, parse_record
+from cl_suite.records.reference import REFERENCE, Stored, reference_files, stored_below
 
 GROUPS = ("stream", "strategy", "schedule", "features", "train", "model")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a pair, as JSON writes it
-LARGEST = 64 * 2**20  # bytes of a record
+YOURS, OURS = "yours", "cl-suite"  # whose a row is, where the reference stands beside it
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Records in the order of their files, and a note for each file that does not count."""
+    """Records in the order of their files, and a note for each file that does not count.
+
+    origins: whose each record is; "" where all are of one folder
+    """
 
     records: list[RunRecord]
     notes: list[str]
+    origins: list[str] = field(default_factory=list)
+
+    def only(self, wanted: Callable[[RunRecord], bool]) -> Loaded:
+        """Return it with the records that are `wanted`."""
+        pairs = [pair for pair in zip(self.records, self.origins, strict=True) if wanted(pair[0])]
+        return Loaded([record for record, _ in pairs], self.notes, [origin for _, origin in pairs])
 
 
-def load_results(results: Path) -> Loaded:
-    """Read every `seed_*.json` below `results`, complete and failed; one that is damaged becomes a note."""
+def load_results(results: Path, beside: str | None = None) -> Loaded:
+    """Read every `seed_*.json` below `results`, complete and failed; one that is damaged becomes a note.
+
+    beside: "reference", the records that come with cl-suite, or another folder. Records of both are told apart by
+    `origins`. The reference below a folder of results (`results/reference` of a checkout) is not read with it.
+
+    Raise UsageError if `beside` is no folder, or there is no reference.
+    """
+    own = _read(stored_below(results), YOURS if beside else "")
+    if beside is None:
+        return own
+    if beside == REFERENCE:
+        other = _read(reference_files(), OURS)
+    elif Path(beside).is_dir():
+        other = _read(stored_below(Path(beside)), Path(beside).resolve().name)
+    else:
+        raise UsageError(f"--beside {beside} is no folder of records. Use --beside {REFERENCE}, or name a folder.")
+    return Loaded([*own.records, *other.records], [*own.notes, *other.notes], [*own.origins, *other.origins])
+
+
+def _read(files: Iterable[Stored], origin: str) -> Loaded:
+    """Read records, each once."""
     records: dict[tuple[object, ...], RunRecord] = {}
     notes = []
-    for path in sorted(results.rglob("seed_*.json")):
-        name = path.relative_to(results).as_posix()
+    for file in files:
+        name = f"{file.name} ({origin})" if origin else file.name
         try:
-            if path.stat().st_size > LARGEST:
-                notes.append(f"{name} is larger than {LARGEST // 2**20} MiB, more than any record")
-                continue
-            text = path.read_text(encoding="utf-8")
+            text = file.read()
             record = parse_record(text)
         except OSError as problem:
             notes.append(f"{name} cannot be read ({problem.strerror or problem})")
@@ -61,7 +90,7 @@ def load_results(results: Path) -> Loaded:
             notes.append(f"{name} {verdict} and is not counted again")
             continue
         records[identity] = record
-    return Loaded(list(records.values()), notes)
+    return Loaded(list(records.values()), notes, [origin] * len(records))
 
 
 def _unfit(record: RunRecord, text: str) -> str | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import fsum
+from typing import Any, TypeVar
 
 from cl_suite.core.scenario import rows_are_tasks
 from cl_suite.records.record import RunRecord
 
+Key = TypeVar("Key")
 FLOOR, CEILING, REFERENCE = "floor", "ceiling", "reference"
 # The lower and the upper bound, which every table shows, and what is no continual learner but shown beside them.
 ROLES = {"finetune": FLOOR, "joint": CEILING, "preference_joint": REFERENCE, "single_task": REFERENCE}
@@ -135,13 +137,14 @@ def contests(strategy: str, records: Sequence[RunRecord]) -> bool:
     return not bound and all(record.model_selection != "oracle" for record in records)
 
 
-def representative(runs: Mapping[str, Sequence[RunRecord]]) -> str:
+def representative(runs: Mapping[Key, Sequence[RunRecord]]) -> Key:
     """Return the configuration that stands for a strategy where one is needed: most seeds, then the one begun first.
 
-    runs: {config hash: complete records}. No score has a say, so nothing is selected on the test set.
+    runs: {config hash, or what else tells them apart: complete records}. No score has a say, so nothing is
+    selected on the test set.
     """
 
-    def order(config: str) -> tuple[int, str, str]:
+    def order(config: Any) -> tuple[int, str, Any]:
         begun = min((str(record.provenance.get("started", "~")) for record in runs[config]), default="~")
         return -len(runs[config]), begun, config
 

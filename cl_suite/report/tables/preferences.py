@@ -9,6 +9,7 @@ from typing import Any
 
 from cl_suite.metrics.trade_offs import distance_to_front
 from cl_suite.records.record import RunRecord
+from cl_suite.report.tables.labels import Row
 
 REFERENCE = "preference_joint"  # one model for each preference, trained on the samples of all tasks
 DISTANCE = "preference_front_distance"
@@ -29,23 +30,22 @@ def front_distances(records: Sequence[RunRecord]) -> list[dict[str, float]]:
     ]
 
 
-def preference_figures(
-    records: Sequence[RunRecord], labels: Mapping[tuple[str, str], str]
-) -> dict[str, dict[str, Any]]:
+def preference_figures(runs: Mapping[Row, Sequence[RunRecord]], labels: Mapping[Row, str]) -> dict[str, dict[str, Any]]:
     """Return the figures of one table: {name: figure of kind "curves"}; {} where nobody was asked for trade-offs.
 
-    labels: {(strategy, config hash): the options that set a row apart}. Of each configuration its lowest seed is drawn,
-    in the first two figures only where as many preferences were asked for as in most.
+    runs, labels: {row: complete records}, {row: the options that set it apart}. Of each configuration its
+    lowest seed is drawn, in the first two figures only where as many preferences were asked for as in most.
     """
-    chosen: dict[tuple[str, str], RunRecord] = {}
-    for record in sorted(records, key=lambda record: record.seed):
-        if record.status == "complete" and _entries(record):
-            chosen.setdefault((record.strategy, record.config_hash), record)
+    chosen: dict[Row, RunRecord] = {}
+    several = [(row, record) for row, records in runs.items() for record in records]
+    for row, record in sorted(several, key=lambda pair: pair[1].seed):
+        if _entries(record):
+            chosen.setdefault(row, record)
     if not chosen:
         return {}
     usual = Counter(_count(each) for each in chosen.values()).most_common(1)[0][0]
     alike = {key: each for key, each in chosen.items() if _count(each) == usual}
-    names = {key: " ".join(filter(None, (key[0], labels.get(key, "")))) for key in chosen}
+    names = {key: " ".join(filter(None, (key[0], labels.get(key, ""), key[2]))) for key in chosen}
     first = next(iter(alike.values()))
     x, y = (f"accuracy on task {name} (%)" for name in [*first.task_names, "", ""][:2])
     fronts = {names[key]: [[100 * x, 100 * y] for x, y in _front(each)] for key, each in alike.items() if _front(each)}
@@ -68,10 +68,10 @@ def preference_figures(
     return {name: figure for name, figure in figures.items() if figure["series"]}
 
 
-def _cost_curves(chosen: Mapping[tuple[str, str], RunRecord]) -> dict[str, list[list[float]]]:
+def _cost_curves(chosen: Mapping[Row, RunRecord]) -> dict[str, list[list[float]]]:
     """Return {strategy: [[preferences asked for, seconds], ...]} of configurations that differ in nothing else."""
     curves: dict[tuple[str, str], list[list[float]]] = {}
-    for (strategy, _), record in chosen.items():
+    for (strategy, *_), record in chosen.items():
         preferences = {**record.config.get("preferences", {}), "count": None, "grid": None}
         others = json.dumps({**record.config, "preferences": preferences}, sort_keys=True, default=str)
         last = _entries(record)[-1]
