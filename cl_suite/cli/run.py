@@ -78,6 +78,7 @@ def execute(options: argparse.Namespace) -> int:
     """Return the exit status."""
     asked = _parse_seeds(options.seeds) if options.seeds is not None else None
     asked = [options.seed] if options.seed is not None else asked
+    options.evaluate = chosen_evaluations(options.evaluate)
     from cl_suite.cli.support.from_file import with_file
 
     wanted = with_file(options)
@@ -116,7 +117,7 @@ def _plans(options: argparse.Namespace, wanted: FromFile, seeds: list[int]) -> l
     from cl_suite.runs.plan import Request, plan
 
     log = chosen_loggers(options.log)
-    evaluated = [f"{name}.evaluate=true" for name in chosen_evaluations(options.evaluate)]
+    evaluated = [f"{name}.evaluate=true" for name in options.evaluate]
     return [
         plan(
             Request(

@@ -26,6 +26,7 @@ from cl_suite.core.errors import UsageError
 from cl_suite.core.files import write_atomic
 
 if TYPE_CHECKING:
+    from cl_suite.core.registry import Chosen
     from cl_suite.runs.plan import Plan
 
 FILE = "config.yaml"
@@ -87,11 +88,16 @@ def config_of(plan: Plan) -> dict[str, Any]:
     options = _without_derived(plan.composed.plain, plan.composed.run)
     options.pop("scenario")
     return {
-        "strategy": plan.request.strategy,
-        "stream": plan.request.stream,
+        "strategy": _spec(plan.request.strategy),
+        "stream": _spec(plan.request.stream),
         "scenario": plan.scenario.value,
         "options": options,
     }
+
+
+def _spec(asked: str | Chosen) -> str:
+    """Return how a plugin is asked for by name; one that was defined at a prompt is found nowhere else."""
+    return asked if isinstance(asked, str) else asked.spec or asked.name
 
 
 def config_text(plan: Plan) -> str:

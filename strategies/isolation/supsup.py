@@ -66,7 +66,7 @@ class SupSup(SupermaskStrategy):
                 "strategy.allocation=uncertainty infers the task at test too. Set strategy.infer=oneshot, binary or "
                 "min_entropy, and leave head=shared_masked and score_init=random."
             )
-        if self.finds_tasks and (c.select != "last" or c.scheduler == "released"):
+        if self.finds_tasks and c.reads_validation:
             raise UsageError("strategy.allocation=uncertainty has no phases to select in. Leave select=last.")
         if self.finds_tasks and c.infer_objective == "G" and c.outputs <= info.n_outputs:
             raise UsageError(f"objective G needs superfluous outputs. Set strategy.outputs above {info.n_outputs}.")

@@ -109,7 +109,7 @@ def _write_numbers(axes: Any, mesh: Any, values: Any, *, zeros: bool) -> None:
     """Write each value [row, column] into its cell, dark on pale colours and pale on dark ones; `zeros`: also these."""
     for row, line in enumerate(values):
         for column, value in enumerate(line):
-            if value == value and (value or zeros):
+            if value == value and (round(value) or zeros):
                 red, green, blue, _ = mesh.cmap(mesh.norm(value))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
                 colour = "white" if dark else "black"

@@ -38,6 +38,11 @@ class SupermaskOptions:
     infer_images: int = 1  # of them, the first so many are judged; 0 = all (infer_per=batch)
     infer_norm: str = "averaged"  # statistics of a superposed network: averaged over the candidates, or the batch's
 
+    @property
+    def reads_validation(self) -> bool:
+        """Whether epochs are chosen by held-out samples, or the rate follows them."""
+        return self.select != "last" or self.scheduler == "released"
+
 
 CHOICES = {
     "score_init": ("random", "knn_best", "knn_always", "knn_all", "running_mean"),
@@ -64,7 +69,7 @@ def check_options(options: SupermaskOptions, info: StreamInfo) -> None:
         raise UsageError(
             f"supermasks need one class per sample, or actions; {info.stream} has a {info.objective.name} objective."
         )
-    if (options.select != "last" or options.scheduler == "released") and not info.train.validation:
+    if options.reads_validation and not info.train.validation:
         raise UsageError("select=best_per_phase and scheduler=released read validation data. Set train.validation=0.1.")
     superposes = options.infer in ("oneshot", "binary")
     if options.mask_invalid_logits and superposes and options.infer_objective == "G":

@@ -184,7 +184,6 @@ class SupermaskStrategy(Strategy):
         optimizer = build_optimizer(c.optimizer, parameters, lr=lr, weight_decay=weight_decay)
         per_epoch = experience.planned_steps(epochs=1)
         rate = LearningRate(c.scheduler, optimizer, steps=per_epoch * epochs, epochs=epochs)
-        reads_validation = c.select != "last" or c.scheduler == "released"
         best = BestState([*parameters, *self.masked.statistics_of(self.learning)])
         self.network.train()
         for step, batch in enumerate(experience.batches(epochs=epochs, phase=phase), start=1):
@@ -198,7 +197,7 @@ class SupermaskStrategy(Strategy):
             optimizer.step()
             experience.report(loss)
             rate.after_step()
-            if reads_validation and step % per_epoch == 0:
+            if c.reads_validation and step % per_epoch == 0:
                 accuracy = self._validation_accuracy(experience)
                 rate.after_epoch(accuracy)
                 best.offer(accuracy)
@@ -273,7 +272,7 @@ class SupermaskStrategy(Strategy):
     @classmethod
     def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
         """Where epochs are chosen by it, or the released schedule reads it."""
-        return config.select != "last" or config.scheduler == "released"
+        return bool(config.reads_validation)
 
     @classmethod
     def early_stopping_refusal(cls, config: Any) -> str:
@@ -294,8 +293,6 @@ class SupermaskStrategy(Strategy):
     def model_parameters(self) -> int:
         """Return the number of masked weights."""
         return self.masked.n_weights
-
-    # -- inside -----------------------------------------------------------------------------------------------------
 
     def _rows_for(self, classes: tuple[int, ...]) -> tuple[int, int] | None:
         """Return the head's rows for a new task. Raise UsageError if they do not suffice."""
