@@ -20,6 +20,7 @@ def encoder(tmp_path):
     return save_encoder(tmp_path / "encoder", ["ba", "de", "fi", "go", "mu", "na", "bafi", "figo", "bade"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "exactly"),
     [
