@@ -1,5 +1,8 @@
 """A saved model answers bit for bit as its run did at its end, whatever the strategy keeps, whatever the stream."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -131,3 +134,16 @@ def test_models_trained_for_a_preference_are_kept(name, tmp_path):
     run = trained(tmp_path, name, "toy_gaussians", *TINY, *told, *options, scenario="domain_incremental")
     preference, _ = run.harness.strategy.models.results[0]
     assert_answers_alike(run, tmp_path / "model.safetensors", preference=preference)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("CL_SUITE_DATA"), reason="needs real data: set CL_SUITE_DATA")
+@pytest.mark.parametrize("stream", ["permuted_mnist", "rotated_mnist"])
+def test_permuted_and_rotated_digits_are_answered_from_the_images_as_they_are_stored(stream, tmp_path):
+    options = ["stream.n_tasks=2", "train.epochs=1", "train.batch_size=1000", "model.hidden=[16]"]
+    run = trained(
+        tmp_path, "er", stream, *options, root=Path(os.environ["CL_SUITE_DATA"]), scenario="domain_incremental"
+    )
+    saved = assert_answers_alike(run, tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=r"in different ways"):
+        saved.predict(stored_tests(run)[0][:2])
