@@ -136,6 +136,7 @@ def test_a_run_goes_on_and_a_finished_one_without_a_model_says_so(bench, tmp_pat
     assert later.costs["samples_drawn"] > earlier.costs["samples_drawn"]
 
 
+@pytest.mark.slow
 def test_the_earlier_run_stands_in_the_table_as_another_row(bench, tmp_path):
     run = ["--strategy", "er", "--stream", "toy_gaussians", "--scenario", "domain_incremental", "--device", "cpu"]
     run += ["--quiet", "stream.n_train=10", "stream.n_test=10", "train.epochs=1"]
