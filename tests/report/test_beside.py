@@ -45,6 +45,7 @@ def test_own_rows_stand_among_the_reference_and_each_says_whose_it_is(tmp_path, 
         ("my_method", "yours", "0"),
     ]
     page = (mine / "leaderboard.html").read_text()
+    assert "compare scores, samples and FLOPs with theirs, not seconds" in page
     assert page.count('class="own"') == 2 * 2  # scores and costs
     assert "my_method · yours" in page and "er · cl-suite" in page
     assert "er · yours" in (mine / "leaderboard.md").read_text()

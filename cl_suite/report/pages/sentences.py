@@ -43,6 +43,10 @@ _LIBERO = (
     "The first holds the best score met so far, as the paper does; where none is selected by it (Selection: none), the "
     "strategy did not go on with it."
 )
+_ORIGINS = (
+    "Yours: runs of your folder of records. The others stand beside them as they were recorded, on other machines: "
+    "compare scores, samples and FLOPs with theirs, not seconds."
+)
 _NOTES = {"acc_task_aware": _TASK_AWARE, "open_set_auroc": _OPEN_SET, "libero_fwt": _LIBERO}
 PREFERENCES = (
     "Trade-offs between tasks, after the last one. Weighted: sum of preference times accuracy, of the best and of the "
@@ -99,7 +103,8 @@ def claim(table: LeaderboardTable) -> str:
 
 def notes(table: LeaderboardTable) -> list[str]:
     """Return the sentences that columns of this table need."""
-    return [text for measure, text in _NOTES.items() if has(table, measure)]
+    whose = [_ORIGINS] if table.origins - {""} else []
+    return [*whose, *(text for measure, text in _NOTES.items() if has(table, measure))]
 
 
 def ranking(across: Across) -> str:
