@@ -48,7 +48,7 @@ def stored_tests(run):
 
 
 def live_answers(run, task, preference=None):
-    """Return the logits of a run that has just ended on the test samples of a task, batch by batch; None = no answer."""
+    """Return the logits of a run that has just ended on a task's test samples, batch by batch; None = no answer."""
     strategy = run.harness.strategy
     try:
         predictor = task.predictor_of(strategy) if preference is None else strategy.predictor_for(preference)

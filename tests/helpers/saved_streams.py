@@ -1,4 +1,4 @@
-"""A stream as a stranger writes one: images whose pixels each task puts in another order, prepared by a class of its own."""
+"""A stream as a stranger writes one: each task orders pixels anew, prepared by a class of its own."""
 
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """More tasks after a finished run: bit for bit as if it had never ended, where nothing else changes."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from cl_suite.saved_models.continuing import beginning_of
 from cl_suite.saved_models.growth import Growth, grown
 from cl_suite.saved_models.save import ModelKeeper
 from tests.helpers.saved_runs import request
+from tests.helpers.slow import slow_but
 
 FIVE = ("stream.n_tasks=5", "stream.n_train=20", "stream.n_test=30", "train.epochs=2", "model.hidden=[12]")
 DOMAIN = {"scenario": "domain_incremental"}
@@ -37,14 +40,18 @@ def first_three(folder, name, *overrides, **options):
     return run_of(asked).outcome.path
 
 
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """A run of er on the first three tasks: the path of its record, with its model beside it. Not to be changed."""
+    return first_three(tmp_path_factory.mktemp("earlier"), "er")
+
+
 def continued(folder, record, name, *overrides, stream="toy_gaussians", **options):
     beginning = beginning_of(record, seed=options.get("seed", 0))
     return run_of(request(folder, name, stream, *FIVE, *overrides, beginning=beginning, **DOMAIN | options))
 
 
-@pytest.mark.parametrize(
-    "name", ["er", "ewc", *(pytest.param(n, marks=pytest.mark.slow) for n in ("finetune", "si", "lwf", "der++", "vcl"))]
-)
+@pytest.mark.parametrize("name", slow_but({"er"}, ["er", "ewc", "finetune", "si", "lwf", "der++", "vcl"]))
 def test_going_on_is_a_straight_run_bit_for_bit(name, tmp_path):
     straight = run_of(request(tmp_path, name, "toy_gaussians", *FIVE, **DOMAIN))
     later = continued(tmp_path, first_three(tmp_path, name), name)
@@ -60,9 +67,8 @@ def test_going_on_is_a_straight_run_bit_for_bit(name, tmp_path):
     assert states_equal(later.harness.strategy.state_dict(), straight.harness.strategy.state_dict())
 
 
-def test_the_record_says_that_it_goes_on_and_is_no_row_of_the_straight_run(tmp_path):
-    earlier = first_three(tmp_path, "er")
-    record = continued(tmp_path, earlier, "er").outcome.record
+def test_the_record_says_that_it_goes_on_and_is_no_row_of_the_straight_run(record, tmp_path):
+    earlier, record = record, continued(tmp_path, record, "er").outcome.record
     begun = {"config": load_record(earlier).config_hash, "experiences": 3}
     assert record.config["continued_from"] == begun
     told = record.provenance["continued_from"]
@@ -80,7 +86,7 @@ def test_heads_grow_and_what_was_learned_stays(tmp_path):
     record = later.outcome.record
     assert [row[:3] for row in record.R[:3]] == earlier.R
     assert later.harness.scenario_stream.info.n_outputs == 10
-    assert record.R[4][4] > 0.3  # of ten classes
+    assert record.R[4][3] is not None and record.R[4][4] > 0.1  # what guessing among ten classes reaches
     assert record.metrics["fwt"] is None  # a class that does not exist is not answered
 
 
@@ -92,6 +98,7 @@ def test_packnet_goes_on_and_answers_its_old_tasks_bit_for_bit(tmp_path):
     assert record.R[4][4] is not None and record.R[4][3] is not None
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_that_goes_on_is_resumed(tmp_path):
     earlier = first_three(tmp_path, "er")
     straight = continued(tmp_path / "straight", earlier, "er").outcome.record
@@ -123,15 +130,13 @@ def test_an_interrupted_run_that_goes_on_is_resumed(tmp_path):
         (["calibration.evaluate=true"], "--evaluate calibration asks after each experience"),
     ],
 )
-def test_what_does_not_begin_alike_is_refused_before_training(options, message, tmp_path):
-    record = first_three(tmp_path, "er")
+def test_what_does_not_begin_alike_is_refused_before_training(options, message, record, tmp_path):
     with pytest.raises(UsageError, match=message) as refusal:
         continued(tmp_path, record, "er", *options)
     assert "\n" not in str(refusal.value)
 
 
-def test_another_strategy_scenario_or_seed_is_refused(tmp_path):
-    record = first_three(tmp_path, "er")
+def test_another_strategy_scenario_or_seed_is_refused(record, tmp_path):
     with pytest.raises(UsageError, match=r"the strategy of seed_0.json was er, and is finetune here"):
         continued(tmp_path, record, "finetune")
     with pytest.raises(UsageError, match=r"the scenario of seed_0.json was domain_incremental"):
@@ -141,17 +146,20 @@ def test_another_strategy_scenario_or_seed_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"of seed 0, and this run of seed 1"):
         beginning_of(record, seed=1)
     assert beginning_of(record.parent, seed=0).experiences == 3
-    record.with_suffix(".model.safetensors").unlink()
+    alone = tmp_path / record.name
+    shutil.copy(record, alone)
     with pytest.raises(UsageError, match=r"there is no seed_0.model.safetensors beside seed_0.json"):
-        beginning_of(record, seed=0)
+        beginning_of(alone, seed=0)
 
 
-def test_a_model_of_another_run_beside_the_record_is_refused(tmp_path):
-    record = first_three(tmp_path, "er")
-    other = first_three(tmp_path, "er", "train.batch_size=8")
-    other.with_suffix(".model.safetensors").replace(record.with_suffix(".model.safetensors"))
+def test_a_model_of_another_run_beside_the_record_is_refused(record, tmp_path):
+    for file in record.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    other = load_record(record)
+    other.R[2][0] = 0.123
+    (tmp_path / record.name).write_text(other.to_json())
     with pytest.raises(UsageError, match=r"is not of the run that seed_0.json records"):
-        beginning_of(record, seed=0)
+        beginning_of(tmp_path / record.name, seed=0)
 
 
 def test_what_is_kept_for_each_output_and_cannot_be_placed_is_refused(tmp_path):

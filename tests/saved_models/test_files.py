@@ -149,7 +149,8 @@ def test_numpy_arrays_of_any_number_are_answered_as_tensors_are(saved):
         predictor(samples, 1, preference=(0.5, 0.5))
 
 
-@pytest.mark.parametrize("name", ["er", pytest.param("packnet", marks=pytest.mark.slow)])
+@pytest.mark.slow  # torch.export is loaded for seconds
+@pytest.mark.parametrize("name", ["er", "packnet"])
 def test_an_exported_program_answers_as_the_model(name, tmp_path):
     run = trained(tmp_path, name, "split_digits", "train.epochs=1", "schedule.stop_after=2", "model.hidden=[8]")
     predictor = cl_suite.load_predictor(save_model(run, tmp_path / "model.safetensors"))
@@ -174,6 +175,7 @@ def test_a_program_of_another_format_is_refused(saved, tmp_path):
         cl_suite.load_predictor(saved).export(tmp_path / "model.pth", 0)
 
 
+@pytest.mark.slow
 def test_onnx_answers_as_the_model_or_names_what_is_missing(tmp_path):
     run = trained(tmp_path, "er", "toy_gaussians", *SMALL, scenario="class_incremental")
     predictor = cl_suite.load_predictor(save_model(run, tmp_path / "model.safetensors"))

@@ -58,7 +58,7 @@ def test_every_strategy_answers_as_its_run_did_where_it_is_told_least(name, tmp_
     assert_answers_alike(run, tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", slow_but({"icarl", "supsup", "trgp", "hat", "ibcl"}, sorted(installed(STRATEGY))))
+@pytest.mark.parametrize("name", slow_but({"hat", "icarl"}, sorted(installed(STRATEGY))))
 def test_every_strategy_answers_as_its_run_did_where_task_ids_are_told(name, tmp_path):
     last = str(scenarios_of(name)[-1].value)
     run = trained(tmp_path, name, "toy_gaussians", *TINY, *OPTIONS.get(name, []), scenario=last)
@@ -76,12 +76,12 @@ def test_every_strategy_answers_as_its_run_did_in_the_scenarios_between(name, tm
 IMAGES = ("train.epochs=1", "schedule.stop_after=3", "model.name=conv_small", "model.width=4")
 
 
-@pytest.mark.parametrize("name", ["packnet", "exssnet", pytest.param("er", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", slow_but({"packnet"}, ["packnet", "exssnet", "er"]))
 def test_batch_norm_of_each_task_is_kept(name, tmp_path):
     assert_answers_alike(trained(tmp_path, name, "split_digits", *IMAGES), tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("tokenizer", ["words", "hashed", "characters"])
+@pytest.mark.parametrize("tokenizer", slow_but({"words"}, ["words", "hashed", "characters"]))
 def test_texts_are_answered_by_the_vocabulary_of_the_run(tokenizer, tmp_path):
     options = ["train.epochs=1", "stream.n_tasks=2", "stream.n_train=20", "stream.n_test=20", "model.width=8"]
     run = trained(tmp_path, "er", "toy_text", *options, f"text.tokenizer={tokenizer}", scenario="class_incremental")
@@ -107,7 +107,7 @@ def test_actions_of_a_robot_are_answered_for_the_task_s_instruction(tmp_path):
         saved.predict(stored_tests(run)[0], 0)
 
 
-@pytest.mark.parametrize("weights", ["first_task", "random"])
+@pytest.mark.parametrize("weights", slow_but({"first_task"}, ["first_task", "random"]))
 def test_a_frozen_network_in_front_is_part_of_the_model(weights, tmp_path):
     options = ["features.network=conv_small", f"features.weights={weights}", "features.epochs=1", "model.hidden=[8]"]
     run = trained(tmp_path, "er", "split_digits", "train.epochs=1", "schedule.stop_after=2", *options)
@@ -124,7 +124,7 @@ def test_a_preference_is_answered_by_the_model_of_that_preference(tmp_path):
         saved(stored, preference=(0.5, 0.5))
 
 
-@pytest.mark.parametrize("name", ["preference_replay", "vcl"])
+@pytest.mark.parametrize("name", slow_but({"preference_replay"}, ["preference_replay", "vcl"]))
 def test_models_trained_for_a_preference_are_kept(name, tmp_path):
     told = ["preferences.evaluate=true", "preferences.count=2"]
     options = ["strategy.per_preference=true"] if name == "vcl" else []
