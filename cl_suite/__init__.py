@@ -3,6 +3,8 @@
 Names are loaded on first use, so that `cl-bench --help` does not wait for torch.
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +91,27 @@ def __getattr__(name: str) -> Any:
         import_module(f"{__name__}.core.version").warn(f"cl_suite.{name}", _RENAMED[name], level=3)
         name = _RENAMED[name]
     if name in _MODULE_OF:
-        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        return getattr(_load(_MODULE_OF[name]), name)
     if not name.startswith("_"):
         for face in (import_module(f"{__name__}.{each}") for each in _FURTHER_FACES):
             if name in face.__all__:
                 return getattr(face, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _load(module: str) -> Any:
+    """Import a module. Where torch comes with it, its threads sleep while they wait, as those of `cl-bench` do.
+
+    Threads that spin make a run many times slower beside another busy process. It is decided when torch is loaded.
+    """
+    decided = "torch" in sys.modules or "OMP_WAIT_POLICY" in os.environ
+    if not decided:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    try:
+        return import_module(f"{__name__}.{module}")
+    finally:
+        if not decided:
+            os.environ.pop("OMP_WAIT_POLICY", None)
 
 
 def __dir__() -> list[str]:

@@ -27,6 +27,7 @@ QUESTIONS = {
     "methods": "What are strategies made of: the training loop, replay buffers, Fisher information, gradient vectors?",
     "features": "How does a frozen network take the place of raw samples?",
     "evaluation": "What else is asked of a strategy than R?",
+    "api": "How is a run asked for in Python, and what comes back?",
     "conformance": "Does a strategy keep the promises of the interface?",
     "robots": "What does a stream of robot tasks need?",
     "avalanche": "What passes between Avalanche and cl-suite?",

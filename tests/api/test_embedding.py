@@ -54,16 +54,16 @@ def in_threads(*calls):
 
 
 def test_nothing_of_the_process_is_changed(here):
-    run(results="warm")  # what is imported now is not imported below
-    cl_suite.leaderboard("warm", "warm")
+    run(results="warm").plot()  # what is imported now is not imported below
+    cl_suite.leaderboard("warm", "warm", charts=False)
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
     torch.set_num_threads(2)
     before = process_state()
     try:
         with pytest.raises(cl_suite.UsageError):
             run(lr="much")
-        run(threads=1)
-        cl_suite.leaderboard(output="board")
+        run(threads=1).plot()
+        cl_suite.leaderboard(output="board", charts=False)
         command_line("--overwrite")
         assert differences(before, process_state()) == []
     finally:

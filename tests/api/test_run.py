@@ -59,7 +59,10 @@ def test_what_was_measured_is_arrays_and_frames(here):
     assert result.plot()._repr_png_().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("scenario", ["task_incremental", "class_incremental", "domain_incremental"])
+SCENARIOS = ["task_incremental", "class_incremental", pytest.param("domain_incremental", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_predictor_answers_as_the_run_did_at_its_end(here, scenario):
     result = run(scenario=scenario, seeds=[0, 1])
     for place, seed in enumerate(result.seeds):
@@ -80,6 +83,7 @@ def test_what_is_saved_answers_as_what_is_held(here):
     assert torch.equal(cl_suite.load_predictor(place)(samples, 1), result.predictor(1, seed=1)(samples))
 
 
+@pytest.mark.slow
 def test_tokens_are_made_of_texts_again(here):
     result = run("finetune", stream="toy_text", n_tasks=2, n_train=20)
     samples, classes = result.test_set(0)

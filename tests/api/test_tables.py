@@ -77,6 +77,7 @@ def test_the_leaderboard_is_a_frame_and_a_report(folder, results, tmp_path):
     assert {path.name for path in (tmp_path / "board").iterdir()} >= {"leaderboard.html", "leaderboard.csv"}
 
 
+@pytest.mark.slow
 def test_others_stand_beside(folder, results, tmp_path):
     others = tmp_path / "others"
     cl_suite.run("er", results=others, progress=False, **{**FAST, "scenario": "class_incremental"})
