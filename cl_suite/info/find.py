@@ -39,7 +39,7 @@ def every_name() -> list[str]:
 def find(name: str, results: Path) -> list[Answer]:
     """Return what is known of a name, once for each thing it is. Raise UsageError, with the nearest, if it is none.
 
-    A plugin's file, path/to/file.py:Class, is a strategy or a stream.
+    A plugin's file, path/to/file.py:Class, is a strategy, a stream or a network; so is module:Class.
     """
     every = kinds(results)
     if ":" in name or ".py" in name:
@@ -59,11 +59,11 @@ def nearest_of(name: str, everything: Sequence[str]) -> str:
 
 
 def _plugin(name: str, every: Mapping[str, tuple[Callable[[], Sequence[str]], Describe]]) -> Answer:
-    """Return what is known of a class that is no installed plugin. Raise the strategy's error if it is neither."""
-    try:
-        return every["strategy"][1](name)
-    except CLSuiteError as problem:
+    """Return what is known of a class that is no installed plugin. Raise the strategy's error if it is none."""
+    problems = []
+    for describe in (every["strategy"][1], every["stream"][1], networks.describe_other_network):
         try:
-            return every["stream"][1](name)
-        except CLSuiteError:
-            raise problem from None
+            return describe(name)
+        except CLSuiteError as problem:
+            problems.append(problem)
+    raise problems[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cl_suite.core.registry import STREAM, installed
 from cl_suite.info.answer import Answer, Option, paragraphs
@@ -12,6 +12,9 @@ from cl_suite.info.options import group
 from cl_suite.info.read_facts import NotConstant, read_facts
 from cl_suite.info.source import module_named
 from cl_suite.info.streams import shape_text
+
+if TYPE_CHECKING:
+    from cl_suite.networks.origins import ChosenNetwork
 
 # Where backbones are listed, {name: class}, by what they read.
 TABLES = {
@@ -69,7 +72,39 @@ def describe_network(name: str) -> Answer:
     )
 
 
-def _size(name: str, shape: Shape, vocabulary: int | None) -> str:
+def describe_other_network(name: str) -> Answer:
+    """Return what is known of a network that is none of this package: path/to/net.py:Net, module:Net, timm:NAME.
+
+    Imports it, and makes it for the images and vectors of installed streams. Raise UsageError or PluginError if it
+    cannot be used with any.
+    """
+    from cl_suite.core.errors import CLSuiteError
+    from cl_suite.networks.choice import choose_network
+
+    chosen = choose_network(name)
+    sizes: dict[str, str] = {}
+    problems = []
+    for label, shape, _ in _examples("images or vectors"):
+        try:
+            sizes[label] = _size(chosen, shape, None)
+        except CLSuiteError as problem:  # it reads others
+            problems.append(problem)
+    if not sizes and problems:
+        raise problems[0]
+    return Answer(
+        kind="network",
+        name=chosen.name,
+        what="A network from elsewhere, as a backbone: without its classifier.",
+        facts={
+            "sizes": sizes,
+            "head": "of these features: features x outputs parameters on top, and one each",
+            "use": f"model.name={name}",
+        },
+        options=[],
+    )
+
+
+def _size(name: str | ChosenNetwork, shape: Shape, vocabulary: int | None) -> str:
     import torch
 
     from cl_suite.networks.network import build_network

@@ -2,8 +2,11 @@
 
 import pytest
 
+from cl_suite.core.errors import UsageError
+from cl_suite.info.find import find
 from cl_suite.info.networks import TABLES, _tables, describe_network, network_names
 from cl_suite.networks.network import build_network
+from tests.helpers.own_networks import OWN
 
 
 def test_names_read_from_the_source_are_those_of_the_tables():
@@ -30,3 +33,13 @@ def test_only_inputs_that_it_can_read_are_counted():
 def test_options_have_the_backbone_s_own_defaults():
     options = {option.name: option.default for option in describe_network("text_cnn").options}
     assert options["model.width"] == 100 and "model.hidden" not in options
+
+
+def test_a_network_from_elsewhere_is_told_with_its_sizes(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(OWN, encoding="utf-8")
+    (answer,) = find(f"{file}:Net", tmp_path)
+    count = sum(parameter.numel() for parameter in build_network(f"{file}:Net", (1, 8, 8), 10).backbone.parameters())
+    assert answer.kind == "network" and answer.facts["sizes"]["1 x 8 x 8"].startswith(f"{count:,} parameters")
+    with pytest.raises(UsageError, match="has no 'Nett'"):
+        find(f"{file}:Nett", tmp_path)
