@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,20 @@ from rich.console import Console
 from torch import Tensor
 
 from cl_suite.core.errors import RunError, UsageError, nearest
-from cl_suite.core.stream import Stream, TaskData
+from cl_suite.core.stream import Stream
 from cl_suite.core.types import Inputs, map_inputs
 from cl_suite.records.record import RunRecord
 from cl_suite.report.charts.style import to_png
 from cl_suite.report.charts.which import run_charts
 from cl_suite.runs.display import summary_rows, summary_table, summary_title
+from cl_suite.runs.load import first_tasks
 from cl_suite.saved_models.live import live_predictor
+from cl_suite.saved_models.load import load_predictor
 from cl_suite.saved_models.save import save_model
 
 if TYPE_CHECKING:
     from cl_suite.runs.execute import Outcome, Run
+    from cl_suite.runs.plan import Plan
     from cl_suite.saved_models.predictor import SavedPredictor
 
 WIDTH = 120  # columns of the table as text
@@ -39,6 +43,7 @@ class Result:
     """
 
     outcomes: tuple[Outcome, ...]
+    plans: tuple[Plan, ...]  # what each was asked for
 
     @property
     def records(self) -> list[RunRecord]:
@@ -90,55 +95,65 @@ class Result:
 
         task: its number or name; None where the scenario tells no task at test
         seed: of which run; None = the first
-        Raise UsageError for a run that was not trained by this call, or where the strategy has no answer.
+        Raise UsageError for a run that was neither trained by this call nor kept its model, or if there is no answer.
         """
-        return TaskPredictor(live_predictor(self._trained(seed)), task)
+        place = self._place(seed)
+        plan = self.plans[place]
+        if self.outcomes[place].run is None and plan.model_path.exists():
+            classes = {"strategy": plan.strategy.cls, "stream": plan.stream.cls}
+            return TaskPredictor(load_predictor(plan.model_path, str(plan.device), **classes), task)
+        return TaskPredictor(live_predictor(self._trained(place)), task)
 
     def test_set(self, task: int | str, seed: int | None = None) -> tuple[Inputs, list[str]]:
-        """Return (samples [N, ...] as the stream stores them, the names of their classes) that a task was scored on.
+        """Return (samples [N, ...] as the stream stores them, the names of their classes) that a task is scored on.
 
-        Raise UsageError as `predictor` does, and where samples have no class.
+        Read anew from the stream. Raise UsageError for a task that is not there, and where samples have no class.
         """
-        run = self._trained(seed)
-        number = _number([each.name for each in run.loaded.data.tasks], task)
-        tasks = run.loaded.data.tasks if not run.loaded.data.encoders else _stored(run)
-        test, classes = tasks[number].test, tasks[number].classes
+        plan = self.plans[self._place(seed)]
+        stream: Stream = plan.stream.cls(plan.composed.run.stream)
+        data = first_tasks(stream.load(plan.request.data_root, plan.seeds), plan.composed.run.schedule.stop_after)
+        chosen = data.tasks[_number([each.name for each in data.tasks], task)]
+        test = chosen.test
         if test.targets.dim() != 1 or test.targets.is_floating_point():
-            raise UsageError(f"samples of {run.plan.stream.name} have no class each. Read them from its data.")
+            raise UsageError(f"samples of {plan.stream.name} have no class each. Read them from its data.")
         inputs = test.inputs if test.index is None else map_inputs(lambda tensor: tensor[test.index], test.inputs)
-        return map_inputs(lambda tensor: tensor.cpu(), inputs), [classes[target] for target in test.targets.tolist()]
+        return inputs, [chosen.classes[target] for target in test.targets.tolist()]
 
     def save(self, path: str | Path, seed: int | None = None) -> Path:
         """Write what answers after the last experience to a file, for `cl_suite.load_predictor`; return it.
 
-        Raise UsageError for a run that was not trained by this call.
+        Raise UsageError for a run that was neither trained by this call nor kept its model.
         """
-        return save_model(self._trained(seed), Path(path))
+        place = self._place(seed)
+        kept = self.plans[place].model_path
+        if self.outcomes[place].run is None and kept.exists():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            return Path(shutil.copyfile(kept, path))
+        return save_model(self._trained(place), Path(path))
 
     def plot(self, seed: int | None = None) -> Picture:
         """Return R as a picture, which a notebook shows. seed: of which run; None = the first."""
-        record = self._of(seed).record
+        record = self.records[self._place(seed)]
         charts = list(run_charts(record))
         if not charts:
             raise UsageError(f"seed {record.seed} has no row of R: nothing can be drawn. See result.failed.")
         return Picture(charts[0].title, to_png(charts[0].draw))
 
-    def _of(self, seed: int | None) -> Outcome:
+    def _place(self, seed: int | None) -> int:
         if seed is None:
-            return self.outcomes[0]
-        for each in self.outcomes:
-            if each.record.seed == seed:
-                return each
-        raise UsageError(f"there is no run with seed {seed}. Seeds: {', '.join(map(str, self.seeds))}.")
+            return 0
+        if seed not in self.seeds:
+            raise UsageError(f"there is no run with seed {seed}. Seeds: {', '.join(map(str, self.seeds))}.")
+        return self.seeds.index(seed)
 
-    def _trained(self, seed: int | None) -> Run:
-        outcome = self._of(seed)
+    def _trained(self, place: int) -> Run:
+        outcome = self.outcomes[place]
         if outcome.record.status == "failed":
             raise UsageError(f"seed {outcome.record.seed} failed and answers nothing: {outcome.record.error}")
         if outcome.run is None:
             raise UsageError(
                 f"seed {outcome.record.seed} was found finished in {outcome.path}: the record keeps scores, not the "
-                "network. Give overwrite=True to train it here; result.save(path) then keeps it."
+                "network. Give overwrite=True to train it here, with save_model=True to keep it beside its record."
             )
         return outcome.run
 
@@ -235,9 +250,3 @@ def _number(names: Sequence[str], wanted: int | str) -> int:
     raise UsageError(
         f"there is no task {wanted!r}. Tasks are 0 to {len(names) - 1}, or by name. {nearest(str(wanted), names[:20])}"
     )
-
-
-def _stored(run: Run) -> tuple[TaskData, ...]:
-    """Return a stream's tasks read anew, before images became features or texts tokens."""
-    stream: Stream = run.plan.stream.cls(run.plan.composed.run.stream)
-    return stream.load(run.plan.request.data_root, run.plan.seeds).tasks

@@ -61,7 +61,7 @@ def run(
     results: the folder of records; data_root: where data lies; offline: never download
     device: auto, cpu, cuda, cuda:1; threads: of the CPU, 0 = the cores this process may use
     evaluate, diagnostics: what else is asked, as after --evaluate and --diagnostics
-    save_model: keep what answers at the end beside the record, as `result.save` does elsewhere
+    save_model: keep what answers at the end beside the record, so that a finished run that is found has it too
     continue_from: the record of a finished run with a saved model, to learn further tasks after
     log: live curves: tensorboard, wandb, mlflow, or several
     progress: whether to show how far it is, in a terminal or a notebook
@@ -118,10 +118,11 @@ def run(
     ]
     console = _console(progress)
     try:
-        result = Result(tuple(run_all(plans, console=console, keeper=ModelKeeper() if save_model else None, keep=True)))
+        outcomes = run_all(plans, console=console, keeper=ModelKeeper() if save_model else None, keep=True)
     except KeyboardInterrupt:
         _say_what_is_kept(plans, console)
         raise
+    result = Result(tuple(outcomes), tuple(plans))
     if result.failed and raise_on_failure:
         raise FailedRun(result)
     return result

@@ -101,8 +101,21 @@ def test_a_predictor_says_what_it_cannot_do(here):
         result.test_set("a")
     with pytest.raises(UsageError, match="there is no run with seed 5"):
         result.predictor(0, seed=5)
-    with pytest.raises(UsageError, match="overwrite=True"):
-        run().predictor(0)  # found finished
+    found = run()
+    assert found.test_set(0)[1] == result.test_set(0)[1]
+    for ask in (found.predictor, found.save):
+        with pytest.raises(UsageError, match=r"overwrite=True to train it here, with save_model=True"):
+            ask(0)
+
+
+def test_a_run_that_is_found_answers_where_its_model_was_kept(here):
+    mine = at_a_prompt(method())
+    trained, found = run(mine, save_model=True), run(mine, save_model=True)
+    assert found.outcomes[0].run is None
+    samples, _ = trained.test_set(1)
+    assert torch.equal(found.predictor(1)(samples), trained.predictor(1)(samples))
+    again = cl_suite.load_predictor(found.save("copies/mine.safetensors"), strategy=mine)
+    assert torch.equal(again(samples, 1), trained.predictor(1)(samples))
 
 
 def test_what_is_trained_on_is_let_go_of(here):
