@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,7 @@ from cl_suite import (
     Experience,
     ModelPredictor,
     Predictor,
-    Requirement,
-    Strategy,
     StreamInfo,
-    TrainSettings,
     UnseenTask,
     UsageError,
     build_optimizer,
@@ -31,34 +28,21 @@ from strategies.isolation.masks.initialisation import initialise_scores, initial
 from strategies.isolation.masks.knn_transfer import mean_scores, transfer_sources
 from strategies.isolation.masks.layers import MaskedLinear, MaskRule, to_masked
 from strategies.isolation.masks.learning_rate import LearningRate
+from strategies.isolation.masks.needs import SupermaskNeeds
 from strategies.isolation.masks.options import check_options, head_rows
 from strategies.isolation.masks.storage import storage
 from strategies.isolation.masks.subnetworks import MaskedNetwork, Subnetwork
 from strategies.isolation.masks.superposition import TaskInference, View
 
-_AT_TRAIN = frozenset({Requirement.TASK_ID_AT_TRAIN, Requirement.BOUNDARIES})
 
-
-class SupermaskStrategy(Strategy):
+class SupermaskStrategy(SupermaskNeeds):
     """Base of SupSup, SSNeT and ExSSNeT. A subclass writes `learn` out of the steps below.
 
     begin -> search_masks -> keep_masks -> (train_weights) -> end
     Its Config has `SupermaskOptions` among its bases.
     """
 
-    requires = _AT_TRAIN | {Requirement.TASK_ID_AT_TEST}
-    modes: ClassVar[tuple[Mapping[str, Any], ...]] = ({"infer": "oneshot"},)
     weights_from_seed = False  # whether the weights are never trained
-
-    @classmethod
-    def requirements(cls, config: Any) -> frozenset[Requirement]:
-        """The task id at test is needed only where it is not inferred."""
-        return cls.requires if config.infer == "none" else _AT_TRAIN
-
-    @classmethod
-    def starts_from_weights(cls, config: Any) -> bool:
-        """No: the weights that masks select from are drawn by `weight_init`."""
-        return False
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Mask the network and draw its weights. Raise UsageError for options that cannot be met."""
@@ -268,16 +252,6 @@ class SupermaskStrategy(Strategy):
         self.network.load_state_dict(self.network.state_dict() | state["network"])
         self.subnetworks = [Subnetwork.from_state(entry, self.info.device) for entry in state["subnetworks"]]
         self.union = self.masked.union(self.subnetworks)
-
-    @classmethod
-    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
-        """Where epochs are chosen by it, or the released schedule reads it."""
-        return bool(config.reads_validation)
-
-    @classmethod
-    def early_stopping_refusal(cls, config: Any) -> str:
-        """Its phases divide the epochs, and choose by a rule of their own."""
-        return "it trains in phases; strategy.select=best_per_phase keeps the best epoch of each"
 
     def model_selection(self) -> str:
         """Return "validation" where epochs are chosen by it."""
