@@ -89,7 +89,7 @@ class _Words:
         return [self.plain(value)]
 
     def plain(self, value: Any) -> str:
-        """Return a value in words that are the same in every process; of an object its class alone."""
+        """Return a value in words that are the same in every process; of an object its class and what it holds."""
         if isinstance(value, ModuleType):
             return f"module {value.__name__}"
         if isinstance(value, Enum):
@@ -111,7 +111,20 @@ class _Words:
             return " ".join(self._named(value))
         if hasattr(value, "tolist"):
             return f"{type(value).__qualname__} {value.tolist()!r}"
-        return f"a {type(value).__module__}.{type(value).__qualname__}"
+        return self._object(value)
+
+    def _object(self, value: Any) -> str:
+        """Return an object by its class and what it holds; one that is met again by its class alone."""
+        name = f"a {type(value).__module__}.{type(value).__qualname__}"
+        if id(value) in self._told:
+            return name
+        self._told.add(id(value))
+        if isinstance(value, functools.partial):
+            return f"{name} {self.plain(value.func)} {self.plain(value.args)} {self.plain(value.keywords)}"
+        held = getattr(value, "__dict__", None) or {
+            slot: getattr(value, slot) for slot in getattr(type(value), "__slots__", ()) if hasattr(value, slot)
+        }
+        return f"{name} {self.plain(held)}" if held else name
 
     def code(self, code: CodeType) -> list[str]:
         """Return a compiled function without its places in the file."""

@@ -234,6 +234,10 @@ def _from_file(kind: Kind, spec: str) -> Any:
     path = Path(file_name + ".py").expanduser()
     if not path.is_file():
         raise UsageError(f"{kind.word} {spec!r}: there is no file {path}. Check the path.")
+    main = sys.modules.get("__main__")
+    running = getattr(main, "__file__", None)
+    if main is not None and running and Path(running).resolve() == path.resolve():
+        return _attribute(kind, main, attribute.lstrip(":"), spec)  # running it again would never end
     module_name = f"{PLUGIN_PREFIX}{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}"
     module_spec = importlib.util.spec_from_file_location(module_name, path)
     assert module_spec is not None and module_spec.loader is not None

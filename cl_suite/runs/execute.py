@@ -104,6 +104,8 @@ def run_one(
     if keeper is not None:
         keeper.keep(run)
     outcome = run.record()
+    if keeper is None and outcome.record.status == "complete":
+        plan.model_path.unlink(missing_ok=True)  # of the run that this one replaces: another model than the record's
     if not keep:
         return outcome
     run.let_go_of_training_samples()
@@ -284,7 +286,9 @@ def _finished(plan: Plan) -> RunRecord | None:
     if not plan.record_path.exists():
         return None
     record = load_record(plan.record_path)
-    return record if record.status == "complete" else None
+    began = None if plan.request.beginning is None else plan.request.beginning.identity["sha256"]
+    same = (record.provenance.get("continued_from") or {}).get("sha256") == began  # of this very beginning
+    return record if record.status == "complete" and same else None
 
 
 def _again(plan: Plan) -> str:
@@ -302,6 +306,7 @@ def _headline(plan: Plan) -> str:
 def _fingerprint(plan: Plan) -> str:
     """Return what must be equal for a checkpoint to be continued: code, configuration, seed."""
     versions = [__version__, torch.__version__, plan.strategy.digest]
+    versions += [] if plan.request.beginning is None else [plan.request.beginning.identity["sha256"]]
     return " ".join([*versions, plan.record_path.parent.name, plan.record_path.stem, *plan.request.diagnostics])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cl_suite.core.errors import UsageError
 from cl_suite.core.files import sha256_of
-from cl_suite.data.descriptions import described, same
+from cl_suite.data.descriptions import described, made_again, same
 from cl_suite.records.compatibility import without_unchanged
 from cl_suite.records.record import NOT_HASHED, load_record
 from cl_suite.runs.beginning import Beginning
@@ -143,12 +143,14 @@ class _State:
         saved, info = self.content["info"], harness.scenario_stream.info
         network = harness.strategy.trained_network()
         before = dict(named_tensors(self.content["state"]))
+        shapes = [info.input_shape, *(made_again(task["shape"]) for task in self.content["tasks"])]
         growth = Growth(
             outputs=(saved["n_outputs"], info.n_outputs),
             tasks=(saved["n_experiences"], info.n_experiences),
             parameters=None
             if network is None
             else sum(before.get(name, value).numel() for name, value in network.named_parameters()),
+            samples=frozenset(shape for shape in shapes if isinstance(shape, tuple)),
         )
         state: dict[str, Any] = grown(self.content["state"], harness.strategy.state_dict(), growth)
         return state

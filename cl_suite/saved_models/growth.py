@@ -21,6 +21,7 @@ class Growth:
     outputs: tuple[int, int]
     tasks: tuple[int, int]
     parameters: int | None = None
+    samples: frozenset[tuple[int, ...]] = frozenset()  # shapes of one sample: what ends in one is samples, in a buffer
 
     @property
     def of_outputs(self) -> bool:
@@ -65,7 +66,8 @@ def _grown(old: Any, fresh: Any, growth: Growth, named: Mapping[Any, Tensor], pl
     if placed is not None:
         return placed
     flat = growth.parameters is not None and old.dim() == 1 and len(old) == growth.parameters
-    if growth.of_outputs and (growth.outputs[0] in old.shape or flat):
+    of_samples = any(old.shape[-len(shape) :] == shape for shape in growth.samples if len(shape) > 1)
+    if growth.of_outputs and not of_samples and (growth.outputs[0] in old.shape or flat):
         what = "all parameters" if flat else f"each of the {growth.outputs[0]} outputs"
         raise UsageError(
             f"--continue-from: the stream has {growth.outputs[1]} outputs now, not {growth.outputs[0]}, and this "
