@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -123,3 +124,20 @@ def test_the_command_line_can_be_called_by_either_name():
         with pytest.raises(SystemExit) as ended:
             call(["--version"])
         assert ended.value.code == 0
+
+
+def test_a_script_that_loads_the_model_of_its_own_class_is_run_once(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import cl_suite\n"
+        "print('begins')\n"
+        "class Mine(cl_suite.GradientStrategy):\n"
+        "    'One of my own.'\n"
+        "result = cl_suite.run(Mine, 'toy_gaussians', epochs=1, threads=1, progress=False, save_model=True)\n"
+        "model = cl_suite.load_predictor(result.paths[0].with_suffix('.model.safetensors'))\n"
+        "print('ends', model.info['strategy'])\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True
+    )
+    assert done.stdout.split() == ["begins", "ends", "script:Mine"]

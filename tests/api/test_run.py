@@ -9,6 +9,7 @@ import torch
 
 import cl_suite
 from cl_suite import GradientStrategy
+from cl_suite.api.code import code_digest
 from cl_suite.core.errors import PluginError, RunError, UsageError
 from cl_suite.core.registry import STRATEGY, STREAM, choose
 from cl_suite.report.pages.repeat_command import repeat_command
@@ -260,3 +261,29 @@ def test_progress_is_told_or_not(here, capsys):
     assert "protocol quick" in told.err and "overwrite=True runs it again" in told.err and told.out == ""
     run(seeds=1)
     assert capsys.readouterr() == ("", "")
+
+
+HOLDS = """
+import functools
+from dataclasses import dataclass
+from cl_suite import GradientStrategy
+
+@dataclass
+class Settings:
+    scale: float
+
+CFG = Settings({scale})
+scaled = functools.partial(lambda loss, by: by * loss, by={by})
+
+class Mine(GradientStrategy):
+    def loss(self, batch):
+        return scaled(super().loss(batch)) * CFG.scale
+"""
+
+
+def test_what_objects_hold_is_part_of_a_class_of_a_notebook(here):
+    digests = {
+        code_digest(at_a_prompt(HOLDS.format(scale=scale, by=by))) for scale, by in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0))
+    }
+    assert len(digests) == 3
+    assert code_digest(at_a_prompt(HOLDS.format(scale=1.0, by=1.0))) in digests

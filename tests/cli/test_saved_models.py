@@ -146,3 +146,22 @@ def test_the_earlier_run_stands_in_the_table_as_another_row(bench, tmp_path):
     assert bench("report", "--no-charts")[0] == 0
     table = (tmp_path / "results" / "leaderboard.md").read_text()
     assert "continued_from" in table
+
+
+def test_a_run_that_is_repeated_without_its_model_leaves_none_of_the_earlier_run(bench, digits):
+    status, _, told = bench(*DIGITS, "--scenario", "class_incremental", "schedule.stop_after=2", "--overwrite")
+    assert status == 0, told
+    assert not digits.exists()
+
+
+@pytest.mark.slow
+def test_a_continuation_of_an_earlier_beginning_is_not_taken_for_one_of_the_new(bench, digits, tmp_path):
+    beginning = digits.with_name("seed_0.json")
+    onwards = [*DIGITS, "--scenario", "class_incremental", "--continue-from", beginning]
+    assert bench(*onwards)[0] == 0
+    assert "already finished" in bench(*[each for each in onwards if each != "--quiet"])[2]
+    record = json.loads(beginning.read_text())
+    record["provenance"]["started"] = "2026-01-01T00:00:00+00:00"  # as if it had been run again
+    beginning.write_text(json.dumps(record))
+    status, _, told = bench(*[each for each in onwards if each != "--quiet"])
+    assert status == 0 and "already finished" not in told

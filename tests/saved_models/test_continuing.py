@@ -188,3 +188,11 @@ def test_old_entries_go_into_fresh_tensors_along_outputs_and_tasks_alone():
     for beside in (torch.ones(9, 2), torch.ones(7)):
         with pytest.raises(UsageError, match=r"4 outputs now, not 2"):
             grown({"beside": beside}, fresh, growth)
+
+
+def test_samples_of_a_memory_may_have_as_many_rows_as_there_are_outputs():
+    growth = Growth(outputs=(8, 10), tasks=(4, 5), samples=frozenset({(1, 8, 8)}))
+    images, logits = torch.zeros(5, 1, 8, 8), torch.zeros(5, 8)
+    assert grown({"raw": images}, {}, growth)["raw"] is images
+    with pytest.raises(UsageError, match="each of the 8 outputs"):
+        grown({"logits": logits}, {}, growth)
