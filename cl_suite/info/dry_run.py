@@ -206,7 +206,8 @@ def _parameters(plan: Plan, info: StreamInfo) -> str:
 
     if plan.composed.run.model.encoder is not None:
         return "not known: an encoder would be read"
-    with torch.device("meta"):  # nothing is drawn or stored
+    shipped = plan.network.shipped and plan.weights is None  # another is tried with numbers, as before a run
+    with torch.device("meta" if shipped else "cpu"):  # on meta nothing is drawn or stored
         network = network_factory_of(plan, SimpleNamespace(info=info))()  # type: ignore[arg-type]
     count = sum(parameter.numel() for parameter in network.parameters())
     return f"{count:,} in a network of {type(network.backbone).__name__}, {4 * count / 1e6:.2f} MB"

@@ -5,7 +5,7 @@ No data is read, but of a user's own what tells it from other data: its digest i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ class Plan:
     def unused_validation(self) -> str:
         """What a user should know of held-out samples that nothing looks at; "" = nothing."""
         run = self.composed.run
+        if not any(text.startswith("train.validation=") for text in self.request.overrides):
+            return ""  # a protocol holds samples out of every strategy alike, so that rows can be compared
         return unused_validation(self.strategy, run.strategy, run.train, self.scenario)
 
     @property
@@ -131,7 +133,8 @@ def plan(request: Request) -> Plan:
     network = choose_network(model.name)
     weights = None if model.weights is None else StartingWeights.of(model.weights)
     check_starting_weights(strategy, composed.run)
-    plain = configuration(composed, strategy, stream, root=request.data_root, network=network, weights=weights)
+    root = replace(request.data_root, offline=True) if request.dry_run else request.data_root
+    plain = configuration(composed, strategy, stream, root=root, network=network, weights=weights)
     if request.beginning is not None:
         check_continuation(composed.run, request.diagnostics, scenario)
         plain |= request.beginning.configuration

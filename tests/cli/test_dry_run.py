@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from cl_suite.runs.saved_config import literal
+from tests.helpers.own_networks import OWN
 
 FAST = ["--stream", "toy_gaussians", "stream.n_tasks=2", "stream.n_train=40", "train.epochs=1"]
 
@@ -161,3 +162,11 @@ def test_texts_come_back_as_they_were(text):
 
     override = OverridesParser.create().parse_override(f"key={literal(text)}")
     assert override.value() == text and isinstance(override.value(), str)
+
+
+def test_a_network_of_ones_own_and_weights_are_planned_too(bench, tmp_path):
+    (tmp_path / "net.py").write_text(OWN, encoding="utf-8")
+    said = json.loads(bench("--strategy", "er", "model.name=net.py:Net", "--dry-run", "--json")[1])
+    assert "parameters" in said["estimate"] and not said["estimate"]["parameters"].startswith("not known")
+    status, _, told = bench("--strategy", "er", "model.name=net.py:Nett", "--dry-run")
+    assert status == 2 and "Nett" in told and told.count("\n") == 1
