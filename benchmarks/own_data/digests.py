@@ -48,13 +48,13 @@ def content_of(digests: dict[str, str]) -> str:
 
 
 def check_other(train: dict[str, str], test: dict[str, str], *, what: str) -> None:
-    """Raise UsageError where a test set of one's own has a file that is also learned from."""
+    """Raise UsageError where a test set has a file that is also learned from."""
     learned = {digest: name for name, digest in train.items()}
     for name, digest in test.items():
         if digest in learned:
             raise UsageError(
                 f"{what}: {name} of the test set is {learned[digest]} of the training set. "
-                "Give a test set of other samples with stream.test."
+                "Give it other samples: what is tested must not be learned from."
             )
 
 

@@ -91,6 +91,10 @@ class ImageFolder(Stream):
         train = _part(own, stored, "train" if any(each.part for each in own.files) else "")
         test, test_is, checksums = None, "", {self.what: f"sha256:{content_of(digests)}"}
         if own.test_is:
+            parts: dict[bool, dict[str, str]] = {True: {}, False: {}}
+            for each in own.files:
+                parts[each.part == "test"][each.name] = digests[each.name]
+            check_other(parts[False], parts[True], what=self.what)
             test, test_is = _part(own, stored, "test"), f"{own.test_is}/"
         elif given is not None:
             check_other(digests, digests := self._digests(given, root), what=self.what)

@@ -75,6 +75,14 @@ def test_a_test_folder_is_the_test_set(test, tmp_path):
     assert data.facts["test_set"] == f"{test.casefold()}/"
 
 
+def test_an_image_that_is_learned_from_is_not_tested(tmp_path):
+    for seed, part in enumerate(("train", "test")):
+        write_classes(tmp_path / "flowers" / part, count=3, seed=seed)
+    shutil.copy(tmp_path / "flowers/train/rose/2.png", tmp_path / "flowers/test/rose/9.png")
+    with pytest.raises(UsageError, match=r"test/rose/9\.png of the test set is train/rose/2\.png of the training set"):
+        own(f"images:{tmp_path / 'flowers'}", tmp_path)
+
+
 def test_beside_a_test_set_validation_is_left_out(tmp_path):
     for seed, part in enumerate(("train", "val", "test")):
         write_classes(tmp_path / "flowers" / part, count=seed + 2, seed=seed)
@@ -84,9 +92,10 @@ def test_beside_a_test_set_validation_is_left_out(tmp_path):
 
 def test_parts_may_lie_within_tasks_or_around_them(tmp_path):
     for seed, (task, classes) in enumerate((("a", ("cat", "dog")), ("b", ("eel", "fox")))):
-        for part in ("train", "test"):
-            write_classes(tmp_path / "within" / task / part, classes, count=2, seed=seed)
-            write_classes(tmp_path / "around" / part / task, classes, count=2, seed=seed)
+        for number, part in enumerate(("train", "test")):
+            look = seed + 2 * number
+            write_classes(tmp_path / "within" / task / part, classes, count=2, seed=look)
+            write_classes(tmp_path / "around" / part / task, classes, count=2, seed=look)
     for folder in ("within", "around"):
         tasks = tasks_of(tmp_path / folder, tmp_path)
         assert [(task.name, task.classes, len(task.test)) for task in tasks] == [
