@@ -16,6 +16,7 @@ from cl_suite import DataError, encode_texts, nearest
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # cells of a column of numbers that hold none
 TRAIN, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")
+MOST = 60  # characters of names that a message repeats
 Array = np.ndarray[Any, Any]
 
 
@@ -127,12 +128,35 @@ SUFFIXES = (*FRAMES, ".npz")
 
 def _features(asked: Sequence[str] | None, columns: list[str], reserved: list[str], what: str) -> list[str]:
     chosen = [name for name in columns if name not in reserved] if asked is None else list(map(str, asked))
+    if asked is None:
+        _check_meant(chosen, columns, what)
     clash = [name for name in chosen if name in reserved]
     if clash:
         raise DataError(f"{what}: stream.features names {clash[0]!r}, which is the label, task or split. Leave it out.")
     if not chosen:
         raise DataError(f"{what} has no column but {_few(columns)}. Add columns of numbers, or one of texts.")
     return chosen
+
+
+def _check_meant(chosen: Sequence[str], columns: list[str], what: str) -> None:
+    """Raise DataError for a column that nobody would learn from on purpose: row numbers, a task, a part."""
+    others = ",".join(name for name in chosen if name not in ("task", "split") and not _is_nameless(name))
+    choose = f"choose columns: stream.features=[{others if len(others) < MOST else '...'}]"
+    for name in chosen:
+        if _is_nameless(name):
+            raise DataError(
+                f"{what}: column {columns.index(name) + 1} has no name; row numbers, perhaps. "
+                f"Give it a name, or {choose}."
+            )
+        if name in ("task", "split"):
+            raise DataError(
+                f"{what} has a column {name!r}, which would be learned from. Say what it is with stream.{name}={name}, "
+                f"or {choose}."
+            )
+
+
+def _is_nameless(name: str) -> bool:
+    return not name.strip() or name.startswith("Unnamed: ")  # as pandas calls it
 
 
 def _numeric(column: Any) -> Array | None:

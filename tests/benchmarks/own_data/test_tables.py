@@ -253,3 +253,21 @@ def test_a_run_learns_a_table_and_keeps_no_place(plain, tmp_path, bench):
     assert content["metrics"]["acc"] > 0.5  # chance is 1/6
     assert str(tmp_path) not in record.read_text() and "plain.csv" in record.read_text()
     assert TableFile.place_is == "FILE"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            measured().reset_index().rename(columns={"index": ""}),
+            r"column 1 has no name; row numbers, perhaps.*\[length,weight\]",
+        ),
+        (measured().assign(task=0), r"has a column 'task', which would be learned from.*stream\.task=task"),
+        (measured().assign(split="train"), r"has a column 'split'.*stream\.split=split"),
+    ],
+)
+def test_what_nobody_would_learn_from_on_purpose_is_not(table, message, tmp_path):
+    spec = write(table, tmp_path / "odd.csv")
+    with pytest.raises(UsageError, match=message):
+        own(spec, tmp_path)
+    assert own(spec, tmp_path, features=["length", "weight"]).input_shape == (2,)
