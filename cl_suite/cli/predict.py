@@ -46,6 +46,7 @@ def execute(options: argparse.Namespace) -> int:
         options.inputs,
         saved.task(options.task) or saved.tasks[0],
         columns=options.columns.split(",") if options.columns else None,
+        learned=saved.info["columns"],
         resize=options.resize,
     )
     rows = answers_for(saved, read, options.task, preference=weights)

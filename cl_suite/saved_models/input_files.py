@@ -31,13 +31,19 @@ class ReadInputs:
 
 
 def read_inputs(
-    path: Path, reads: StoredKind, *, columns: Sequence[str] | None = None, resize: bool = False
+    path: Path,
+    reads: StoredKind,
+    *,
+    columns: Sequence[str] | None = None,
+    learned: Sequence[str] | None = None,
+    resize: bool = False,
 ) -> ReadInputs:
     """Return the samples of a folder of images, an image, a table, a file of texts, or `.npz`.
 
     reads:   what the model reads
     columns: of a table: the one with the text, or those with the numbers, in order; None = there are no others
-    resize:  make images of another size or mode fit
+    learned: the columns of the table that the model learned from; a table that names its columns must have them
+    resize:  make images of another size or mode fit, as `images:FOLDER` does with stream.size and stream.mode
 
     Raise DataError for a file that cannot be read, UsageError for samples that are not what the model reads.
     """
@@ -46,9 +52,9 @@ def read_inputs(
     elif path.suffix.lower() == ".npz":
         read = _arrays(path)
     elif reads.texts:
-        read = _texts(path, columns)
+        read = _texts(path, columns, learned)
     elif path.suffix.lower() in TABLES:
-        read = _numbers(path, reads, columns)
+        read = _numbers(path, reads, columns, learned)
     else:
         raise UsageError(
             f"{path.name} is no file of samples. Give a folder of images, an image, .csv, .npz, or for texts .txt."
@@ -78,21 +84,23 @@ def _images(path: Path, reads: StoredKind, *, resize: bool) -> ReadInputs:
 
 def _pixels(file: Path, *, mode: str, size: tuple[int, int], resize: bool) -> np.ndarray:
     """Return an image as [C, H, W] uint8. size: (width, height)"""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(file) as opened:
             opened.load()
-            image: Image.Image = opened
+            image = ImageOps.exif_transpose(opened)  # upright, as its camera says
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
         raise DataError(f"{file} cannot be read as an image ({problem}). Leave it out, or save it anew.") from problem
+    if image.mode.startswith(("I", "F")):
+        raise UsageError(f"{file} has more than 8 bits a pixel (mode {image.mode}). Convert it to 8 bits.")
     if (image.mode, image.size) != (mode, size):
         if not resize:
             raise UsageError(
                 f"{file} is {image.size[0]}x{image.size[1]} in mode {image.mode}, and the model reads "
                 f"{size[0]}x{size[1]} in mode {mode}. Write --resize to make such images fit."
             )
-        image = image.convert(mode).resize(size, Image.Resampling.BILINEAR)
+        image = ImageOps.fit(image.convert(mode), size, method=Image.Resampling.BILINEAR)
     array = np.asarray(image)
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
@@ -116,7 +124,7 @@ def _arrays(path: Path) -> ReadInputs:
     return ReadInputs([str(each) for each in array] if array.dtype.kind in "US" else array, _rows(len(array)), "row")
 
 
-def _texts(path: Path, columns: Sequence[str] | None) -> ReadInputs:
+def _texts(path: Path, columns: Sequence[str] | None, learned: Sequence[str] | None) -> ReadInputs:
     if path.suffix.lower() not in TABLES:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -127,19 +135,29 @@ def _texts(path: Path, columns: Sequence[str] | None) -> ReadInputs:
         return ReadInputs(lines, _rows(len(lines)), "row")
     table = _table(path, header=0)
     if columns is None:
-        columns = ["text"] if "text" in table else list(table)
+        known = [name for name in learned or () if name in table]
+        columns = known or (["text"] if "text" in table else list(table))
     if len(columns) != 1:
         raise UsageError(f"which column of {path.name} is the text? Name one with --columns: {', '.join(table)}.")
     _check_columns(table, columns, path)
     return ReadInputs([str(each) for each in table[columns[0]].fillna("")], _rows(len(table)), "row")
 
 
-def _numbers(path: Path, reads: StoredKind, columns: Sequence[str] | None) -> ReadInputs:
+def _numbers(path: Path, reads: StoredKind, columns: Sequence[str] | None, learned: Sequence[str] | None) -> ReadInputs:
     if not isinstance(reads.shape, tuple) or len(reads.shape) != 1:
         raise UsageError(f"{path.name} is a table, and the model reads samples of shape {reads.shape}. Give .npz.")
     table = _table(path, header=0)
     if columns is None and _all_numbers(table.columns):  # the first line is a sample, too
         table = _table(path, header=None)
+    elif columns is None and learned:  # by name, wherever they stand
+        columns = learned
+        lacking = [name for name in learned if name not in table]
+        if lacking:
+            raise UsageError(
+                f"{path.name} has no column {lacking[0]!r}, which the model learned from. "
+                f"Name others in its place with --columns, in this order: {', '.join(learned[:8])}"
+                f"{', ...' if len(learned) > 8 else ''}."
+            )
     if columns is not None:
         _check_columns(table, columns, path)
         table = table[list(columns)]

@@ -110,6 +110,7 @@ def _predictor(
         "seed": content["seed"],
         "config_hash": content["run"]["config_hash"],
         "input_shape": info.input_shape,
+        "columns": content.get("columns"),
         "state_bytes": tensor_bytes(content["state"]),
     }
     return SavedPredictor(

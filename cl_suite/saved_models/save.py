@@ -133,6 +133,7 @@ def _data_parts(run: Run) -> dict[str, Any]:
     ]
     return {
         "tasks": tasks,
+        "columns": run.loaded.encoding.get("data", {}).get("columns"),  # of a table, in order; None = it was none
         "info": {
             "n_experiences": info.n_experiences,
             "input_shape": described(info.input_shape, name),

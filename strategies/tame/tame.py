@@ -39,10 +39,7 @@ class TAME(Strategy):
     """TAME (Zhu et al. 2024): a jump of the loss calls an old expert back or makes a new one; a selector routes."""
 
     source = "Zhu et al. 2024, arXiv 2210.03869"
-    costs = (
-        "keeps an expert network for each task it finds (pruned), a selector, selector_memory samples and "
-        "prune_memory of the expert in training; after an alarm every expert is asked"
-    )
+    costs = "keeps a pruned expert for each task it finds, a selector, samples; after an alarm every expert is asked"
 
     @dataclass
     class Config(SelectorOptions, ExpertOptions, DetectorOptions):

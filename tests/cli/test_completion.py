@@ -23,7 +23,9 @@ LINES = {
     "cl-bench --strategy exss": {"exssnet"},
     "cl-bench run strategy.lr=0.1 --strategy er --stream split_d": {"split_digits"},
     "cl-bench --strategy er strategy.lr=0.1 strategy.buf": {"strategy.buffer_size=", "strategy.buffer="},
-    "cl-bench --strategy er --stream split_digits stream.": {"stream.n_tasks=", "stream.class_order="},
+    "cl-bench --strategy er --stream split_digits stream.": {
+        f"stream.{name}=" for name in ("n_tasks", "class_order", "first_task", "task_sizes")
+    },
     "cl-bench --strategy er protocol=": {"quick", "standard", "paper"},
     "cl-bench info forgetting@f": {"first-last", "facil"},
     "cl-bench list --modality ": {"image", "text", "robot", "vector"},

@@ -165,3 +165,60 @@ def test_a_continuation_of_an_earlier_beginning_is_not_taken_for_one_of_the_new(
     beginning.write_text(json.dumps(record))
     status, _, told = bench(*[each for each in onwards if each != "--quiet"])
     assert status == 0 and "already finished" not in told
+
+
+def classes(shown):
+    return [row["class"] for row in json.loads(shown)]
+
+
+def test_a_table_is_read_by_the_names_of_its_columns(bench, tmp_path):
+    numbers = np.random.default_rng(0).normal(size=(40, 3)) + np.arange(40)[:, None] % 2 * [0, 3, -3]
+    rows = [[*row, "ab"[number % 2]] for number, row in enumerate(numbers)]
+    for name, order in (("table.csv", [0, 1, 2, 3]), ("turned.csv", [3, 2, 1, 0]), ("short.csv", [0, 2, 3])):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["xyz"[k] if k < 3 else "label" for k in order])
+            writer.writerows([[row[k] for k in order] for row in rows])
+    command = ["--strategy", "finetune", "--stream", "table:table.csv", "--device", "cpu", "--quiet", "train.epochs=3"]
+    status, _, told = bench(*command, "stream.n_tasks=1", "--scenario", "class_incremental", "--save-model")
+    assert status == 0, told
+    model = model_of(tmp_path)
+    answers = classes(bench("predict", model, "table.csv", "--json")[1])
+    assert len(answers) == 40 and set(answers) <= {"a", "b"}
+    assert classes(bench("predict", model, "turned.csv", "--json")[1]) == answers
+    status, _, told = bench("predict", model, "short.csv")
+    assert status == 2 and "short.csv has no column 'y', which the model learned from" in one_line(told)
+
+
+def test_images_are_made_to_fit_as_in_training(bench, tmp_path):
+    """A wide image is cut to its middle, and turned as its camera says: by `predict --resize` as by `images:`."""
+    from PIL import Image
+
+    from cl_suite import load_predictor
+    from cl_suite.saved_models.input_files import read_inputs
+    from tests.helpers.own_data import own
+
+    for name, seed in (("a", 0), ("b", 1)):
+        (tmp_path / "wide" / name).mkdir(parents=True)
+        for number in range(4):
+            noise = np.random.default_rng((seed, number)).integers(0, 255, (8, 24, 3)).astype(np.uint8)
+            exif = Image.Exif()
+            exif[0x0112] = 3 if number == 0 else 1  # upside down
+            Image.fromarray(noise).save(tmp_path / "wide" / name / f"{number}.png", exif=exif)
+    command = [
+        "--strategy",
+        "finetune",
+        "--stream",
+        "images:wide",
+        "--scenario",
+        "class_incremental",
+        "--device",
+        "cpu",
+    ]
+    status, _, told = bench(*command, "--quiet", "--save-model", "train.epochs=1", "stream.n_tasks=1", "stream.size=8")
+    assert status == 0, told
+    saved = load_predictor(model_of(tmp_path))
+    read = read_inputs(tmp_path / "wide", saved.tasks[0], resize=True)
+    (task,) = own(f"images:{tmp_path / 'wide'}", tmp_path / "root", size=8, n_tasks=1).tasks
+    stored = task.train.inputs
+    assert sorted(map(bytes, read.inputs.numpy())) == sorted(map(bytes, stored.numpy()))
