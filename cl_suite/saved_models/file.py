@@ -48,6 +48,8 @@ def read_model(path: Path) -> dict[str, Any]:
 
     Raise DataError for a file that is not there, is no saved model, is damaged, or is of another format version.
     """
+    if path.suffix == ".json":
+        raise DataError(f"{path} is a record. Name the model beside it: {path.with_suffix('.model.safetensors').name}.")
     try:
         facts = read_facts(path)
     except OSError as problem:

@@ -28,6 +28,8 @@ LINES = {
     },
     "cl-bench --strategy er protocol=": {"quick", "standard", "paper"},
     "cl-bench info forgetting@f": {"first-last", "facil"},
+    "cl-bench --strategy er --evaluate cal": {"calibration"},
+    "cl-bench --strategy er --evaluate classes,op": {"classes,open_set"},
     "cl-bench list --modality ": {"image", "text", "robot", "vector"},
     "cl-bench list --scenario task_a": {"task_agnostic"},
     "cl-bench completion z": {"zsh"},

@@ -65,6 +65,13 @@ def _scenarios(**_: Any) -> Iterable[str]:
     return [each.value for each in Scenario]
 
 
+def _evaluations(prefix: str = "", **_: Any) -> Iterable[str]:
+    from cl_suite.runs.evaluations import EVALUATED
+
+    before, comma, _typed = prefix.rpartition(",")
+    return [f"{before}{comma}{name}" for name in EVALUATED]
+
+
 def _names(**_: Any) -> Iterable[str]:
     from cl_suite.info.find import every_name
 
@@ -99,6 +106,7 @@ COMPLETERS: dict[tuple[str, str], Completer] = {
     ("", "streams"): _streams,
     ("", "scenario"): _scenarios,
     ("", "overrides"): _keys,
+    ("", "evaluate"): _evaluations,
     ("", "log"): _words(["tensorboard", "wandb", "mlflow"]),
     ("", "modality"): _words(["image", "text", "robot", "vector"]),
     ("check", "spec"): _strategies,
