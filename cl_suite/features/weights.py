@@ -12,7 +12,7 @@ from torch import nn
 from cl_suite.core.data_root import DataRoot
 from cl_suite.core.errors import DataError
 from cl_suite.core.files import sha256_of
-from cl_suite.networks.weights import read_tensors
+from cl_suite.networks.weights import misfit, read_tensors
 
 OPTION = "features.weights"
 CACHE = Path("torch/hub/checkpoints")  # below the data root, as torch.hub lays it out
@@ -26,13 +26,11 @@ def fill(backbone: nn.Module, file: Path, name: str) -> None:
     wanted = backbone.state_dict()
     lacks, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     other = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
-    for what, keys in (("lacks", lacks), ("has besides", extra), ("has in another shape", other)):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise DataError(
-                f"features.weights: {file.name} is not a state_dict of {name}: it {what} {keys[0]}{more}. "
-                "Save that backbone's own state_dict, or name its network with features.network."
-            )
+    if unfit := misfit({"lacks": lacks, "has besides": extra, "has in another shape": other}):
+        raise DataError(
+            f"features.weights: {file.name} is not a state_dict of {name}: it {unfit}. "
+            "Save that backbone's own state_dict, or name its network with features.network."
+        )
     backbone.load_state_dict(state)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -159,18 +159,24 @@ def fill(backbone: nn.Module, tensors: Mapping[str, Tensor], *, file: str, name:
     other = [key for key in own if key in inside and inside[key].shape != own[key].shape]
     besides = [key for key in inside if key not in own and not _is_head(backbone, key)]
     shapes = [f"{prefix}{key} {[*inside[key].shape]} for {[*own[key].shape]}" for key in other]
-    for what, keys in (("lacks", lacks), ("has in another shape", shapes), ("has besides", besides)):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise DataError(
-                f"model.weights: {file} does not fit model.name={name}: it {what} {keys[0]}{more}. "
-                "Give weights of that network, made with the same model options for samples of this shape."
-            )
+    if unfit := misfit({"lacks": lacks, "has in another shape": shapes, "has besides": besides}):
+        raise DataError(
+            f"model.weights: {file} does not fit model.name={name}: it {unfit}. "
+            "Give weights of that network, made with the same model options for samples of this shape."
+        )
     with torch.no_grad():
         for key, value in own.items():
             if key in inside:
                 value.copy_(inside[key])
     return Filled(len(own), tuple(key for key in tensors if key.removeprefix(prefix) not in own))
+
+
+def misfit(tensors: Mapping[str, Sequence[str]]) -> str:
+    """Return the first of {what: names of tensors} that has any, in words, "lacks fc.weight and 3 more"; "" = none."""
+    for what, keys in tensors.items():
+        if keys:
+            return f"{what} {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+    return ""
 
 
 def _own_names(backbone: nn.Module) -> dict[str, Tensor]:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo, TrainSettings, UsageError
+from cl_suite import Batch, Experience, Predictor, Requirement, StreamInfo, UsageError
 from strategies.projection.options import ProjectionOptions
+from strategies.projection.plateau_schedule import PlateauStrategy
 from strategies.projection.regimes import BACKWARD, CORRELATED, UNRELATED
 from strategies.projection.trust_region import cosine, trust_region
 from strategies.projection.trust_region_projection import TrustRegionOptions, TrustRegionProjection
@@ -45,7 +46,7 @@ def penalty_slope(norm: Tensor, *, weight: float, squared: bool, steepest: float
     return slope.clamp(max=steepest)
 
 
-class CUBER(GradientStrategy):
+class CUBER(PlateauStrategy):
     """CUBER (Lin et al. 2022): TRGP that also moves old weights where the gradients of old and new task agree."""
 
     source = "Lin, Yang, Fan & Zhang 2022, NeurIPS, Beyond Not-Forgetting"
@@ -63,16 +64,6 @@ class CUBER(GradientStrategy):
         regime3_scope: str = "all"  # all old tasks; trust_region: only those whose weights are reused
         regime3_layers: list[str] = field(default_factory=list)  # layers that may enter regime 3; empty = all
         regime3_recheck_every: int = 0  # epochs after which a task may leave regime 3; 0 = never
-
-    @classmethod
-    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
-        """Where the plateau is followed, or training is stopped early."""
-        return config.follows_plateau(train) or super().uses_validation(config, train)
-
-    @classmethod
-    def early_stopping_refusal(cls, config: Any) -> str:
-        """The plateau's rule ends training already."""
-        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network; nothing is remembered yet."""

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from cl_suite import Batch, Experience, GradientStrategy, Requirement, StreamInfo, TrainSettings
+from cl_suite import Batch, Experience, Requirement, StreamInfo
 from strategies.projection.gradient_projection import GradientProjection
 from strategies.projection.options import ProjectionOptions
+from strategies.projection.plateau_schedule import PlateauStrategy
 
 
-class GPM(GradientStrategy):
+class GPM(PlateauStrategy):
     """Gradient Projection Memory (Saha et al. 2021): learn orthogonally to what earlier tasks' inputs span."""
 
     source = "Saha, Garg & Roy 2021, arXiv 2103.09762"
@@ -30,16 +31,6 @@ class GPM(GradientStrategy):
     @dataclass
     class Config(ProjectionOptions):
         """Options of gradient projection."""
-
-    @classmethod
-    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
-        """Where the plateau is followed, or training is stopped early."""
-        return config.follows_plateau(train) or super().uses_validation(config, train)
-
-    @classmethod
-    def early_stopping_refusal(cls, config: Any) -> str:
-        """The plateau's rule ends training already."""
-        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network; nothing is remembered yet."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cl_suite import Patience
+from cl_suite import GradientStrategy, Patience, TrainSettings
 
 
 class PlateauSchedule:
@@ -31,3 +32,17 @@ class PlateauSchedule:
     def restore(self) -> None:
         """Put back the state with the lowest loss; where none was measured, the last one stays."""
         self._patience.restore()
+
+
+class PlateauStrategy(GradientStrategy):
+    """Base of what may follow the schedule; its Config is a `ProjectionOptions`."""
+
+    @classmethod
+    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
+        """Where the plateau is followed, or training is stopped early."""
+        return config.follows_plateau(train) or super().uses_validation(config, train)
+
+    @classmethod
+    def early_stopping_refusal(cls, config: Any) -> str:
+        """The plateau's rule ends training already."""
+        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_suite import Batch, Experience, GradientStrategy, Predictor, Requirement, StreamInfo, TrainSettings
+from cl_suite import Batch, Experience, Predictor, Requirement, StreamInfo
 from strategies.projection.options import ProjectionOptions
+from strategies.projection.plateau_schedule import PlateauStrategy
 from strategies.projection.regimes import CORRELATED, UNRELATED
 from strategies.projection.trust_region_projection import TrustRegionOptions, TrustRegionProjection
 
 
-class TRGP(GradientStrategy):
+class TRGP(PlateauStrategy):
     """Trust Region Gradient Projection (Lin et al. 2022): GPM that reuses related tasks' frozen weights."""
 
     source = "Lin, Yang, Fan & Zhang 2022, arXiv 2202.02931"
@@ -31,16 +32,6 @@ class TRGP(GradientStrategy):
     @dataclass
     class Config(TrustRegionOptions, ProjectionOptions):
         """Options of trust-region gradient projection."""
-
-    @classmethod
-    def uses_validation(cls, config: Any, train: TrainSettings) -> bool:
-        """Where the plateau is followed, or training is stopped early."""
-        return config.follows_plateau(train) or super().uses_validation(config, train)
-
-    @classmethod
-    def early_stopping_refusal(cls, config: Any) -> str:
-        """The plateau's rule ends training already."""
-        return "strategy.plateau=true follows the validation loss already" if config.plateau else ""
 
     def setup(self, info: StreamInfo, build_model: Callable[[], nn.Module]) -> None:
         """Build the network; nothing is remembered yet."""

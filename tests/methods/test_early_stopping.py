@@ -14,6 +14,7 @@ from strategies.projection.trgp import TRGP
 from strategies.regularisation.si import SI
 from strategies.replay.icarl import ICaRL
 from tests.helpers.image_streams import harness_of, image_stream
+from tests.helpers.interrupting import run_and_interrupt
 
 TRAIN = TrainSettings(epochs=6, batch_size=12, validation=0.25, early_stopping=2)
 
@@ -157,16 +158,7 @@ def test_stopped_and_continued_the_run_is_the_same_bit_for_bit(tmp_path):
         return harness_of(Finetune, model="mlp", train=TRAIN, checkpoint=checkpoint, lr=0.5)
 
     straight, stopped = harness(), harness("state")
-    save = stopped._save
-
-    def stop(done):
-        save(done)
-        if done == 2:
-            raise KeyboardInterrupt
-
-    stopped._save = stop
-    with pytest.raises(KeyboardInterrupt):
-        stopped.run()
+    run_and_interrupt(stopped, after=2)
     again = harness("state")
     assert again.run().R == straight.run().R
     assert again.strategy.training_facts() == straight.strategy.training_facts()

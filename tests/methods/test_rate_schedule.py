@@ -14,6 +14,7 @@ from strategies.isolation.wsn import WSN
 from strategies.replay.gdumb import GDumb
 from strategies.replay.icarl import ICaRL
 from tests.helpers.image_streams import harness_of, image_stream
+from tests.helpers.interrupting import run_and_interrupt
 
 TRAIN = TrainSettings(epochs=4, batch_size=12)
 PER_EPOCH = 2  # of 24 samples
@@ -121,10 +122,6 @@ def test_wsn_has_one_too():
     assert rates == [pytest.approx([0.01 * cosine_rate(step / STEPS) for step in range(STEPS)])] * 2
 
 
-class Stopped(Exception):
-    """Ends a run as an interruption does."""
-
-
 def test_stopped_and_continued_the_run_is_the_same_bit_for_bit(tmp_path):
     def harness(name=None):
         return harness_of(
@@ -138,16 +135,7 @@ def test_stopped_and_continued_the_run_is_the_same_bit_for_bit(tmp_path):
         )
 
     straight, stopped = harness(), harness("state")
-    save = stopped._save
-
-    def stop(done):
-        save(done)
-        if done == 2:
-            raise Stopped
-
-    stopped._save = stop
-    with pytest.raises(Stopped):
-        stopped.run()
+    run_and_interrupt(stopped, after=2)
     again = harness("state")
     assert again.run().R == straight.run().R
     ours, theirs = (each.strategy.model.state_dict() for each in (again, straight))
